@@ -1,0 +1,8 @@
+#include "addon.h"
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  understudy::addSyscall(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(understudy, init)
