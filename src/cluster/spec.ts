@@ -1,0 +1,37 @@
+/** What the cluster store holds for an application: its specification and its view. */
+
+/** `checkpoint`: output waits for the standbys' acknowledgement. `none`: output goes out at once (state may be lost). */
+export type CommitPolicy = "checkpoint" | "none";
+
+/** `applications/NAME/spec` */
+export interface ApplicationSpec {
+  name: string;
+  /** Program and arguments, as given to execve; the program is looked up in PATH of the application's environment. */
+  command: string[];
+  environment: Record<string, string>;
+  workingDirectory: string;
+  /** Service address with prefix length: `10.77.0.10/24`. */
+  address: string;
+  gateway?: string;
+  /** Where it was started. */
+  home: string;
+  /** Nodes that shall hold a clone; the home node joins them once it is not the primary any more. */
+  standby: string[];
+  commit: CommitPolicy;
+  /** Milliseconds between checkpoints; `auto` adapts. */
+  period: number | "auto";
+  /** Checkpoints a standby keeps. */
+  keep: number;
+  createdAt: string;
+}
+
+/** `applications/NAME/view`: changed only by compare-and-swap. */
+export interface View {
+  /** Grows by one with each new primary. */
+  term: number;
+  primary: string;
+  /** Standbys whose acknowledgement every release of output needs. */
+  inSync: string[];
+  /** The application has ended for good (stopped, or exited by itself): nobody takes over. */
+  ended?: { reason: string; at: string };
+}
