@@ -1,0 +1,47 @@
+/** The two ends of a connection between nodes. Apart from pki.ts so that an instance does not load the authority's code. */
+import { readFile } from "node:fs/promises";
+import type { SecureVersion, TLSSocket } from "node:tls";
+import { OperatingError } from "../kernel/failure.ts";
+
+/** Paths as they stand in the agent's and the instance's configuration. */
+export interface TlsFiles {
+  ca: string;
+  certificate: string;
+  key: string;
+}
+
+/** What node:tls and node:https take, on both sides of a connection. */
+export interface MutualTlsOptions {
+  ca: Buffer;
+  cert: Buffer;
+  key: Buffer;
+  requestCert: true;
+  rejectUnauthorized: true;
+  minVersion: SecureVersion;
+}
+
+/**
+ * Options for `tls.connect`, `tls.createServer`, `https.request` and `https.createServer`: both ends must show a
+ * certificate of the cluster's authority, TLS 1.3 only.
+ * @throws OperatingError `certificate-unreadable`
+ */
+export async function tlsOptions(files: TlsFiles): Promise<MutualTlsOptions> {
+  try {
+    const [ca, cert, key] = await Promise.all([readFile(files.ca), readFile(files.certificate), readFile(files.key)]);
+    return { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" };
+  } catch (cause) {
+    throw new OperatingError("certificate-unreadable", `Cannot read this node's certificate "${files.certificate}"`, {
+      remedy:
+        "Issue the node a certificate (understudy init or join), and check the paths in the agent's configuration.",
+      cause,
+    });
+  }
+}
+
+/** Common name of the authenticated peer, or undefined when the connection is not authenticated. */
+export function peerName(socket: TLSSocket): string | undefined {
+  if (!socket.authorized) return undefined;
+  const commonName = socket.getPeerCertificate().subject?.CN;
+  // A certificate with several common names is none of ours.
+  return typeof commonName === "string" ? commonName : undefined;
+}
