@@ -2,6 +2,8 @@
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   understudy::addSyscall(env, exports);
+  understudy::addTrace(env, exports);
+  understudy::addMemory(env, exports);
   return exports;
 }
 

@@ -1,0 +1,351 @@
+// Loops over pages: find the written ones, copy them, encode what changed against the last sent content, write them.
+//
+// Page stream: records {u64 address, u16 kind, u16 patches, u32 bytes} followed by `patches` × {u16 offset, u16 length}
+// and `bytes` bytes. kind 0: whole pages (bytes / 4096 of them from address on); 1: patches of one page; 2: zero pages
+// (bytes holds the number of pages, no data follows); 3: dropped pages (as 2: madvise DONTNEED, back to zero or the file).
+#include "addon.h"
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <unordered_map>
+#include <vector>
+
+namespace understudy {
+
+constexpr uint64_t kPage = 4096;
+struct Region { uint64_t start, end, categories; };
+struct ScanArguments {
+  uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+  uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArguments);
+
+// scan(pagemapFd, ranges BigUint64Array[start,end…], flags, inverted, mask, anyof, returned, out BigUint64Array[3 each]):
+// runs PAGEMAP_SCAN over the ranges (kernel 6.7). Returns the number of regions, −errno, or −ENOSPC when `out` is full.
+static Napi::Value scan(const Napi::CallbackInfo& info) {
+  int fd = word(info[0]);
+  size_t words, room;
+  auto* ranges = data<uint64_t>(info[1], &words);
+  auto* out = data<uint64_t>(info[7], &room);
+  room /= 3;
+  size_t found = 0;
+  for (size_t i = 0; i + 1 < words; i += 2) {
+    uint64_t start = ranges[i];
+    while (start < ranges[i + 1]) {
+      if (found >= room) return Napi::Number::New(info.Env(), -ENOSPC);
+      ScanArguments a = {};
+      a.size = sizeof a;
+      a.flags = word(info[2]);
+      a.start = start;
+      a.end = ranges[i + 1];
+      a.vec = (uint64_t)(out + 3 * found);
+      a.vec_len = room - found;
+      a.category_inverted = word(info[3]);
+      a.category_mask = word(info[4]);
+      a.category_anyof_mask = word(info[5]);
+      a.return_mask = word(info[6]);
+      long n = ioctl(fd, kPagemapScan, &a);
+      if (n < 0) return Napi::Number::New(info.Env(), -errno);
+      found += n;
+      if (a.walk_end <= start) break;
+      start = a.walk_end;
+    }
+  }
+  return Napi::Number::New(info.Env(), found);
+}
+
+// copyPages(pid, memFd, regions, count, staging, addresses BigUint64Array, first): reads all pages of the regions into
+// staging from page `first` on and notes each page's address. Pages that vanished meanwhile (running application) are left
+// out. Returns the new number of pages in staging, or −ENOSPC.
+static Napi::Value copyPages(const Napi::CallbackInfo& info) {
+  pid_t pid = word(info[0]);
+  int mem = word(info[1]);
+  auto* regions = data<uint64_t>(info[2]);
+  size_t count = word(info[3]);
+  size_t bytes, n;
+  auto* staging = data<char>(info[4], &bytes);
+  auto* addresses = data<uint64_t>(info[5], &n);
+  size_t at = word(info[6]), room = std::min(bytes / kPage, n);
+  std::vector<iovec> remote;
+  remote.reserve(512);
+  size_t i = 0;
+  uint64_t from = count ? regions[0] : 0;
+  while (i < count) {
+    remote.clear();
+    size_t begin = at;
+    while (i < count && remote.size() < 512 && at - begin < 1024) {
+      uint64_t pages = (regions[3 * i + 1] - from) / kPage;
+      if (pages > 1024 - (at - begin)) pages = 1024 - (at - begin);
+      if (at + pages > room) return Napi::Number::New(info.Env(), -ENOSPC);
+      remote.push_back({(void*)from, pages * kPage});
+      for (uint64_t p = 0; p < pages; p++) addresses[at++] = from + p * kPage;
+      from += pages * kPage;
+      if (from == regions[3 * i + 1] && ++i < count) from = regions[3 * i];
+    }
+    iovec local = {staging + begin * kPage, (at - begin) * kPage};
+    ssize_t got = process_vm_readv(pid, &local, 1, remote.data(), remote.size(), 0);
+    if (got == (ssize_t)local.iov_len) continue;
+    // A page that this call may not read (PROT_NONE, gone): one by one, through /proc/PID/mem, which may read all.
+    size_t keep = begin + (got > 0 ? got / kPage : 0);
+    for (size_t p = keep; p < at; p++) {
+      if (pread(mem, staging + keep * kPage, kPage, addresses[p]) != (ssize_t)kPage) continue;
+      addresses[keep++] = addresses[p];
+    }
+    at = keep;
+  }
+  return Napi::Number::New(info.Env(), at);
+}
+
+// The last sent content of pages, to send only what changed in them. Bounded: pages beyond the limit are sent whole.
+struct Shadow {
+  std::unordered_map<uint64_t, char*> pages;
+  std::vector<char*> chunks, spare;
+  size_t limit;
+  ~Shadow() {
+    for (char* c : chunks) munmap(c, 512 * kPage);
+  }
+  char* slot() {
+    if (spare.empty()) {
+      if (chunks.size() * 512 >= limit) return nullptr;
+      void* m = mmap(nullptr, 512 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (m == MAP_FAILED) return nullptr;
+      chunks.push_back((char*)m);
+      for (int i = 511; i >= 0; i--) spare.push_back((char*)m + i * kPage);
+    }
+    char* s = spare.back();
+    spare.pop_back();
+    return s;
+  }
+};
+
+static Napi::Value shadowNew(const Napi::CallbackInfo& info) {
+  auto* s = new Shadow;
+  s->limit = word(info[0]);
+  return Napi::External<Shadow>::New(info.Env(), s, [](Napi::Env, Shadow* s) { delete s; });
+}
+
+static Shadow* shadow(const Napi::Value& v) {
+  return v.IsExternal() ? v.As<Napi::External<Shadow>>().Data() : nullptr;
+}
+
+// shadowDrop(shadow, start, end): forgets the pages of a range, because the clone's are gone too.
+static Napi::Value shadowDrop(const Napi::CallbackInfo& info) {
+  auto* s = shadow(info[0]);
+  uint64_t start = word(info[1]), end = word(info[2]);
+  size_t n = 0;
+  auto forget = [&](decltype(s->pages)::iterator it) {
+    s->spare.push_back(it->second);
+    n++;
+    return s->pages.erase(it);
+  };
+  if ((end - start) / kPage < s->pages.size()) {
+    for (uint64_t a = start; a < end; a += kPage)
+      if (auto it = s->pages.find(a); it != s->pages.end()) forget(it);
+  } else {
+    for (auto it = s->pages.begin(); it != s->pages.end();) it = it->first >= start && it->first < end ? forget(it) : std::next(it);
+  }
+  return Napi::Number::New(info.Env(), n);
+}
+
+struct Record { uint64_t address; uint16_t kind, patches; uint32_t bytes; };
+
+static bool isZero(const char* p) {
+  auto* w = (const uint64_t*)p;
+  if (w[0] | w[511] | w[255]) return false;
+  for (int i = 0; i < 512; i += 8)
+    if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7]) return false;
+  return true;
+}
+
+// encode(staging, addresses, from, to, shadow or null, out, offset, freshZero): appends the page stream of staged pages
+// [from, to) to `out`. Returns the new offset, or −ENOSPC. Unchanged pages produce nothing.
+static Napi::Value encode(const Napi::CallbackInfo& info) {
+  auto* staging = data<char>(info[0]);
+  auto* addresses = data<uint64_t>(info[1]);
+  size_t from = word(info[2]), to = word(info[3]);
+  Shadow* s = shadow(info[4]);
+  size_t room;
+  auto* out = data<char>(info[5], &room);
+  size_t at = word(info[6]);
+  Record* run = nullptr;  // whole pages that follow each other share a record
+  for (size_t p = from; p < to; p++) {
+    if (at + sizeof(Record) + 4 * 64 + kPage > room) return Napi::Number::New(info.Env(), -ENOSPC);
+    const char* page = staging + p * kPage;
+    uint64_t address = addresses[p];
+    char* old = nullptr;
+    bool known = false;
+    if (s) {
+      auto it = s->pages.find(address);
+      if (it != s->pages.end()) { old = it->second; known = true; }
+      else if ((old = s->slot())) s->pages.emplace(address, old);
+    }
+    if (known) {
+      // Runs of changed 16-byte blocks; a gap of one block is cheaper sent than described.
+      struct { uint16_t offset, length; } patches[64];
+      int n = 0;
+      uint32_t changed = 0;
+      bool whole = false;
+      auto* a = (const uint64_t*)page;
+      auto* b = (const uint64_t*)old;
+      for (int i = 0; i < 512; i += 2) {
+        if (((a[i] ^ b[i]) | (a[i + 1] ^ b[i + 1])) == 0) continue;
+        int offset = i * 8;
+        if (n && patches[n - 1].offset + patches[n - 1].length + 16 >= offset) {
+          changed -= patches[n - 1].length;
+          patches[n - 1].length = offset + 16 - patches[n - 1].offset;
+        } else {
+          if (n == 64) { whole = true; break; }
+          patches[n].offset = offset;
+          patches[n++].length = 16;
+        }
+        changed += patches[n - 1].length;
+      }
+      if (!whole && n == 0) continue;
+      if (!whole && changed + 4 * n < kPage * 3 / 4) {
+        Record r = {address, 1, (uint16_t)n, changed};
+        memcpy(out + at, &r, sizeof r);
+        at += sizeof r;
+        memcpy(out + at, patches, 4 * n);
+        at += 4 * n;
+        for (int i = 0; i < n; i++) {
+          memcpy(out + at, page + patches[i].offset, patches[i].length);
+          memcpy(old + patches[i].offset, page + patches[i].offset, patches[i].length);
+          at += patches[i].length;
+        }
+        run = nullptr;
+        continue;
+      }
+    }
+    if (old) memcpy(old, page, kPage);
+    uint16_t kind = isZero(page) ? 2 : 0;
+    uint64_t pages = run ? (run->kind == 2 ? run->bytes : run->bytes / kPage) : 0;
+    if (!run || run->kind != kind || run->address + pages * kPage != address || pages >= 1024) {
+      run = (Record*)(out + at);
+      Record r = {address, kind, 0, 0};
+      memcpy(run, &r, sizeof r);
+      at += sizeof r;
+    }
+    if (kind == 0) {
+      memcpy(out + at, page, kPage);
+      at += kPage;
+      run->bytes += kPage;
+    } else {
+      run->bytes++;
+    }
+  }
+  return Napi::Number::New(info.Env(), at);
+}
+
+// verify(stream, offset, end): number of pages the stream touches, or −EBADMSG when it is not well-formed.
+static Napi::Value verify(const Napi::CallbackInfo& info) {
+  auto* in = data<char>(info[0]);
+  size_t at = word(info[1]), end = word(info[2]), pages = 0;
+  auto bad = [&] { return Napi::Number::New(info.Env(), -EBADMSG); };
+  while (at < end) {
+    if (end - at < sizeof(Record)) return bad();
+    Record r;
+    memcpy(&r, in + at, sizeof r);
+    at += sizeof r;
+    if (r.address % kPage || r.address >= 1ull << 47) return bad();
+    switch (r.kind) {
+      case 0:
+        if (r.bytes % kPage || r.bytes > end - at) return bad();
+        at += r.bytes;
+        pages += r.bytes / kPage;
+        break;
+      case 1: {
+        if (r.patches > 64 || end - at < 4u * r.patches || end - at - 4u * r.patches < r.bytes) return bad();
+        auto* p = (const uint16_t*)(in + at);
+        uint32_t sum = 0;
+        for (int i = 0; i < r.patches; i++) {
+          if (p[2 * i] + p[2 * i + 1] > (int)kPage) return bad();
+          sum += p[2 * i + 1];
+        }
+        if (sum != r.bytes) return bad();
+        at += 4 * r.patches + r.bytes;
+        pages++;
+        break;
+      }
+      case 2:
+      case 3:
+        pages += r.bytes;
+        break;
+      default:
+        return bad();
+    }
+  }
+  return Napi::Number::New(info.Env(), pages);
+}
+
+// apply(pid, memFd, stream, offset, end): writes the stream into the clone. Kind 3 stops the loop: returns the offset of that
+// record for the caller to advise away, then to go on behind it; else returns `end`. −errno on failure.
+static Napi::Value apply(const Napi::CallbackInfo& info) {
+  pid_t pid = word(info[0]);
+  int mem = word(info[1]);
+  auto* in = data<char>(info[2]);
+  size_t at = word(info[3]), end = word(info[4]);
+  static char zeros[64 * kPage];
+  std::vector<iovec> local, remote;
+  auto flush = [&]() -> long {
+    size_t done = 0;
+    while (done < remote.size()) {
+      size_t n = std::min<size_t>(remote.size() - done, 1000);
+      ssize_t want = 0;
+      for (size_t i = done; i < done + n; i++) want += remote[i].iov_len;
+      ssize_t got = process_vm_writev(pid, &local[done], n, &remote[done], n, 0);
+      if (got != want) {
+        // Read-only or inaccessible areas: through /proc/PID/mem, which writes as a debugger does.
+        for (size_t i = done; i < done + n; i++)
+          if (pwrite(mem, local[i].iov_base, local[i].iov_len, (off_t)remote[i].iov_base) != (ssize_t)local[i].iov_len)
+            return errno ? -errno : -EFAULT;
+      }
+      done += n;
+    }
+    local.clear();
+    remote.clear();
+    return 0;
+  };
+  while (at < end) {
+    Record r;
+    memcpy(&r, in + at, sizeof r);
+    if (r.kind == 3) break;
+    at += sizeof r;
+    if (r.kind == 0) {
+      local.push_back({in + at, r.bytes});
+      remote.push_back({(void*)r.address, r.bytes});
+      at += r.bytes;
+    } else if (r.kind == 1) {
+      auto* p = (const uint16_t*)(in + at);
+      at += 4 * r.patches;
+      for (int i = 0; i < r.patches; i++) {
+        local.push_back({in + at, p[2 * i + 1]});
+        remote.push_back({(void*)(r.address + p[2 * i]), p[2 * i + 1]});
+        at += p[2 * i + 1];
+      }
+    } else {
+      for (uint64_t done = 0; done < r.bytes; done += 64) {
+        uint64_t n = std::min<uint64_t>(64, r.bytes - done);
+        local.push_back({zeros, n * kPage});
+        remote.push_back({(void*)(r.address + done * kPage), n * kPage});
+      }
+    }
+    if (remote.size() >= 1000)
+      if (long e = flush(); e < 0) return Napi::Number::New(info.Env(), e);
+  }
+  if (long e = flush(); e < 0) return Napi::Number::New(info.Env(), e);
+  return Napi::Number::New(info.Env(), at);
+}
+
+void addMemory(Napi::Env env, Napi::Object exports) {
+  add(env, exports, "scan", scan);
+  add(env, exports, "copyPages", copyPages);
+  add(env, exports, "shadowNew", shadowNew);
+  add(env, exports, "shadowDrop", shadowDrop);
+  add(env, exports, "encode", encode);
+  add(env, exports, "verify", verify);
+  add(env, exports, "apply", apply);
+}
+
+}  // namespace understudy

@@ -1,0 +1,106 @@
+// Loops over threads: stop them together, take their registers. One call each, because the application waits meanwhile.
+#include "addon.h"
+#include <elf.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#ifndef NT_X86_XSTATE
+#define NT_X86_XSTATE 0x202
+#endif
+
+namespace understudy {
+
+static uint64_t nowNs() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+// stopAll(tids Int32Array, statuses Int32Array, timeoutUs, interrupt): interrupts every thread, then takes one wait status
+// of each: statuses[i] is the status, −errno (ECHILD: gone), or 0 when none came in time. Returns how many are missing.
+static Napi::Value stopAll(const Napi::CallbackInfo& info) {
+  size_t n;
+  auto* tids = data<int32_t>(info[0], &n);
+  auto* statuses = data<int32_t>(info[1]);
+  uint64_t deadline = nowNs() + word(info[2]) * 1000;
+  if (info[3].ToBoolean()) {
+    for (size_t i = 0; i < n; i++) {
+      statuses[i] = 0;
+      if (ptrace(PTRACE_INTERRUPT, tids[i], 0, 0) < 0 && errno != ESRCH) statuses[i] = -errno;
+    }
+  }
+  size_t missing = 0;
+  for (size_t i = 0; i < n; i++) {
+    if (statuses[i] != 0) continue;
+    for (;;) {
+      int status;
+      pid_t r = waitpid(tids[i], &status, __WALL | WNOHANG);
+      if (r == tids[i]) { statuses[i] = status; break; }
+      if (r < 0 && errno != EINTR) { statuses[i] = -errno; break; }
+      if (nowNs() > deadline) { missing++; break; }
+      timespec pause = {0, 5000};
+      nanosleep(&pause, nullptr);
+    }
+  }
+  return Napi::Number::New(info.Env(), missing);
+}
+
+// continueAll(tids Int32Array): −errno of the first that failed for another reason than having gone.
+static Napi::Value continueAll(const Napi::CallbackInfo& info) {
+  size_t n;
+  auto* tids = data<int32_t>(info[0], &n);
+  int error = 0;
+  for (size_t i = 0; i < n; i++)
+    if (ptrace(PTRACE_CONT, tids[i], 0, 0) < 0 && errno != ESRCH && !error) error = -errno;
+  return Napi::Number::New(info.Env(), error);
+}
+
+// One thread's record: general registers (216), signal mask (8), length of the xsave area (8), xsave area.
+constexpr size_t kGeneral = sizeof(user_regs_struct);
+constexpr size_t kHeader = kGeneral + 16;
+
+// dumpThreads(tids, out, stride): a record of `stride` bytes per thread. Returns 0, or −errno of the first failure.
+static Napi::Value dumpThreads(const Napi::CallbackInfo& info) {
+  size_t n;
+  auto* tids = data<int32_t>(info[0], &n);
+  auto* out = data<char>(info[1]);
+  size_t stride = word(info[2]);
+  for (size_t i = 0; i < n; i++) {
+    char* record = out + i * stride;
+    if (ptrace(PTRACE_GETREGS, tids[i], 0, record) < 0) return Napi::Number::New(info.Env(), -errno);
+    if (ptrace((__ptrace_request)0x420a /* PTRACE_GETSIGMASK */, tids[i], 8, record + kGeneral) < 0)
+      return Napi::Number::New(info.Env(), -errno);
+    iovec v = {record + kHeader, stride - kHeader};
+    if (ptrace(PTRACE_GETREGSET, tids[i], NT_X86_XSTATE, &v) < 0) return Napi::Number::New(info.Env(), -errno);
+    uint64_t length = v.iov_len;
+    memcpy(record + kGeneral + 8, &length, 8);
+  }
+  return Napi::Number::New(info.Env(), 0);
+}
+
+// setThread(tid, record, general registers too): the reverse for one thread; the extended state and the mask always.
+static Napi::Value setThread(const Napi::CallbackInfo& info) {
+  pid_t tid = word(info[0]);
+  auto* record = data<char>(info[1]);
+  uint64_t length;
+  memcpy(&length, record + kGeneral + 8, 8);
+  iovec v = {record + kHeader, length};
+  if (ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &v) < 0 ||
+      ptrace((__ptrace_request)0x420b /* PTRACE_SETSIGMASK */, tid, 8, record + kGeneral) < 0 ||
+      ptrace(PTRACE_SETREGS, tid, 0, record) < 0)
+    return Napi::Number::New(info.Env(), -errno);
+  return Napi::Number::New(info.Env(), 0);
+}
+
+void addTrace(Napi::Env env, Napi::Object exports) {
+  add(env, exports, "stopAll", stopAll);
+  add(env, exports, "continueAll", continueAll);
+  add(env, exports, "dumpThreads", dumpThreads);
+  add(env, exports, "setThread", setThread);
+}
+
+}  // namespace understudy
