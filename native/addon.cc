@@ -4,6 +4,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   understudy::addSyscall(env, exports);
   understudy::addTrace(env, exports);
   understudy::addMemory(env, exports);
+  understudy::addSpawn(env, exports);
   return exports;
 }
 

@@ -33,5 +33,6 @@ inline void add(Napi::Env env, Napi::Object exports, const char* name, Function 
 void addSyscall(Napi::Env, Napi::Object);
 void addTrace(Napi::Env, Napi::Object);
 void addMemory(Napi::Env, Napi::Object);
+void addSpawn(Napi::Env, Napi::Object);
 
 }  // namespace understudy
