@@ -1,0 +1,129 @@
+/**
+ * The one gate: types, lint and format, tidy, unit tests in parallel, system tests one after the other.
+ *
+ *   npm test                          everything
+ *   npm test -- --only unit           a part: types, lint, tidy, unit, system (may be repeated)
+ *   npm test -- test/lab.test.ts      these files
+ *   npm test -- --name "one way"      tests whose names match
+ *   npm test -- --dot                 a dot per test instead of its name
+ */
+import { spawn } from "node:child_process";
+import { globSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { relative, resolve } from "node:path";
+import { Readable } from "node:stream";
+import { run } from "node:test";
+import { dot, spec } from "node:test/reporters";
+import { parseArgs } from "node:util";
+
+type TestEvent = { type: string; data: Record<string, unknown> };
+type Counts = Record<"tests" | "suites" | "passed" | "failed" | "cancelled" | "skipped" | "todo", number>;
+
+const PARTS = ["types", "lint", "tidy", "unit", "system"] as const;
+type Part = (typeof PARTS)[number];
+/** A test that takes longer hangs; milliseconds for a whole file's tests, each. */
+const TIMEOUT_MS = { unit: 120_000, system: 900_000 } as const;
+
+const root = resolve(import.meta.dirname, "..");
+const bin = (name: string) => resolve(root, "node_modules/.bin", name);
+
+function usage(message: string): never {
+  process.stderr.write(
+    `${message}\nUsage: npm test -- [--only ${PARTS.join("|")}]… [--name PATTERN] [--dot] [FILE…]\n`,
+  );
+  process.exit(2);
+}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        only: { type: "string", multiple: true },
+        name: { type: "string" },
+        dot: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    return usage((error as Error).message);
+  }
+}
+
+const { values, positionals } = readArguments();
+const chosen = new Set<string>(values.only ?? (positionals.length > 0 ? ["unit", "system"] : PARTS));
+for (const part of chosen) if (!PARTS.includes(part as Part)) usage(`Unknown part '${part}'.`);
+
+/** Runs a checker; its output is shown only when it complains. */
+function check(what: string, command: string, args: string[]): Promise<boolean> {
+  return new Promise((done) => {
+    const started = performance.now();
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => (output += data.toString()));
+    child.on("error", (error) => (output += error.message));
+    child.on("close", (code) => {
+      const seconds = ((performance.now() - started) / 1000).toFixed(1);
+      process.stdout.write(code === 0 ? `✔ ${what} (${seconds} s)\n` : `${output}✖ ${what} (${seconds} s)\n`);
+      done(code === 0);
+    });
+  });
+}
+
+function testFiles(part: "tidy" | "unit" | "system"): string[] {
+  if (!chosen.has(part)) return [];
+  const partOf = (file: string) =>
+    file.startsWith("test/system/") ? "system" : file === "test/tidy.test.ts" ? "tidy" : "unit";
+  const wanted = positionals.map((file) => relative(root, resolve(file)));
+  return globSync("test/**/*.test.ts", { cwd: root })
+    .filter((file) => (wanted.length > 0 ? wanted.includes(file) : true))
+    .filter((file) => partOf(file) === part)
+    .sort()
+    .map((file) => resolve(root, file));
+}
+
+const totals: Counts = { tests: 0, suites: 0, passed: 0, failed: 0, cancelled: 0, skipped: 0, todo: 0 };
+
+/** The events of all runs as one stream, without each run's own totals: those are added up and printed once. */
+async function* events(): AsyncGenerator<TestEvent> {
+  const parallel = { files: [...testFiles("tidy"), ...testFiles("unit")], concurrency: availableParallelism() };
+  const serial = { files: testFiles("system"), concurrency: 1 };
+  for (const [{ files, concurrency }, timeout] of [
+    [parallel, TIMEOUT_MS.unit],
+    [serial, TIMEOUT_MS.system],
+  ] as const) {
+    if (files.length === 0) continue;
+    const stream = run({ files, concurrency, timeout, ...(values.name ? { testNamePatterns: [values.name] } : {}) });
+    for await (const event of stream as AsyncIterable<TestEvent>) {
+      if (event.type === "test:summary" && event.data.file === undefined) {
+        const counts = event.data.counts as Counts;
+        for (const key of Object.keys(totals) as (keyof Counts)[]) totals[key] += counts[key];
+      } else if (event.type !== "test:summary" && !isTotal(event)) yield event;
+    }
+  }
+}
+
+const isTotal = ({ type, data }: TestEvent) =>
+  type === "test:diagnostic" &&
+  data.nesting === 0 &&
+  /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) [\d.]+$/.test(String(data.message));
+
+async function runTests(): Promise<boolean> {
+  const started = performance.now();
+  const source = Readable.from(events());
+  // `spec` is a stream, `dot` a generator over the events.
+  const report: AsyncIterable<unknown> = values.dot ? dot(source as never) : source.pipe(new spec());
+  for await (const text of report) process.stdout.write(String(text));
+  const { tests, suites, passed, failed, cancelled, skipped, todo } = totals;
+  const lines = { tests, suites, pass: passed, fail: failed, cancelled, skipped, todo };
+  for (const [name, count] of Object.entries(lines)) process.stdout.write(`ℹ ${name} ${count}\n`);
+  process.stdout.write(`ℹ duration_ms ${(performance.now() - started).toFixed(3)}\n`);
+  return failed === 0 && cancelled === 0 && tests > 0;
+}
+
+const checks = await Promise.all([
+  chosen.has("types") ? check("types", bin("tsc"), ["--noEmit", "-p", root]) : true,
+  chosen.has("lint") ? check("lint and format", bin("biome"), ["check", "."]) : true,
+]);
+const wantsTests = chosen.has("tidy") || chosen.has("unit") || chosen.has("system");
+const tested = wantsTests ? await runTests() : true;
+process.exit(checks.every(Boolean) && tested ? 0 : 1);
