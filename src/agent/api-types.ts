@@ -1,0 +1,116 @@
+/** What the API's documents look like (docs/api.md). Fields are only ever added. */
+
+import type { CommitPolicy } from "../cluster/spec.ts";
+import type { CheckpointSummary, InstanceStatus, StandbyStatus } from "../instance/control.ts";
+import type { Failure } from "../kernel/failure.ts";
+
+/** Body of `POST /v1/applications`. */
+export interface ProtectRequest {
+  name: string;
+  command: string[];
+  environment?: Record<string, string>;
+  workingDirectory?: string;
+  /** With prefix length. */
+  address: string;
+  gateway?: string;
+  standby?: string[];
+  commit?: CommitPolicy;
+  period?: number | "auto";
+  keep?: number;
+  /** Answer only when all standbys are in sync; default true. */
+  wait?: boolean;
+}
+
+export interface ProtectProgress {
+  step: "starting" | "running" | "clone" | "synchronising" | "in-sync";
+  message: string;
+  node?: string;
+  remainingBytes?: number;
+  totalBytes?: number;
+}
+
+/** One line of a streamed answer: progress, then one result or one error. */
+export type StreamLine<T> = { progress: ProtectProgress } | { result: T } | { error: Failure };
+
+export type ApplicationState =
+  | "starting"
+  | "running"
+  | "protected"
+  | "switching"
+  /** The instance on the primary is gone, the application lives: the agent takes it up again. */
+  | "recovering"
+  /** The primary has neither an instance nor the application, and nobody took over. */
+  | "lost"
+  /** The primary's agent does not answer. */
+  | "unreachable"
+  | "ended";
+
+export interface ApplicationReport {
+  name: string;
+  state: ApplicationState;
+  primary: string | null;
+  term: number;
+  inSync: string[];
+  address: string;
+  command: string[];
+  commit: CommitPolicy;
+  period: number | "auto";
+  keep: number;
+  home: string;
+  wanted: string[];
+  createdAt: string;
+  ended?: { reason: string; at: string };
+  standbys: StandbyStatus[];
+  /** What the primary's instance says; null when it cannot be asked. */
+  instance: InstanceStatus | null;
+  /** Why something wanted is not so, newest per node. */
+  problems: { node: string; failure: Failure }[];
+}
+
+export interface NodeReport {
+  name: string;
+  api: string;
+  labels: Record<string, string>;
+  alive: boolean;
+  /** Applications whose primary it is, as far as the store knows. */
+  primaryOf: string[];
+  standbyOf: string[];
+  agent: { pid: number; startedAt: string; version: string } | null;
+}
+
+export interface Health {
+  name: string;
+  agent: { pid: number; startedAt: string; version: string };
+  instances: { application: string; pid: number; role: string; state: string; term: number }[];
+}
+
+export interface SwitchRequest {
+  to?: string;
+  /** An older checkpoint that the standby holds. */
+  checkpoint?: number;
+  /** Also without the primary, or when it refuses. */
+  force?: boolean;
+}
+
+export interface SwitchResult {
+  application: string;
+  from: string;
+  to: string;
+  term: number;
+  /** Of a planned switch: how long the application stood still. */
+  stopMs: number | null;
+}
+
+export interface CloneRequest {
+  /** Who asks: must be the view's primary. */
+  primary: string;
+  term: number;
+  createdAt: string;
+}
+
+export interface CloneAnswer {
+  host: string;
+  port: number;
+}
+
+export type { CheckpointSummary };

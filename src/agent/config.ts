@@ -1,0 +1,73 @@
+/** The agent's configuration: a YAML file, checked as a whole before anything starts. */
+import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { LineCounter, parseDocument } from "yaml";
+import { z } from "zod";
+import { OperatingError } from "../kernel/failure.ts";
+import { limits } from "./limits.ts";
+
+const absolutePath = z.string().regex(/^\//, "must be an absolute path");
+const name = z.string().regex(limits.namePattern, "must be lower-case letters, digits and hyphens, at most 63");
+
+const schema = z.strictObject({
+  /** This node's name: the common name of its certificate. */
+  name,
+  listen: z.strictObject({
+    /** The address under which the other nodes reach this one. */
+    host: z.string().refine((host) => isIP(host) !== 0, "must be an IP address"),
+    port: z.int().min(1).max(65535).default(7700),
+  }),
+  /** Bridge to which the applications' interfaces are attached. */
+  bridge: z.string().min(1).max(15).default("br0"),
+  store: z.string().regex(/^[a-z]+:/, 'must be a URL such as "sqlite:/var/lib/understudy/store.db"'),
+  tls: z.strictObject({ ca: absolutePath, certificate: absolutePath, key: absolutePath }),
+  stateDirectory: absolutePath.default("/var/lib/understudy"),
+  runDirectory: absolutePath.default("/run/understudy"),
+  /** cgroup2 directory given to this node; without it the agent's own cgroup (systemd: `Delegate=yes`). */
+  cgroup: absolutePath.optional(),
+  labels: z.record(z.string(), z.string()).default({}),
+  /** For tests: another program in the place of `src/instance/main.ts`. */
+  instanceProgram: absolutePath.default(new URL("../instance/main.ts", import.meta.url).pathname),
+});
+
+export type AgentConfig = z.output<typeof schema>;
+
+/** @throws OperatingError `config-unreadable`, or `config-invalid` that names file, line and value of every mistake. */
+export function readConfig(path: string): AgentConfig {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new OperatingError("config-unreadable", `Cannot read the configuration "${path}"`, {
+      remedy: "Name the file with --config, and run the agent as root.",
+      cause,
+    });
+  }
+  return parseConfig(text, path);
+}
+
+export function parseConfig(text: string, path: string): AgentConfig {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const mistakes = document.errors.map((error) => `${path}:${lines.linePos(error.pos[0]).line}: ${error.message}`);
+  if (mistakes.length === 0) {
+    const result = schema.safeParse(document.toJS() ?? {});
+    if (result.success) return result.data;
+    for (const issue of result.error.issues) {
+      const keys = issue.code === "unrecognized_keys" ? [issue.keys[0]!] : [];
+      const where = [...issue.path, ...keys];
+      const what = where.length === 0 ? "the configuration" : `"${where.join(".")}"`;
+      mistakes.push(`${path}:${lineOf(document, where, lines)}: ${what}: ${issue.message}`);
+    }
+  }
+  throw new OperatingError("config-invalid", mistakes.join("\n"), { remedy: "Correct the file and start again." });
+}
+
+/** Line of the deepest part of the path that stands in the file. */
+function lineOf(document: ReturnType<typeof parseDocument>, path: readonly PropertyKey[], lines: LineCounter): number {
+  for (let length = path.length; length > 0; length--) {
+    const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
+    if (node?.range) return lines.linePos(node.range[0]).line;
+  }
+  return 1;
+}

@@ -1,0 +1,84 @@
+/**
+ * What this node should do about each application, from what the store says and what is here: no clock, no store, no
+ * process in this file. The shell (reconcile.ts) looks at the node *before* it reads the store, so whatever is seen here
+ * had its record by then.
+ */
+import type { ApplicationSpec, View } from "../cluster/spec.ts";
+import type { StandbyStatus } from "../instance/control.ts";
+
+export interface SeenInstance {
+  pid: number;
+  createdAt: string;
+  /** Undefined: it has not said yet what it is. */
+  said?: { role: "primary" | "standby"; state: string; term: number; standbys: StandbyStatus[] };
+}
+
+export interface Seen {
+  application: string;
+  spec?: ApplicationSpec;
+  view?: View;
+  instance?: SeenInstance;
+  /** The application's init lives on this node. */
+  initAlive: boolean;
+  /** Processes, run files or state of it are here. */
+  leftovers: boolean;
+  /** An operation (protect, stop, making a clone) holds it: it is not ours to touch. */
+  busy: boolean;
+}
+
+export type Action =
+  /** Start an instance that takes the running application up again. */
+  | { kind: "attach"; application: string }
+  /** Ask the node for a clone, then tell the instance of it. */
+  | { kind: "clone"; application: string; node: string }
+  /** End the instance with `pid` (if any) and remove everything; `graceful`: let it say goodbye or hand over first. */
+  | { kind: "remove"; application: string; pid: number | undefined; reason: string; graceful: boolean };
+
+/** Nodes that shall hold a clone now: those asked for and the home node, without the primary. */
+export function wantedStandbys(spec: ApplicationSpec, view: Pick<View, "primary">): string[] {
+  return [...new Set([...spec.standby, spec.home])].filter((node) => node !== view.primary);
+}
+
+export function desired(node: string, seen: readonly Seen[]): Action[] {
+  return seen.flatMap((one) => (one.busy ? [] : desiredFor(node, one)));
+}
+
+function desiredFor(node: string, seen: Seen): Action[] {
+  const { application, spec, view, instance } = seen;
+  const isHere = instance !== undefined || seen.leftovers || seen.initAlive;
+  const remove = (reason: string, graceful: boolean): Action[] =>
+    isHere ? [{ kind: "remove", application, pid: instance?.pid, reason, graceful }] : [];
+
+  if (spec === undefined) return remove("the application is not known to the cluster any more", true);
+  if (instance && instance.createdAt !== spec.createdAt) return remove("it belongs to an earlier application", false);
+  // The record of a `protect` that is under way elsewhere, or died: nothing runs by it yet.
+  if (view === undefined) return [];
+  if (view.ended) return remove("the application has ended", true);
+  return view.primary === node ? asPrimary(seen, spec, view) : asOther(node, seen, spec, view, remove);
+}
+
+function asPrimary({ application, instance, initAlive }: Seen, spec: ApplicationSpec, view: View): Action[] {
+  if (instance === undefined) return initAlive ? [{ kind: "attach", application }] : [];
+  // A standby that has just won the term says so a moment later.
+  if (instance.said?.role !== "primary") return [];
+  if (instance.said.state === "starting" || instance.said.state === "switching") return [];
+  const held = new Set(instance.said.standbys.filter(({ state }) => state !== "lost").map((standby) => standby.node));
+  return wantedStandbys(spec, view)
+    .filter((standby) => !held.has(standby))
+    .map((standby) => ({ kind: "clone", application, node: standby }));
+}
+
+function asOther(
+  node: string,
+  { instance }: Seen,
+  spec: ApplicationSpec,
+  view: View,
+  remove: (reason: string, graceful: boolean) => Action[],
+): Action[] {
+  if (instance === undefined) return remove(`"${view.primary}" runs the application in term ${view.term}`, false);
+  if (!wantedStandbys(spec, view).includes(node)) return remove("no clone is wanted here", true);
+  // Unknown yet, or it knows of a term that this look at the store does not show.
+  if (instance.said === undefined || instance.said.term > view.term) return [];
+  if (instance.said.role === "standby") return [];
+  return remove(`"${view.primary}" took over with term ${view.term}`, instance.said.state === "switching");
+}

@@ -1,0 +1,34 @@
+/** Every bound and pace of the agent in one place. */
+export const limits = {
+  /** Names of nodes, as in certificates. */
+  namePattern: /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
+  /** Names of applications: they become parts of socket paths, cgroups and host names. */
+  applicationPattern: /^[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?$/,
+  /** A reconcile at least this often; events make it happen at once. */
+  reconcilePeriodMs: 500,
+  /** Between two attempts to bring a clone to the same node; doubles with each failure. */
+  retryFirstMs: 500,
+  retryLastMs: 5_000,
+  /** A peer's agent that does not answer a health question in this time counts as down. */
+  peerHealthTimeoutMs: 1_500,
+  /** A peer that does not begin to answer another question in this time. */
+  peerTimeoutMs: 15_000,
+  /** An instance answers `status` from its event loop, which a checkpoint occupies for milliseconds. */
+  statusTimeoutMs: 2_000,
+  /** From the spawn of an instance until its control socket answers. */
+  instanceStartTimeoutMs: 20_000,
+  /** From `begin: start` until the application runs. */
+  applicationStartTimeoutMs: 60_000,
+  /** A clone that is asked for listens after this time, or the attempt has failed. */
+  cloneStartTimeoutMs: 15_000,
+  /** A program that ends within this time after its start "ended at once". */
+  settleMs: 300,
+  /** An instance that is asked to stop and has not after this time is killed. */
+  stopTimeoutMs: 5_000,
+  /** What is left on a planned switch's old primary may answer its caller for so long. */
+  handOverGraceMs: 2_000,
+  /** Events that the agent remembers. */
+  eventsKept: 2_000,
+  /** Bodies of requests. */
+  bodyBytes: 1024 * 1024,
+} as const;
