@@ -77,7 +77,9 @@ function run(what, command, args, environment = {}) {
         say(`${what}: done in ${seconds()}`);
         resolve();
       } else {
-        const end = output.trim().split("\n").slice(-25).join("\n  ");
+        // npm says it at the beginning, compilers and apt at the end.
+        const lines = output.trim().split("\n");
+        const end = (lines.length > 30 ? [...lines.slice(0, 14), "…", ...lines.slice(-14)] : lines).join("\n  ");
         reject(
           new SetupError(`${what} failed (${command} ${args.join(" ")}: ${signal ?? `exit code ${code}`}):\n  ${end}`),
         );

@@ -172,6 +172,18 @@ test("the lock file names no registry", () => {
   );
 });
 
+test("the lock file is complete, so that npm ci takes it with any registry (node scripts/lock.mjs mends it)", () => {
+  const lock = JSON.parse(read("package-lock.json")) as {
+    packages: Record<string, { optionalDependencies?: Record<string, string> }>;
+  };
+  const missing = Object.entries(lock.packages).flatMap(([of, { optionalDependencies = {} }]) =>
+    Object.keys(optionalDependencies).filter(
+      (name) => !(`node_modules/${name}` in lock.packages) && !(`${of}/node_modules/${name}` in lock.packages),
+    ),
+  );
+  assert.deepEqual(missing, []);
+});
+
 test("links in the pages lead somewhere", () => {
   const pages = files.filter((file) => file.endsWith(".md"));
   const wrong = pages.flatMap((page) =>
