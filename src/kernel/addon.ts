@@ -7,6 +7,9 @@ export type Argument = number | bigint | null | NodeJS.ArrayBufferView;
 /** Opaque: a descriptor that the event loop watches. */
 export type WatchHandle = { readonly watch: unique symbol };
 
+/** Opaque: the last sent content of an address space's pages. */
+export type Shadow = { readonly shadow: unique symbol };
+
 export interface Addon {
   /** Any system call; the result, or −errno. */
   syscall(number: number, ...args: Argument[]): number;
@@ -15,6 +18,52 @@ export interface Addon {
   /** Calls back when `fd` is readable (1) or writable (2), level-triggered; −errno when it cannot be watched. */
   watch(fd: number, events: number, callback: (status: number, events: number) => void): WatchHandle | number;
   unwatch(handle: WatchHandle): void;
+
+  /** Interrupts all, takes one wait status each; returns how many gave none in time. See native/trace.cc. */
+  stopAll(tids: Int32Array, statuses: Int32Array, timeoutUs: number, interrupt: boolean): number;
+  continueAll(tids: Int32Array): number;
+  dumpThreads(tids: Int32Array, out: Buffer, strideBytes: number): number;
+  setThread(tid: number, record: Buffer): number;
+
+  /** vfork and exec, unknown to libuv; descriptors as [from, to …]. */
+  spawn(path: string, argv: string[], descriptors: Int32Array): number;
+  remoteCall(tid: number, gadget: number, number: number, args: Float64Array, out: Float64Array): number;
+  remoteBatch(tid: number, code: number, table: number, count: number): number;
+  trapAgain(tid: number): number;
+
+  /** PAGEMAP_SCAN over ranges [start, end …]; regions of three words [start, end, categories]. */
+  scan(
+    pagemapFd: number,
+    ranges: BigUint64Array,
+    flags: number,
+    inverted: number,
+    mask: number,
+    anyOf: number,
+    returned: number,
+    out: BigUint64Array,
+  ): number;
+  copyPages(
+    pid: number,
+    memFd: number,
+    regions: BigUint64Array,
+    count: number,
+    staging: Buffer,
+    addresses: BigUint64Array,
+    first: number,
+  ): number;
+  shadowNew(limitPages: number): Shadow;
+  shadowDrop(shadow: Shadow, start: number, end: number): number;
+  encode(
+    staging: Buffer,
+    addresses: BigUint64Array,
+    from: number,
+    to: number,
+    shadow: Shadow | null,
+    out: Buffer,
+    offset: number,
+  ): number;
+  verify(stream: Buffer, offset: number, end: number): number;
+  apply(pid: number, memFd: number, stream: Buffer, offset: number, end: number): number;
 }
 
 export const addon: Addon = createRequire(import.meta.url)("../../build/understudy.node");

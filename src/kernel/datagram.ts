@@ -20,5 +20,5 @@ export function sendDatagram(path: string, text: string): number {
   const message = Buffer.from(text);
   const sent = addon.syscall(SYS_SENDTO, fd, message, message.length, MSG_NOSIGNAL, address, address.length);
   addon.syscall(SYS_CLOSE, fd);
-  return sent < 0 ? sent : 0;
+  return Math.min(sent, 0);
 }

@@ -1,0 +1,84 @@
+/** Plain system calls, typed: each throws SystemCallError, returns what the call returns. */
+import { type Argument, addon } from "./addon.ts";
+import { checked } from "./errors.ts";
+import { NR } from "./numbers.ts";
+
+/** Any call by its number's name; throws on −errno. */
+export function call(name: keyof typeof NR, ...args: Argument[]): number {
+  return checked(addon.syscall(NR[name], ...args), name);
+}
+
+/** As `call`, but −errno is returned. */
+export function tryCall(name: keyof typeof NR, ...args: Argument[]): number {
+  return addon.syscall(NR[name], ...args);
+}
+
+export function cString(text: string): Buffer {
+  return Buffer.from(text + "\0");
+}
+
+export function closeDescriptor(fd: number): void {
+  if (fd >= 0) addon.syscall(NR.close, fd);
+}
+
+const O_CLOEXEC = 0o2000000;
+
+/** Opens by path with O_CLOEXEC added; returns the descriptor. */
+export function openPath(path: string, flags: number, mode = 0): number {
+  return checked(addon.syscall(NR.open, cString(path), flags | O_CLOEXEC, mode), "open", path);
+}
+
+/** A pidfd for a process (not a thread). */
+export function pidfdOpen(pid: number): number {
+  return checked(addon.syscall(NR.pidfd_open, pid, 0), "pidfd_open", pid);
+}
+
+/** A duplicate, in this process, of another process's descriptor: same open file description. */
+export function pidfdGetfd(pidfd: number, fd: number): number {
+  return checked(addon.syscall(NR.pidfd_getfd, pidfd, fd, 0), "pidfd_getfd", fd);
+}
+
+const KCMP_FILE = 0;
+
+/** Whether two descriptors of two processes are one open file description. */
+export function sameOpenFile(pidA: number, fdA: number, pidB: number, fdB: number): boolean {
+  return call("kcmp", pidA, pidB, KCMP_FILE, fdA, fdB) === 0;
+}
+
+const OPEN_HOW_BYTES = 24;
+const RESOLVE_IN_ROOT = 0x10;
+
+/** Opens a path as if `rootFd` were the root directory, symbolic links included (openat2, kernel 5.6). */
+export function openInRoot(rootFd: number, path: string, flags: number, mode = 0): number {
+  const how = Buffer.alloc(OPEN_HOW_BYTES);
+  how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0);
+  how.writeBigUInt64LE(BigInt(mode), 8);
+  how.writeBigUInt64LE(BigInt(RESOLVE_IN_ROOT), 16);
+  return checked(addon.syscall(NR.openat2, rootFd, cString(path), how, OPEN_HOW_BYTES), "openat2", path);
+}
+
+/** Reads a descriptor from offset 0 (a /proc file is made anew by that) into a reused buffer that grows. */
+export class Reader {
+  #buffer = Buffer.alloc(16384);
+  readonly fd: number;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /** A view of the content, valid until the next call. */
+  read(): Buffer {
+    let length = 0;
+    for (;;) {
+      const n = addon.syscall(NR.pread64, this.fd, this.#buffer.subarray(length), this.#buffer.length - length, length);
+      checked(n, "pread");
+      length += n;
+      if (n === 0) return this.#buffer.subarray(0, length);
+      if (length === this.#buffer.length) this.#buffer = Buffer.concat([this.#buffer, Buffer.alloc(length)]);
+    }
+  }
+
+  close(): void {
+    closeDescriptor(this.fd);
+  }
+}

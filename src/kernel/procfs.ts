@@ -1,0 +1,131 @@
+/** What /proc says of a process, parsed. Formats: proc(5). */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+/** One line of /proc/PID/maps. */
+export interface MapsEntry {
+  start: number;
+  end: number;
+  /** PROT_* bits */
+  protection: number;
+  shared: boolean;
+  offset: number;
+  device: string;
+  inode: number;
+  path: string;
+}
+
+const MAPS_LINE = /^([0-9a-f]+)-([0-9a-f]+) (.)(.)(.)(.) ([0-9a-f]+) ([0-9a-f:]+) (\d+) *(.*)$/;
+
+/** Octal escapes of newline and the like in names (\012). */
+function unescapeOctal(name: string): string {
+  return name.includes("\\") ? name.replace(/\\([0-7]{3})/g, (_, o) => String.fromCharCode(Number.parseInt(o, 8))) : name;
+}
+
+export function parseMaps(text: string): MapsEntry[] {
+  const entries: MapsEntry[] = [];
+  for (const line of text.split("\n")) {
+    const m = MAPS_LINE.exec(line);
+    if (!m) continue;
+    entries.push({
+      start: Number.parseInt(m[1]!, 16),
+      end: Number.parseInt(m[2]!, 16),
+      protection: (m[3] === "r" ? 1 : 0) | (m[4] === "w" ? 2 : 0) | (m[5] === "x" ? 4 : 0),
+      shared: m[6] === "s",
+      offset: Number.parseInt(m[7]!, 16),
+      device: m[8]!,
+      inode: Number(m[9]),
+      path: unescapeOctal(m[10]!),
+    });
+  }
+  return entries;
+}
+
+export function threadIds(pid: number): number[] {
+  return readdirSync(`/proc/${pid}/task`).map(Number);
+}
+
+/** Value of a field of /proc/PID/status, trimmed. */
+export function statusField(text: string, field: string): string {
+  const m = new RegExp(`^${field}:\\s*(.*)$`, "m").exec(text);
+  return m ? m[1]! : "";
+}
+
+export function readStatus(pid: number): string {
+  return readFileSync(`/proc/${pid}/status`, "latin1");
+}
+
+/** The pid in the innermost namespace of the thread. */
+export function virtualPid(status: string): number {
+  return Number(statusField(status, "NSpid").split(/\s+/).at(-1));
+}
+
+/** Fields of /proc/PID/stat from the third on (index 0 is the state), so names with spaces do no harm. */
+export function statFields(pid: number): string[] {
+  const text = readFileSync(`/proc/${pid}/stat`, "latin1");
+  return text.slice(text.lastIndexOf(")") + 2).split(" ");
+}
+
+/** Start of the process in clock ticks since boot: with the pid, an identity. */
+export function startTime(pid: number): number {
+  return Number(statFields(pid)[19]);
+}
+
+/** Fields 26 and on that PR_SET_MM_MAP wants back, by name. */
+export interface MemoryMarks {
+  startCode: number;
+  endCode: number;
+  startData: number;
+  endData: number;
+  startBrk: number;
+  startStack: number;
+  argStart: number;
+  argEnd: number;
+  envStart: number;
+  envEnd: number;
+}
+
+export function memoryMarks(pid: number): MemoryMarks {
+  const f = statFields(pid);
+  const at = (field: number) => Number(f[field - 3]);
+  return {
+    startCode: at(26),
+    endCode: at(27),
+    startStack: at(28),
+    startData: at(45),
+    endData: at(46),
+    startBrk: at(47),
+    argStart: at(48),
+    argEnd: at(49),
+    envStart: at(50),
+    envEnd: at(51),
+  };
+}
+
+/** Number of an open descriptor and what its link says. */
+export interface DescriptorLink {
+  fd: number;
+  link: string;
+}
+
+export function descriptorLinks(pid: number): DescriptorLink[] {
+  const links: DescriptorLink[] = [];
+  for (const name of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      links.push({ fd: Number(name), link: readlinkSync(`/proc/${pid}/fd/${name}`) });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+  return links.sort((a, b) => a.fd - b.fd);
+}
+
+/** /proc/PID/fdinfo/FD as text. */
+export function descriptorInfo(pid: number, fd: number): string {
+  return readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1");
+}
+
+/** Value of a field of fdinfo. */
+export function infoField(info: string, field: string): string {
+  const m = new RegExp(`^${field}:\\s*(.*)$`, "m").exec(info);
+  return m ? m[1]! : "";
+}

@@ -1,0 +1,130 @@
+/** ptrace: the stops of an application's threads, and their registers. */
+import { addon } from "./addon.ts";
+import { checked } from "./errors.ts";
+import { NR, PTRACE, RESTART, TRACE_EVENT, TRACE_OPTION } from "./numbers.ts";
+
+/** What every thread is seized with: its children are seized too, and its end is told before it is gone. */
+export const SEIZE_OPTIONS =
+  TRACE_OPTION.sysGood | TRACE_OPTION.fork | TRACE_OPTION.vfork | TRACE_OPTION.clone | TRACE_OPTION.exec | TRACE_OPTION.exit;
+
+export function seize(tid: number, options: number): void {
+  checked(addon.syscall(NR.ptrace, PTRACE.seize, tid, null, options), "ptrace(SEIZE)", tid);
+}
+
+export function setTraceOptions(tid: number, options: number): void {
+  checked(addon.syscall(NR.ptrace, PTRACE.setOptions, tid, null, options), "ptrace(SETOPTIONS)", tid);
+}
+
+/** Lets a stopped thread go on; with a signal that it had stopped for. A thread that has gone is no error. */
+export function resume(tid: number, signal = 0): void {
+  addon.syscall(NR.ptrace, PTRACE.cont, tid, null, signal);
+}
+
+export function detach(tid: number): void {
+  addon.syscall(NR.ptrace, PTRACE.detach, tid, null, 0);
+}
+
+export function eventMessage(tid: number): number {
+  const message = Buffer.alloc(8);
+  checked(addon.syscall(NR.ptrace, PTRACE.getEventMessage, tid, null, message), "ptrace(GETEVENTMSG)", tid);
+  return Number(message.readBigUInt64LE());
+}
+
+/** A wait status, taken apart. */
+export type Stop =
+  | { kind: "exited"; code: number }
+  | { kind: "killed"; signal: number }
+  | { kind: "event"; event: number; signal: number }
+  | { kind: "signal"; signal: number };
+
+export function parseStatus(status: number): Stop {
+  const low = status & 0x7f;
+  if (low === 0) return { kind: "exited", code: (status >> 8) & 0xff };
+  if (low !== 0x7f) return { kind: "killed", signal: low };
+  const signal = (status >> 8) & 0xff;
+  const event = status >> 16;
+  return event ? { kind: "event", event, signal } : { kind: "signal", signal: signal & 0x7f };
+}
+
+export function isInterruptStop(status: number): boolean {
+  return status >> 16 === TRACE_EVENT.stop;
+}
+
+const WNOHANG = 1;
+const WALL = 0x40000000;
+const statusBuffer = Buffer.alloc(4);
+
+/** Takes one pending status of any child or traced thread; undefined when there is none. */
+export function waitAny(): { tid: number; status: number } | undefined {
+  const tid = addon.syscall(NR.wait4, -1, statusBuffer, WNOHANG | WALL, null);
+  return tid > 0 ? { tid, status: statusBuffer.readInt32LE() } : undefined;
+}
+
+/** Waits (blocking) until one thread changes state. */
+export function waitFor(tid: number): number {
+  checked(addon.syscall(NR.wait4, tid, statusBuffer, WALL, null), "wait4", tid);
+  return statusBuffer.readInt32LE();
+}
+
+/** Sizes of a thread's record as `dumpThreads` writes it: general registers, signal mask, xsave length, xsave. */
+export const RECORD_BYTES = 216 + 16 + 3072;
+const XSAVE_LENGTH_AT = 216 + 8;
+const SIGMASK_AT = 216;
+
+/** Byte offsets in user_regs_struct. */
+export const REGISTER = {
+  r12: 24,
+  rbx: 40,
+  r10: 56,
+  rax: 80,
+  rcx: 88,
+  rdx: 96,
+  rsi: 104,
+  rdi: 112,
+  origRax: 120,
+  rip: 128,
+  rsp: 152,
+  fsBase: 168,
+} as const;
+
+/** Records of all threads, RECORD_BYTES apart. All must be stopped. */
+export function dumpThreads(tids: Int32Array, out: Buffer): void {
+  checked(addon.dumpThreads(tids, out, RECORD_BYTES), "ptrace(GETREGSET)");
+}
+
+/** The used part of a record: the xsave area has the length this processor gives it. */
+export function recordLength(record: Buffer): number {
+  return SIGMASK_AT + 16 + Number(record.readBigUInt64LE(XSAVE_LENGTH_AT));
+}
+
+export function setThread(tid: number, record: Buffer): void {
+  checked(addon.setThread(tid, record), "ptrace(SETREGSET)", tid);
+}
+
+export function signalMask(record: Buffer): bigint {
+  return record.readBigUInt64LE(SIGMASK_AT);
+}
+
+/** Calls that the kernel ends with EINTR after a stop, never restarts (signal(7)); value: which argument is a timeout. */
+const TIMEOUT_REGISTER = new Map<number, number>([
+  [232 /* epoll_wait */, REGISTER.r10],
+  [281 /* epoll_pwait */, REGISTER.r10],
+]);
+
+/**
+ * Makes an interrupted call start again where neither the kernel would (epoll_wait without a timeout: it returns EINTR after
+ * any stop), nor could on another machine (-516: its continuation block lives in the old kernel's thread).
+ * @returns whether the record was changed
+ */
+export function restartInterrupted(record: Buffer, elsewhere: boolean): boolean {
+  const number = Number(record.readBigInt64LE(REGISTER.origRax));
+  const result = Number(record.readBigInt64LE(REGISTER.rax));
+  if (number < 0) return false;
+  const timeout = TIMEOUT_REGISTER.get(number);
+  const endless = result === -4 && timeout !== undefined && record.readInt32LE(timeout) < 0;
+  if (!endless && !(elsewhere && result === RESTART.block)) return false;
+  record.writeBigInt64LE(BigInt(number), REGISTER.rax);
+  record.writeBigInt64LE(record.readBigInt64LE(REGISTER.rip) - 2n, REGISTER.rip);
+  record.writeBigInt64LE(-1n, REGISTER.origRax);
+  return true;
+}

@@ -1,0 +1,275 @@
+/**
+ * Follows the memory of one traced process: which pages were written since last asked, and their content.
+ *
+ * Async write-protect userfaultfd + PAGEMAP_SCAN (kernel 6.7). The kernel reports each written page once. Areas mapped since
+ * the last registration are not watched: a scan with CHECK_WPASYNC fails on them (EPERM), then they are found, registered and
+ * taken as fresh, all their pages as written.
+ */
+import { readFileSync } from "node:fs";
+import { addon, type Shadow } from "../../kernel/addon.ts";
+import { closeDescriptor, openPath, pidfdGetfd, pidfdOpen, Reader } from "../../kernel/calls.ts";
+import { checked, SystemCallError } from "../../kernel/errors.ts";
+import { ERRNO, NR, PAGE_BYTES, PAGE_IS, PM_SCAN } from "../../kernel/numbers.ts";
+import type { Remote } from "../../kernel/remote.ts";
+import { type Area, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
+
+const O_RDONLY = 0;
+const O_RDWR = 2;
+const UFFDIO_API = 0xc018aa3f;
+const UFFDIO_REGISTER = 0xc020aa00;
+const UFFD_API = 0xaan;
+const UFFD_FEATURE_WP_UNPOPULATED = 1n << 13n;
+const UFFD_FEATURE_WP_ASYNC = 1n << 15n;
+const UFFDIO_REGISTER_MODE_WP = 2n;
+const O_CLOEXEC_NONBLOCK = 0o2004000;
+
+/** Regions one scan may report: more, and everything is taken as written. */
+const MAX_REGIONS = 1 << 20;
+const regions = new BigUint64Array(3 * MAX_REGIONS);
+
+/** A swapped-out page and the kernel's own marker "protected, never touched" look alike; with swap off, only pages count. */
+const PRESENT = readFileSync("/proc/swaps", "latin1").trim().includes("\n") ? PAGE_IS.present | PAGE_IS.swapped : PAGE_IS.present;
+
+/** Pages copied together before they are encoded. */
+export const STAGING_PAGES = 16384;
+
+/** Memory for raw copies, shared by all trackers of this process: it is used within one turn of the event loop. */
+export class Staging {
+  readonly bytes = Buffer.from(new ArrayBuffer(STAGING_PAGES * PAGE_BYTES));
+  readonly addresses = new BigUint64Array(STAGING_PAGES);
+  pages = 0;
+}
+
+/** What changed in the layout since the last look. */
+export interface LayoutChange {
+  areas: Area[];
+  fresh: Array<[number, number]>;
+  changed: boolean;
+}
+
+export class MemoryTracker {
+  readonly pid: number;
+  readonly memoryFd: number;
+  readonly #pagemapFd: number;
+  readonly #maps: Reader;
+  #mapsText = Buffer.alloc(0);
+  #userfault = -1;
+  #ranges = new BigUint64Array(0);
+  #populated: BigUint64Array | undefined;
+  areas: Area[] = [];
+  shadow: Shadow | null = null;
+
+  constructor(pid: number) {
+    this.pid = pid;
+    this.memoryFd = openPath(`/proc/${pid}/mem`, O_RDWR);
+    this.#pagemapFd = openPath(`/proc/${pid}/pagemap`, O_RDONLY);
+    this.#maps = new Reader(openPath(`/proc/${pid}/maps`, O_RDONLY));
+  }
+
+  /** Begins to watch: needs one stopped thread of the process. Errors: EBUSY (the application watches its own memory). */
+  watch(remote: Remote): void {
+    if (this.#userfault >= 0) return;
+    const fd = remote.call("userfaultfd", O_CLOEXEC_NONBLOCK);
+    const pidfd = pidfdOpen(this.pid);
+    try {
+      this.#userfault = pidfdGetfd(pidfd, fd);
+    } finally {
+      closeDescriptor(pidfd);
+      remote.call("close", fd);
+    }
+    const api = Buffer.alloc(24);
+    api.writeBigUInt64LE(UFFD_API, 0);
+    api.writeBigUInt64LE(UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED, 8);
+    checked(addon.syscall(NR.ioctl, this.#userfault, UFFDIO_API, api), "ioctl(UFFDIO_API)");
+    this.#look();
+    this.#register();
+  }
+
+  get watching(): boolean {
+    return this.#userfault >= 0;
+  }
+
+  /** Ends watching; the kernel takes all protection off by itself. */
+  unwatch(): void {
+    closeDescriptor(this.#userfault);
+    this.#userfault = -1;
+    this.shadow = null;
+    this.#populated = undefined;
+  }
+
+  close(): void {
+    this.unwatch();
+    closeDescriptor(this.memoryFd);
+    closeDescriptor(this.#pagemapFd);
+    this.#maps.close();
+  }
+
+  /** Reads the layout again when the kernel's text of it differs; returns whether it did. */
+  #look(): boolean {
+    const text = this.#maps.read();
+    if (text.equals(this.#mapsText)) return false;
+    this.#mapsText = Buffer.from(text);
+    this.areas = parseLayout(text.toString("latin1"));
+    const ranges = trackableRanges(this.areas);
+    this.#ranges = new BigUint64Array(ranges.flatMap(([start, end]) => [BigInt(start), BigInt(end)]));
+    return true;
+  }
+
+  readonly #registration = Buffer.alloc(32);
+
+  #register(): void {
+    for (let i = 0; i < this.#ranges.length; i += 2) {
+      const start = this.#ranges[i]!;
+      this.#registration.writeBigUInt64LE(start, 0);
+      this.#registration.writeBigUInt64LE(this.#ranges[i + 1]! - start, 8);
+      this.#registration.writeBigUInt64LE(UFFDIO_REGISTER_MODE_WP, 16);
+      const r = addon.syscall(NR.ioctl, this.#userfault, UFFDIO_REGISTER, this.#registration);
+      checked(r, "ioctl(UFFDIO_REGISTER)", `pid ${this.pid}, 0x${start.toString(16)}`);
+    }
+  }
+
+  readonly #probe = new BigUint64Array(2);
+
+  /** Areas that are not watched yet. */
+  #unwatched(): Array<[number, number]> {
+    const found: Array<[number, number]> = [];
+    for (const area of this.areas) {
+      if (!isTrackable(area)) continue;
+      this.#probe[0] = BigInt(area.start);
+      this.#probe[1] = BigInt(area.start + PAGE_BYTES);
+      const r = addon.scan(this.#pagemapFd, this.#probe, PM_SCAN.checkWpAsync, 0, PAGE_IS.written, 0, PAGE_IS.written, regions);
+      if (r === ERRNO.perm) found.push([area.start, area.end]);
+      else checked(r, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
+    }
+    return found;
+  }
+
+  /** With all threads stopped: the layout now, what of it is new; new areas are watched from here on. */
+  refresh(): LayoutChange {
+    const changed = this.#look();
+    const fresh = this.#unwatched();
+    if (fresh.length) this.#register();
+    if (this.shadow) for (const [start, end] of fresh) addon.shadowDrop(this.shadow, start, end);
+    return { areas: this.areas, fresh, changed: changed || fresh.length > 0 };
+  }
+
+  /** Forgets the shadow of what an older layout had and this one has not. */
+  dropShadow(start: number, end: number): void {
+    if (this.shadow) addon.shadowDrop(this.shadow, start, end);
+  }
+
+  layoutTextChanged(): boolean {
+    return !this.#maps.read().equals(this.#mapsText);
+  }
+
+  /**
+   * Regions written since the last scan, and write-protects them again. −EPERM: an area is not watched (see refresh).
+   * @returns number of regions, kept inside until the next scan
+   */
+  scanWritten(): number {
+    return addon.scan(
+      this.#pagemapFd,
+      this.#ranges,
+      PM_SCAN.wpMatching | PM_SCAN.checkWpAsync,
+      0,
+      PAGE_IS.written,
+      0,
+      PAGE_IS.written,
+      regions,
+    );
+  }
+
+  /** All pages with content of their own (not the file's, never touched ones not). Protects everything first. */
+  scanAll(): number {
+    const protectedRegions = this.scanWritten();
+    if (protectedRegions < 0) return protectedRegions;
+    const n = this.#scanPopulated();
+    if (n < 0) return n;
+    const shared = this.#rangesOf((area) => area.backing.type === "shared");
+    const more = addon.scan(this.#pagemapFd, shared, 0, 0, 0, PRESENT, PAGE_IS.present, regions.subarray(3 * n));
+    return more < 0 ? more : n + more;
+  }
+
+  /** Private pages that are there (or swapped out) and not the mapped file's: the bit for "file" must be clear. */
+  #scanPopulated(): number {
+    const privates = this.#rangesOf((area) => area.backing.type !== "shared");
+    return addon.scan(this.#pagemapFd, privates, 0, PAGE_IS.file, PAGE_IS.file, PRESENT, PAGE_IS.present, regions);
+  }
+
+  #rangesOf(wanted: (area: Area) => boolean): BigUint64Array {
+    const words: bigint[] = [];
+    for (const area of this.areas) {
+      if (!isTrackable(area) || !wanted(area)) continue;
+      if (words.length && words.at(-1) === BigInt(area.start)) words[words.length - 1] = BigInt(area.end);
+      else words.push(BigInt(area.start), BigInt(area.end));
+    }
+    return new BigUint64Array(words);
+  }
+
+  /** Pages of all regions of the last scan. */
+  pagesFound(count: number): number {
+    let pages = 0;
+    for (let i = 0; i < count; i++) pages += Number(regions[3 * i + 1]! - regions[3 * i]!) / PAGE_BYTES;
+    return pages;
+  }
+
+  /** The regions of the last scan, kept beyond the next one. */
+  takeRegions(count: number): BigUint64Array {
+    return regions.slice(0, 3 * count);
+  }
+
+  /** Copies regions into the staging memory; returns false when it is full (nothing of these regions is in it then). */
+  copy(from: BigUint64Array | undefined, count: number, staging: Staging): boolean {
+    const n = addon.copyPages(
+      this.pid,
+      this.memoryFd,
+      from ?? regions,
+      count,
+      staging.bytes,
+      staging.addresses,
+      staging.pages,
+    );
+    if (n === ERRNO.noSpace) return false;
+    staging.pages = checked(n, "process_vm_readv", this.pid);
+    return true;
+  }
+
+  /**
+   * Ranges that had pages of their own at the last look and have none now: given back by madvise(DONTNEED) together with
+   * their page tables, which no scan for written pages reports. With all threads stopped.
+   */
+  takeDropped(): Array<[number, number]> {
+    const n = this.#scanPopulated();
+    if (n < 0) throw new SystemCallError("ioctl(PAGEMAP_SCAN)", n, `pid ${this.pid}`);
+    const now = regions.slice(0, 3 * n);
+    const before = this.#populated;
+    this.#populated = now;
+    if (!before || (before.length === now.length && Buffer.compare(Buffer.from(before.buffer), Buffer.from(now.buffer)) === 0)) return [];
+    return subtractRegions(before, now);
+  }
+
+  /** Forgets what was populated: the next `takeDropped` starts from what is there then. */
+  forgetPopulated(): void {
+    this.#populated = undefined;
+  }
+}
+
+/** Parts of `before` that are in no region of `now`; both sorted, three words a region. */
+export function subtractRegions(before: BigUint64Array, now: BigUint64Array): Array<[number, number]> {
+  const missing: Array<[number, number]> = [];
+  let j = 0;
+  for (let i = 0; i < before.length; i += 3) {
+    let start = before[i]!;
+    const end = before[i + 1]!;
+    while (j < now.length && now[j + 1]! <= start) j += 3;
+    for (let k = j; start < end; k += 3) {
+      if (k >= now.length || now[k]! >= end) {
+        missing.push([Number(start), Number(end)]);
+        break;
+      }
+      if (now[k]! > start) missing.push([Number(start), Number(now[k]!)]);
+      if (now[k + 1]! > start) start = now[k + 1]!;
+    }
+  }
+  return missing;
+}

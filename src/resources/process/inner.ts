@@ -1,0 +1,101 @@
+/**
+ * What only the process itself can tell: signal actions, interval timers; and of each thread: alternate stack, address to
+ * clear at exit. Read by system calls made in the stopped application, with a scratch mapping that is gone afterwards.
+ */
+import { addon } from "../../kernel/addon.ts";
+import { NR, PTRACE } from "../../kernel/numbers.ts";
+import type { Remote, RemoteCall } from "../../kernel/remote.ts";
+
+export const SIGNALS = 64;
+const ACTION_BYTES = 32;
+const SIGKILL = 9;
+const SIGSTOP = 19;
+const PR_GET_TID_ADDRESS = 40;
+const PR_GET_PDEATHSIG = 2;
+const PR_GET_DUMPABLE = 3;
+const PR_GET_CHILD_SUBREAPER = 37;
+
+export interface InnerProcess {
+  /** struct kernel_sigaction of signals 1 … 64, 32 bytes each. */
+  actions: Buffer;
+  /** struct itimerval of ITIMER_REAL, _VIRTUAL, _PROF. */
+  timers: Buffer;
+  dumpable: number;
+  childSubreaper: number;
+}
+
+export interface InnerThread {
+  /** stack_t, 24 bytes */
+  alternateStack: Buffer;
+  clearTidAddress: number;
+  deathSignal: number;
+}
+
+/** Reads both with batches of single calls: `remote` has begun in the thread and has a scratch mapping. */
+export function readInnerProcess(remote: Remote): InnerProcess {
+  remote.reset();
+  const actions = remote.put(Buffer.alloc(SIGNALS * ACTION_BYTES));
+  const timers = remote.put(Buffer.alloc(96));
+  const value = remote.put(Buffer.alloc(8));
+  for (let s = 1; s <= SIGNALS; s++)
+    if (s !== SIGKILL && s !== SIGSTOP) remote.call("rt_sigaction", s, 0, actions + (s - 1) * ACTION_BYTES, 8);
+  for (let which = 0; which < 3; which++) remote.call("getitimer", which, timers + 32 * which);
+  const dumpable = remote.call("prctl", PR_GET_DUMPABLE);
+  remote.call("prctl", PR_GET_CHILD_SUBREAPER, value);
+  return {
+    actions: remote.read(actions, SIGNALS * ACTION_BYTES),
+    timers: remote.read(timers, 96),
+    dumpable,
+    childSubreaper: remote.read(value, 4).readInt32LE(),
+  };
+}
+
+export function readInnerThread(remote: Remote): InnerThread {
+  remote.reset();
+  const stack = remote.put(Buffer.alloc(24));
+  const address = remote.put(Buffer.alloc(16));
+  remote.call("sigaltstack", 0, stack);
+  remote.call("prctl", PR_GET_TID_ADDRESS, address);
+  remote.call("prctl", PR_GET_PDEATHSIG, address + 8);
+  const words = remote.read(address, 16);
+  return {
+    alternateStack: remote.read(stack, 24),
+    clearTidAddress: Number(words.readBigUInt64LE()),
+    deathSignal: words.readInt32LE(8),
+  };
+}
+
+/** What the kernel tells of a stopped thread without its help. */
+export interface OuterThread {
+  name: string;
+  robustList: number;
+  robustListBytes: number;
+  rseq: { address: number; bytes: number; signature: number };
+}
+
+const words = Buffer.alloc(24);
+
+export function readRobustList(tid: number): { robustList: number; robustListBytes: number } {
+  addon.syscall(NR.get_robust_list, tid, words, words.subarray(8));
+  return { robustList: Number(words.readBigUInt64LE()), robustListBytes: Number(words.readBigUInt64LE(8)) };
+}
+
+export function readRseq(tid: number): OuterThread["rseq"] {
+  words.fill(0);
+  addon.syscall(NR.ptrace, PTRACE.getRseqConfiguration, tid, 24, words);
+  return { address: Number(words.readBigUInt64LE()), bytes: words.readUInt32LE(8), signature: words.readUInt32LE(12) };
+}
+
+/** Calls that put an inner process state into a clone; `scratch` data is put by the caller's remote. */
+export function restoreInnerProcess(remote: Remote, inner: InnerProcess): RemoteCall[] {
+  const actions = remote.put(inner.actions);
+  const timers = remote.put(inner.timers);
+  const calls: RemoteCall[] = [];
+  for (let s = 1; s <= SIGNALS; s++)
+    if (s !== SIGKILL && s !== SIGSTOP) calls.push(["rt_sigaction", s, actions + (s - 1) * ACTION_BYTES, 0, 8]);
+  for (let which = 0; which < 3; which++)
+    if (inner.timers.subarray(32 * which, 32 * which + 32).some((b) => b !== 0))
+      calls.push(["setitimer", which, timers + 32 * which, 0]);
+  if (inner.childSubreaper) calls.push(["prctl", 36 /* PR_SET_CHILD_SUBREAPER */, 1]);
+  return calls;
+}

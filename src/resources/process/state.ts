@@ -1,0 +1,100 @@
+/** A process and its threads as plain data; how they are read from outside. */
+import { readFileSync, readlinkSync } from "node:fs";
+import { call } from "../../kernel/calls.ts";
+import { type MemoryMarks, memoryMarks, readStatus, statFields, statusField } from "../../kernel/procfs.ts";
+
+export interface ProcessState {
+  /** Pids as the application sees them. */
+  pid: number;
+  parent: number;
+  group: number;
+  session: number;
+  /** Made by a fork of `parent`'s memory; its memory begins as a copy. */
+  name: string;
+  executable: string;
+  workingDirectory: string;
+  root: string;
+  umask: number;
+  credentials: Credentials;
+  /** [soft, hard] of resources 0 … 15; −1 is infinity. */
+  limits: Array<[number, number]>;
+  marks: MemoryMarks;
+  auxv: Buffer;
+  personality: number;
+  nice: number;
+  oomScoreAdjustment: string;
+}
+
+export interface Credentials {
+  /** real, effective, saved, file system */
+  uids: number[];
+  gids: number[];
+  groups: number[];
+  /** Hexadecimal masks. */
+  inheritable: string;
+  permitted: string;
+  effective: string;
+  bounding: string;
+  ambient: string;
+  noNewPrivileges: boolean;
+}
+
+function numbers(text: string): number[] {
+  return text ? text.trim().split(/\s+/).map(Number) : [];
+}
+
+export function parseCredentials(status: string): Credentials {
+  return {
+    uids: numbers(statusField(status, "Uid")),
+    gids: numbers(statusField(status, "Gid")),
+    groups: numbers(statusField(status, "Groups")),
+    inheritable: statusField(status, "CapInh"),
+    permitted: statusField(status, "CapPrm"),
+    effective: statusField(status, "CapEff"),
+    bounding: statusField(status, "CapBnd"),
+    ambient: statusField(status, "CapAmb"),
+    noNewPrivileges: statusField(status, "NoNewPrivs") === "1",
+  };
+}
+
+const RESOURCES = 16;
+const RLIM_INFINITY = 0xffffffffffffffffn;
+
+function readLimits(pid: number): Array<[number, number]> {
+  const limits: Array<[number, number]> = [];
+  const value = Buffer.alloc(16);
+  const word = (at: number) => {
+    const v = value.readBigUInt64LE(at);
+    return v === RLIM_INFINITY ? -1 : Number(v);
+  };
+  for (let resource = 0; resource < RESOURCES; resource++) {
+    call("prlimit64", pid, resource, null, value);
+    limits.push([word(0), word(8)]);
+  }
+  return limits;
+}
+
+/** Reads a stopped process. `pid` is the one this program sees. */
+export function readProcess(pid: number, parent: number): ProcessState {
+  const status = readStatus(pid);
+  const stat = statFields(pid);
+  const inner = (field: string) => Number(statusField(status, field).split(/\s+/).at(-1));
+  return {
+    pid: inner("NSpid"),
+    parent,
+    group: inner("NSpgid"),
+    session: inner("NSsid"),
+    name: readFileSync(`/proc/${pid}/comm`, "latin1").slice(0, -1),
+    executable: readlinkSync(`/proc/${pid}/exe`),
+    workingDirectory: readlinkSync(`/proc/${pid}/cwd`),
+    root: readlinkSync(`/proc/${pid}/root`),
+    umask: Number.parseInt(statusField(status, "Umask"), 8),
+    credentials: parseCredentials(status),
+    limits: readLimits(pid),
+    marks: memoryMarks(pid),
+    auxv: readFileSync(`/proc/${pid}/auxv`),
+    personality: Number.parseInt(readFileSync(`/proc/${pid}/personality`, "latin1"), 16),
+    nice: Number(stat[16]),
+    oomScoreAdjustment: readFileSync(`/proc/${pid}/oom_score_adj`, "latin1").trim(),
+  };
+}
