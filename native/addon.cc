@@ -5,6 +5,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   understudy::addTrace(env, exports);
   understudy::addMemory(env, exports);
   understudy::addSpawn(env, exports);
+  understudy::addDescriptors(env, exports);
   return exports;
 }
 

@@ -34,5 +34,6 @@ void addSyscall(Napi::Env, Napi::Object);
 void addTrace(Napi::Env, Napi::Object);
 void addMemory(Napi::Env, Napi::Object);
 void addSpawn(Napi::Env, Napi::Object);
+void addDescriptors(Napi::Env, Napi::Object);
 
 }  // namespace understudy

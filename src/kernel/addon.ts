@@ -31,6 +31,9 @@ export interface Addon {
   remoteBatch(tid: number, code: number, table: number, count: number): number;
   trapAgain(tid: number): number;
 
+  /** "FD\0LINK\0" of each descriptor; bytes used or −errno. */
+  descriptorTable(directoryFd: number, out: Buffer): number;
+
   /** PAGEMAP_SCAN over ranges [start, end …]; regions of three words [start, end, categories]. */
   scan(
     pagemapFd: number,

@@ -1,0 +1,41 @@
+/** eventfd: its counter and whether it counts as a semaphore. */
+import { call } from "../../kernel/calls.ts";
+import { infoField } from "../../kernel/procfs.ts";
+import { type DescriptorKind, O } from "../kind.ts";
+
+export interface EventfdState {
+  flags: number;
+  /** Hexadecimal. */
+  count: string;
+  semaphore: boolean;
+}
+
+const EFD_SEMAPHORE = 1;
+const F_SETFL = 4;
+
+export const eventfd: DescriptorKind<EventfdState> = {
+  kind: "eventfd",
+  version: 1,
+  after: [],
+  matches: (link) => link === "anon_inode:[eventfd]",
+  dump: (descriptions, context) =>
+    descriptions.map((description) => {
+      const info = context.info(description);
+      return {
+        flags: description.flags,
+        count: infoField(info, "eventfd-count"),
+        semaphore: infoField(info, "eventfd-semaphore") === "1",
+      };
+    }),
+  create(state) {
+    const fd = call("eventfd2", 0, O.closeOnExec | O.nonBlock | (state.semaphore ? EFD_SEMAPHORE : 0));
+    const count = BigInt(`0x${state.count}`);
+    if (count > 0n) {
+      const word = Buffer.alloc(8);
+      word.writeBigUInt64LE(count);
+      call("write", fd, word, 8);
+    }
+    call("fcntl", fd, F_SETFL, state.flags);
+    return fd;
+  },
+};

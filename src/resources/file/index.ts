@@ -1,0 +1,47 @@
+/** Regular files, directories and harmless devices, by path, flags and position. Content travels with the file log. */
+import { call, openInRoot } from "../../kernel/calls.ts";
+import { OperatingError } from "../../kernel/failure.ts";
+import { infoField } from "../../kernel/procfs.ts";
+import { type DescriptorKind, O } from "../kind.ts";
+
+export interface FileState {
+  path: string;
+  flags: number;
+  position: number;
+}
+
+/** Devices without state of their own. */
+const HARMLESS_DEVICES = new Set(["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]);
+const ONLY_AT_CREATION = O.create | O.exclusive | O.truncate;
+const SEEK_SET = 0;
+
+export const file: DescriptorKind<FileState> = {
+  kind: "file",
+  version: 1,
+  after: [],
+  matches: (link) => link.startsWith("/"),
+  dump: (descriptions, context) =>
+    descriptions.map((description) => {
+      const { link: path, flags } = description;
+      refuseUnlessPortable(path);
+      const position = Number(infoField(context.info(description), "pos"));
+      return { path, flags, position };
+    }),
+  create(state, context) {
+    const fd = openInRoot(context.rootFd, state.path, state.flags & ~ONLY_AT_CREATION);
+    if (state.position > 0) call("lseek", fd, state.position, SEEK_SET);
+    return fd;
+  },
+};
+
+function refuseUnlessPortable(path: string): void {
+  if (path.startsWith("/dev/") && !HARMLESS_DEVICES.has(path) && !path.startsWith("/dev/shm/"))
+    throw new OperatingError("unprotectable-device", `The application has "${path}" open, a device with state outside the application`, {
+      remedy: "Run it without that device.",
+      details: { path },
+    });
+  if (path.endsWith(" (deleted)"))
+    throw new OperatingError("unprotectable-deleted-file", `The application has "${path}" open, a file without a name`, {
+      details: { path },
+    });
+}

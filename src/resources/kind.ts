@@ -1,0 +1,72 @@
+/** What a kind of descriptor must be able to do. One folder per kind; `kinds.ts` lists them. */
+import type { RemoteCall } from "../kernel/remote.ts";
+
+/** One open file description of the application, and one place where it is found. */
+export interface Description {
+  /** Stable as long as it is open. */
+  id: string;
+  kind: string;
+  /** Process (as this program sees it) and descriptor number. */
+  pid: number;
+  fd: number;
+  /** What /proc/PID/fd/FD says. */
+  link: string;
+  /** O_* flags, without O_CLOEXEC, which belongs to the descriptor. */
+  flags: number;
+}
+
+/** Inside the barrier: everything is stopped. */
+export interface DumpContext {
+  /** A duplicate in this process, closed when the stop ends: held longer, it would keep the application's file open. */
+  take(description: Description): number;
+  /** /proc/PID/fdinfo/FD */
+  info(description: Description): string;
+}
+
+/** On the clone's node, before the application lives. Descriptors made here are handed into its processes afterwards. */
+export interface CreateContext {
+  /** The application's root directory. */
+  rootFd: number;
+  /** Runs a function in the application's network namespace. */
+  inNetwork<T>(body: () => T): T;
+  /** Shared by all creations of one restore: both ends of a pipe are made at once. */
+  shared: Map<string, unknown>;
+  /** Every state being restored, by description. */
+  states: ReadonlyMap<string, { kind: string; state: unknown }>;
+  /** Runs when the application may speak and before it runs. */
+  atLife(action: () => void): void;
+}
+
+/** Data of calls made in the clone: where it will be. */
+export interface ConnectContext {
+  put(bytes: Buffer): number;
+}
+
+export interface DescriptorKind<State = unknown> {
+  readonly kind: string;
+  /** Grows when `State` changes its meaning; another version is refused. */
+  readonly version: number;
+  /** Kinds that must have been created before. */
+  readonly after: readonly string[];
+  matches(link: string): boolean;
+  /** States of descriptions of this kind, in their order. Throws what makes the application unprotectable. */
+  dump(descriptions: Description[], context: DumpContext): State[];
+  /** Makes the description anew and returns a descriptor of this process. */
+  create(state: State, context: CreateContext): number;
+  /** Calls to make in the process that has it as `fd`, once all its descriptors are in place. */
+  connect?(state: State, fd: number, context: ConnectContext): RemoteCall[];
+}
+
+export const O = {
+  accessMode: 3,
+  readOnly: 0,
+  writeOnly: 1,
+  readWrite: 2,
+  create: 0o100,
+  exclusive: 0o200,
+  truncate: 0o1000,
+  append: 0o2000,
+  nonBlock: 0o4000,
+  path: 0o10000000,
+  closeOnExec: 0o2000000,
+} as const;

@@ -1,0 +1,52 @@
+/** timerfd: what is left until it fires, its interval, and ticks not read yet. */
+import { call } from "../../kernel/calls.ts";
+import { infoField } from "../../kernel/procfs.ts";
+import { type DescriptorKind, O } from "../kind.ts";
+
+export interface TimerfdState {
+  flags: number;
+  clock: number;
+  ticks: string;
+  /** [seconds, nanoseconds] */
+  left: [number, number];
+  interval: [number, number];
+}
+
+const TFD_IOC_SET_TICKS = 0x40085400;
+const F_SETFL = 4;
+
+function pair(text: string): [number, number] {
+  const m = /\((\d+), (\d+)\)/.exec(text);
+  return m ? [Number(m[1]), Number(m[2])] : [0, 0];
+}
+
+export const timerfd: DescriptorKind<TimerfdState> = {
+  kind: "timerfd",
+  version: 1,
+  after: [],
+  matches: (link) => link === "anon_inode:[timerfd]",
+  dump: (descriptions, context) =>
+    descriptions.map((description) => {
+      const info = context.info(description);
+      return {
+        flags: description.flags,
+        clock: Number(infoField(info, "clockid")),
+        ticks: infoField(info, "ticks"),
+        left: pair(infoField(info, "it_value")),
+        interval: pair(infoField(info, "it_interval")),
+      };
+    }),
+  create(state, context) {
+    const fd = call("timerfd_create", state.clock, O.closeOnExec | O.nonBlock);
+    if (state.ticks !== "0" && state.ticks !== "") {
+      const word = Buffer.alloc(8);
+      word.writeBigUInt64LE(BigInt(state.ticks));
+      call("ioctl", fd, TFD_IOC_SET_TICKS, word);
+    }
+    call("fcntl", fd, F_SETFL, state.flags);
+    const value = Buffer.alloc(32);
+    [...state.interval, ...state.left].forEach((n, i) => value.writeBigInt64LE(BigInt(n), 8 * i));
+    context.atLife(() => call("timerfd_settime", fd, 0, value, null));
+    return fd;
+  },
+};
