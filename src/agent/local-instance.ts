@@ -268,7 +268,7 @@ function plainEnvironment(): Record<string, string> {
   const own = Object.entries(process.env).filter(([key]) => key.startsWith("UNDERSTUDY_"));
   return {
     PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    HOME: process.env["HOME"] ?? "/root",
+    HOME: process.env.HOME ?? "/root",
     LANG: "C.UTF-8",
     ...(Object.fromEntries(own) as Record<string, string>),
   };

@@ -2,7 +2,7 @@
 
 /** Does nothing when no service manager asked to be told. A failure is not worth ending for. */
 export async function notifyServiceManager(state: string): Promise<void> {
-  const path = process.env["NOTIFY_SOCKET"];
+  const path = process.env.NOTIFY_SOCKET;
   if (path === undefined || path === "") return;
   // Loaded only here: an agent that nobody waits for does not need the addon to start.
   const { sendDatagram } = await import("../kernel/datagram.ts");

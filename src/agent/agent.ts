@@ -1,0 +1,75 @@
+/** The node's daemon: wires the rooms and serves the API. Its death harms no application: instances are on their own. */
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import type { Logger } from "pino";
+import { openStore } from "../cluster/open.ts";
+import { tlsOptions } from "../cluster/tls.ts";
+import { createApi } from "./api.ts";
+import { Backoff } from "./backoff.ts";
+import { makeCgroup, nodeCgroup } from "./cgroup.ts";
+import type { AgentConfig } from "./config.ts";
+import type { AgentContext } from "./context.ts";
+import { EventLog } from "./events.ts";
+import { Instances } from "./instances.ts";
+import { layoutOf } from "./layout.ts";
+import { Locks } from "./locks.ts";
+import { Peers } from "./peers.ts";
+import { undoHalfDone } from "./protect.ts";
+import { Reconciler } from "./reconcile.ts";
+import { Records } from "./records.ts";
+import { serveTls, serveUnix } from "./servers.ts";
+
+export interface Agent {
+  /** Ends the agent; instances live on. */
+  close(): Promise<void>;
+}
+
+/** @throws OperatingError of the store, the certificates, or `agent-running`, `listen-failed` */
+export async function startAgent(config: AgentConfig, log: Logger): Promise<Agent> {
+  const layout = layoutOf(config, nodeCgroup(config.cgroup));
+  mkdirSync(config.runDirectory, { recursive: true, mode: 0o700 });
+  mkdirSync(layout.applicationsDirectory, { recursive: true, mode: 0o700 });
+  makeCgroup(dirname(layout.applicationCgroup("x")));
+  const [store, tls] = await Promise.all([openStore(config.store), tlsOptions(config.tls)]);
+  const records = new Records(store);
+  const events = new EventLog(config.name);
+  const context: AgentContext = {
+    config,
+    node: config.name,
+    layout,
+    store,
+    records,
+    peers: new Peers(records, tls),
+    events,
+    instances: new Instances(config, layout, events, () => reconciler.wake()),
+    locks: new Locks(),
+    backoff: new Backoff(),
+    log,
+    startedAt: new Date().toISOString(),
+    problems: new Map(),
+    protecting: new Map(),
+    wake: () => reconciler.wake(),
+  };
+  const reconciler: Reconciler = new Reconciler(context);
+  events.follow(({ sequence, node, ...event }) => log.info(event, event.message), new AbortController().signal);
+
+  // The unix socket first: it is what says that no other agent serves this node.
+  const api = createApi(context);
+  const unix = await serveUnix(api, layout.agentSocket);
+  const { host, port } = config.listen;
+  const secure = await serveTls(api, host, port, tls);
+  context.instances.adoptAll();
+  await records.register({ name: config.name, api: `https://${host}:${port}`, labels: config.labels });
+  events.add({ kind: "agent-started", message: `The agent of "${config.name}" runs` });
+  void undoHalfDone(context)
+    .catch((error) => log.error({ err: error }, "undoing what was half done failed"))
+    .finally(() => reconciler.start());
+  return {
+    async close() {
+      reconciler.stop();
+      await Promise.all([unix.close(), secure.close()]);
+      context.peers.close();
+      store.close();
+    },
+  };
+}

@@ -1,0 +1,164 @@
+/** The HTTP API: docs/api.md. The same over the unix socket and over TLS. */
+import { Readable } from "node:stream";
+import { type Context, Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { OperatingError, toFailure } from "../kernel/failure.ts";
+import type { ApplicationReport, CloneRequest, Health, StreamLine, SwitchRequest } from "./api-types.ts";
+import { createClone, removeClone } from "./clones.ts";
+import { type AgentContext, version } from "./context.ts";
+import { answerEvents } from "./event-stream.ts";
+import { limits } from "./limits.ts";
+import { lineStream } from "./line-stream.ts";
+import { checkpointNow, checkpoints, promoteHere, promoteSomewhere, stop, switchPlanned } from "./operations.ts";
+import { protect } from "./protect.ts";
+import { report, reportAll, reportNodes } from "./report.ts";
+import { atPrimary, forwardedHeader, type Question } from "./route.ts";
+
+/** Asks the agent to pass the request on to another node's agent, whole. */
+export const nodeHeader = "understudy-node";
+
+const SWITCH_TIMEOUT_MS = 60_000;
+const FORCED_SWITCH_TIMEOUT_MS = 5_000;
+
+export function createApi(context: AgentContext): Hono {
+  const api = new Hono();
+  api.onError((error, c) => {
+    const failure = toFailure(error);
+    if (failure.code === "internal") context.log.error({ err: error, path: c.req.path }, "request failed");
+    return c.json({ error: failure }, statusOf(failure.code));
+  });
+  api.notFound((c) => {
+    const failure = { code: "path-unknown", message: `The agent has no "${c.req.method} ${c.req.path}"` };
+    return c.json({ error: failure }, 404);
+  });
+  api.use(bodyLimit({ maxSize: limits.bodyBytes }));
+  api.use(async (c, next) => {
+    const node = c.req.header(nodeHeader);
+    return node === undefined || node === context.node ? next() : passOn(context, c, node);
+  });
+
+  api.get("/v1/health", (c) => c.json(health(context)));
+  api.get("/v1/nodes", async (c) => c.json(await reportNodes(context)));
+  api.get("/v1/events", (c) => answerEvents(context, c));
+
+  api.get("/v1/applications", async (c) => c.json(await reportAll(context)));
+  api.post("/v1/applications", async (c) => {
+    const body = await jsonBody(c);
+    return lineStream<StreamLine<ApplicationReport>>(c, async (write, signal) => {
+      try {
+        write({ result: await protect(context, body, { signal, progress: (progress) => write({ progress }) }) });
+      } catch (error) {
+        write({ error: toFailure(error) });
+      }
+    });
+  });
+  api.get("/v1/applications/:name", async (c) => {
+    const name = c.req.param("name");
+    try {
+      return c.json(await atPrimary(context, question(c, name), () => report(context, name)));
+    } catch (error) {
+      if (error instanceof OperatingError && error.code === "primary-unreachable")
+        return c.json(await report(context, name));
+      throw error;
+    }
+  });
+  api.delete("/v1/applications/:name", async (c) => {
+    const name = c.req.param("name");
+    try {
+      const asked = { ...question(c, name), timeoutMs: 2 * limits.stopTimeoutMs + limits.peerTimeoutMs };
+      return c.json(await atPrimary(context, asked, () => stop(context, name)));
+    } catch (error) {
+      if (c.req.query("force") !== "true" || !isUnreachable(error)) throw error;
+      return c.json(await stop(context, name));
+    }
+  });
+  api.get("/v1/applications/:name/checkpoints", async (c) => {
+    const name = c.req.param("name");
+    return c.json(await atPrimary(context, question(c, name), () => checkpoints(context, name)));
+  });
+  api.post("/v1/applications/:name/checkpoints", async (c) => {
+    const name = c.req.param("name");
+    const asked = { ...question(c, name), timeoutMs: SWITCH_TIMEOUT_MS };
+    return c.json(await atPrimary(context, asked, () => checkpointNow(context, name)));
+  });
+  api.post("/v1/applications/:name/switch", async (c) => {
+    const name = c.req.param("name");
+    const request = (await jsonBody(c)) as SwitchRequest;
+    const timeoutMs = request.force ? FORCED_SWITCH_TIMEOUT_MS : SWITCH_TIMEOUT_MS;
+    const asked = { ...question(c, name), body: request, timeoutMs };
+    if (request.checkpoint !== undefined) return c.json(await promoteSomewhere(context, name, request));
+    try {
+      return c.json(await atPrimary(context, asked, () => switchPlanned(context, name, request)));
+    } catch (error) {
+      if (!request.force || asked.forwarded) throw error;
+      return c.json(await promoteSomewhere(context, name, request));
+    }
+  });
+
+  api.post("/v1/internal/clones/:name", async (c) => {
+    return c.json(await createClone(context, c.req.param("name"), (await jsonBody(c)) as CloneRequest));
+  });
+  api.delete("/v1/internal/clones/:name", async (c) => {
+    await removeClone(context, c.req.param("name"), c.req.query("createdAt") ?? "");
+    return c.json({});
+  });
+  api.post("/v1/internal/promote/:name", async (c) => {
+    return c.json(await promoteHere(context, c.req.param("name"), (await jsonBody(c)) as SwitchRequest));
+  });
+  return api;
+}
+
+function health(context: AgentContext): Health {
+  const instances = context.instances.list().map(({ application, pid, status }) => ({
+    application,
+    pid,
+    role: status?.role ?? "unknown",
+    state: status?.state ?? "unknown",
+    term: status?.term ?? 0,
+  }));
+  return { name: context.node, agent: { pid: process.pid, startedAt: context.startedAt, version }, instances };
+}
+
+function question(c: Context, application: string): Question {
+  const { pathname, search } = new URL(c.req.url);
+  const forwarded = c.req.header(forwardedHeader) !== undefined;
+  return { application, method: c.req.method, path: pathname + search, forwarded };
+}
+
+async function jsonBody(c: Context): Promise<unknown> {
+  try {
+    const text = await c.req.text();
+    return text === "" ? {} : JSON.parse(text);
+  } catch (cause) {
+    throw new OperatingError("request-invalid", "The request's body is not JSON", { cause });
+  }
+}
+
+/** The whole request to another node's agent, and its answer as it comes. */
+async function passOn(context: AgentContext, c: Context, node: string): Promise<Response> {
+  const { pathname, search } = new URL(c.req.url);
+  const peer = await context.peers.client(node);
+  const body = c.req.method === "GET" ? undefined : await jsonBody(c);
+  const accept = c.req.header("accept");
+  const answer = await peer.send(c.req.method, pathname + search, {
+    ...(body !== undefined && { body }),
+    ...(accept !== undefined && { headers: { accept } }),
+    timeoutMs: SWITCH_TIMEOUT_MS,
+    signal: c.req.raw.signal,
+  });
+  return new Response(Readable.toWeb(answer) as ReadableStream, {
+    status: answer.statusCode ?? 502,
+    headers: { "content-type": answer.headers["content-type"] ?? "application/json" },
+  });
+}
+
+function isUnreachable(error: unknown): boolean {
+  return error instanceof OperatingError && error.code === "primary-unreachable";
+}
+
+function statusOf(code: string): 400 | 404 | 409 | 500 | 503 {
+  if (code.endsWith("-invalid")) return 400;
+  if (code.endsWith("-unknown")) return 404;
+  if (code.endsWith("-unreachable")) return 503;
+  return code === "internal" ? 500 : 409;
+}

@@ -1,0 +1,35 @@
+/** What the rooms of the agent share. */
+import type { Logger } from "pino";
+import type { ClusterStore } from "../cluster/store.ts";
+import type { Failure } from "../kernel/failure.ts";
+import type { Backoff } from "./backoff.ts";
+import type { AgentConfig } from "./config.ts";
+import type { EventLog } from "./events.ts";
+import type { Instances } from "./instances.ts";
+import type { Layout } from "./layout.ts";
+import type { Locks } from "./locks.ts";
+import type { Peers } from "./peers.ts";
+import type { Records } from "./records.ts";
+
+export interface AgentContext {
+  config: AgentConfig;
+  node: string;
+  layout: Layout;
+  store: ClusterStore;
+  records: Records;
+  peers: Peers;
+  events: EventLog;
+  instances: Instances;
+  locks: Locks;
+  backoff: Backoff;
+  log: Logger;
+  startedAt: string;
+  /** Why a clone could not be made, by application and node; gone when it could. */
+  problems: Map<string, Map<string, Failure>>;
+  /** A `protect` that is under way here, by application: to end it early. */
+  protecting: Map<string, AbortController>;
+  /** Asks for a look at everything soon. */
+  wake(): void;
+}
+
+export const version = "0.1.0";

@@ -1,0 +1,38 @@
+/** The agents of the other nodes, by name. */
+import type { MutualTlsOptions } from "../cluster/tls.ts";
+import type { Health } from "./api-types.ts";
+import { AgentClient } from "./client.ts";
+import { limits } from "./limits.ts";
+import type { Records } from "./records.ts";
+
+export class Peers {
+  readonly #records: Records;
+  readonly #tls: MutualTlsOptions;
+  readonly #clients = new Map<string, { api: string; client: AgentClient }>();
+
+  constructor(records: Records, tls: MutualTlsOptions) {
+    this.#records = records;
+    this.#tls = tls;
+  }
+
+  /** @throws OperatingError `node-unknown` */
+  async client(node: string): Promise<AgentClient> {
+    const { api } = await this.#records.node(node);
+    const known = this.#clients.get(node);
+    if (known?.api === api) return known.client;
+    known?.client.close();
+    const client = AgentClient.tls(api, this.#tls, node);
+    this.#clients.set(node, { api, client });
+    return client;
+  }
+
+  /** @throws OperatingError `node-unknown`, `node-unreachable` */
+  async health(node: string): Promise<Health> {
+    const client = await this.client(node);
+    return client.json<Health>("GET", "/v1/health", { timeoutMs: limits.peerHealthTimeoutMs });
+  }
+
+  close(): void {
+    for (const { client } of this.#clients.values()) client.close();
+  }
+}

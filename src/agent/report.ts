@@ -1,0 +1,108 @@
+/** What is told about an application and about the nodes. */
+import type { InstanceStatus } from "../instance/control.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import type { ApplicationReport, ApplicationState, NodeReport } from "./api-types.ts";
+import type { AgentContext } from "./context.ts";
+import { wantedStandbys } from "./desired.ts";
+import { initAlive } from "./leftovers.ts";
+import { limits } from "./limits.ts";
+import type { ApplicationRecord } from "./records.ts";
+
+/** The report as this node sees it. @throws OperatingError `application-unknown` */
+export async function report(context: AgentContext, name: string): Promise<ApplicationReport> {
+  const record = await context.records.known(name);
+  const isPrimary = record.view?.value.primary === context.node;
+  const instance = isPrimary ? context.instances.get(name) : undefined;
+  await instance?.refresh();
+  return describe(context, record, stateHere(context, record), instance?.status ?? null);
+}
+
+function stateHere(context: AgentContext, { name, view }: ApplicationRecord): ApplicationState {
+  if (view === undefined) return "starting";
+  if (view.value.ended) return "ended";
+  if (view.value.primary !== context.node) return "unreachable";
+  const instance = context.instances.get(name);
+  if (instance === undefined) return initAlive(context.config.runDirectory, name) ? "recovering" : "lost";
+  const status = instance.status;
+  // The clone that has just won the term is on its way to life.
+  if (status?.role === "standby") return "switching";
+  return (status?.state as ApplicationState | undefined) ?? (instance.begin === "start" ? "starting" : "recovering");
+}
+
+function describe(
+  context: AgentContext,
+  { name, spec, view }: ApplicationRecord,
+  state: ApplicationState,
+  instance: InstanceStatus | null,
+): ApplicationReport {
+  const { command, commit, period, keep, home, address, createdAt } = spec!.value;
+  const primary = view?.value.primary ?? null;
+  const problems = [...(context.problems.get(name) ?? [])].map(([node, failure]) => ({ node, failure }));
+  return {
+    name,
+    state,
+    primary,
+    term: view?.value.term ?? 0,
+    inSync: view?.value.inSync ?? [],
+    address,
+    command,
+    commit,
+    period,
+    keep,
+    home,
+    wanted: wantedStandbys(spec!.value, { primary: primary ?? home }),
+    createdAt,
+    ...(view?.value.ended && { ended: view.value.ended }),
+    standbys: instance?.standbys ?? [],
+    instance,
+    problems,
+  };
+}
+
+/** Every application, asked of its primary's agent; one whose primary does not answer is told from the store. */
+export async function reportAll(context: AgentContext): Promise<ApplicationReport[]> {
+  const records = [...(await context.records.applications()).values()].filter(({ spec }) => spec !== undefined);
+  return Promise.all(
+    records.map(async ({ name, view }) => {
+      const primary = view?.value.primary;
+      if (primary === undefined || primary === context.node || view?.value.ended) return report(context, name);
+      return (await askPrimary(context, name, primary)) ?? report(context, name);
+    }),
+  );
+}
+
+async function askPrimary(
+  context: AgentContext,
+  name: string,
+  primary: string,
+): Promise<ApplicationReport | undefined> {
+  try {
+    const peer = await context.peers.client(primary);
+    return await peer.json<ApplicationReport>("GET", `/v1/applications/${name}`, {
+      timeoutMs: limits.peerHealthTimeoutMs,
+      headers: { "understudy-forwarded": context.node },
+    });
+  } catch (error) {
+    if (error instanceof OperatingError) return undefined;
+    throw error;
+  }
+}
+
+export async function reportNodes(context: AgentContext): Promise<NodeReport[]> {
+  const [nodes, records] = await Promise.all([context.records.nodes(), context.records.applications()]);
+  const views = [...records.values()].filter(({ view }) => view && !view.value.ended);
+  return Promise.all(
+    nodes.map(async (node) => {
+      const health = await context.peers.health(node.name).catch(() => undefined);
+      return {
+        ...node,
+        alive: health !== undefined,
+        agent: health?.agent ?? null,
+        primaryOf: views.filter(({ view }) => view!.value.primary === node.name).map(({ name }) => name),
+        standbyOf: (health?.instances ?? [])
+          .filter(({ role }) => role === "standby")
+          .map(({ application }) => application),
+      };
+    }),
+  );
+}
