@@ -34,7 +34,12 @@ export interface Failure {
 export function toFailure(error: unknown): Failure {
   if (error instanceof OperatingError) {
     const { code, message, remedy, details } = error;
-    return { code, message, ...(remedy === undefined ? {} : { remedy }), ...(Object.keys(details).length ? { details } : {}) };
+    return {
+      code,
+      message,
+      ...(remedy === undefined ? {} : { remedy }),
+      ...(Object.keys(details).length ? { details } : {}),
+    };
   }
   const message = error instanceof Error ? error.message : String(error);
   return { code: "internal", message };

@@ -18,7 +18,9 @@ const MAPS_LINE = /^([0-9a-f]+)-([0-9a-f]+) (.)(.)(.)(.) ([0-9a-f]+) ([0-9a-f:]+
 
 /** Octal escapes of newline and the like in names (\012). */
 function unescapeOctal(name: string): string {
-  return name.includes("\\") ? name.replace(/\\([0-7]{3})/g, (_, o) => String.fromCharCode(Number.parseInt(o, 8))) : name;
+  return name.includes("\\")
+    ? name.replace(/\\([0-7]{3})/g, (_, o) => String.fromCharCode(Number.parseInt(o, 8)))
+    : name;
 }
 
 export function parseMaps(text: string): MapsEntry[] {

@@ -1,8 +1,8 @@
 /** System calls made in the application: one at a time in any stopped thread, or many at once in a clone's. */
 import { addon } from "./addon.ts";
 import { checked, SystemCallError } from "./errors.ts";
-import { isInterruptStop, RECORD_BYTES } from "./trace.ts";
 import { NR, PTRACE } from "./numbers.ts";
+import { isInterruptStop, RECORD_BYTES } from "./trace.ts";
 
 /** A call to make: its name and up to six integers (addresses are those of the application). */
 export type RemoteCall = [name: keyof typeof NR, ...args: number[]];
@@ -85,8 +85,27 @@ export class Remote {
 
   call(...call: RemoteCall): number {
     const [result] = rawRemoteCall(this.tid, this.gadget, call);
-    if (result < 0 && result > -4096) throw new SystemCallError(`${call[0]} in the application`, result, call.slice(1).join(", "));
+    if (result < 0 && result > -4096)
+      throw new SystemCallError(`${call[0]} in the application`, result, call.slice(1).join(", "));
     return result;
+  }
+
+  /** A call that NR does not name. */
+  callNumber(number: number, ...callArgs: number[]): number {
+    return checked(
+      this.tryCallNumber(number, ...callArgs),
+      `System call ${number} in the application`,
+      callArgs.join(", "),
+    );
+  }
+
+  tryCallNumber(number: number, ...callArgs: number[]): number {
+    args.fill(0);
+    callArgs.forEach((a, i) => {
+      args[i] = a;
+    });
+    checked(addon.remoteCall(this.tid, this.gadget, number, args, out), `ptrace(remote ${number})`, this.tid);
+    return out[0]!;
   }
 
   tryCall(...call: RemoteCall): number {
@@ -128,7 +147,10 @@ export class Remote {
 
   /** Writes into the process's memory, whatever its protection. */
   write(address: number, bytes: Buffer): void {
-    const n = checked(addon.syscall(18 /* pwrite64 */, this.#memory, bytes, bytes.length, address), "write to the application");
+    const n = checked(
+      addon.syscall(18 /* pwrite64 */, this.#memory, bytes, bytes.length, address),
+      "write to the application",
+    );
     if (n !== bytes.length) throw new SystemCallError("write to the application", -14, `${n} of ${bytes.length} bytes`);
   }
 
@@ -142,7 +164,8 @@ export class Remote {
   /** Puts data into the scratch and returns its address; `reset` forgets all data put before. */
   put(bytes: Buffer): number {
     const at = this.#scratch + this.#dataAt;
-    if (this.#dataAt + bytes.length > SCRATCH_BYTES) throw new RangeError(`Scratch is full: ${bytes.length} bytes more`);
+    if (this.#dataAt + bytes.length > SCRATCH_BYTES)
+      throw new RangeError(`Scratch is full: ${bytes.length} bytes more`);
     this.write(at, bytes);
     this.#dataAt = (this.#dataAt + bytes.length + 15) & ~15;
     return at;

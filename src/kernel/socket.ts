@@ -74,7 +74,11 @@ export const TCP = {
 } as const;
 
 export function socket(family: number, type: number, protocol = 0): number {
-  return checked(addon.syscall(NR.socket, family, type | SOCK_CLOEXEC, protocol), "socket", `${family}, ${type}, ${protocol}`);
+  return checked(
+    addon.syscall(NR.socket, family, type | SOCK_CLOEXEC, protocol),
+    "socket",
+    `${family}, ${type}, ${protocol}`,
+  );
 }
 
 export function closeSocket(fd: number): void {

@@ -5,7 +5,12 @@ import { NR, PTRACE, RESTART, TRACE_EVENT, TRACE_OPTION } from "./numbers.ts";
 
 /** What every thread is seized with: its children are seized too, and its end is told before it is gone. */
 export const SEIZE_OPTIONS =
-  TRACE_OPTION.sysGood | TRACE_OPTION.fork | TRACE_OPTION.vfork | TRACE_OPTION.clone | TRACE_OPTION.exec | TRACE_OPTION.exit;
+  TRACE_OPTION.sysGood |
+  TRACE_OPTION.fork |
+  TRACE_OPTION.vfork |
+  TRACE_OPTION.clone |
+  TRACE_OPTION.exec |
+  TRACE_OPTION.exit;
 
 export function seize(tid: number, options: number): void {
   checked(addon.syscall(NR.ptrace, PTRACE.seize, tid, null, options), "ptrace(SEIZE)", tid);

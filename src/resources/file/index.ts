@@ -36,12 +36,20 @@ export const file: DescriptorKind<FileState> = {
 
 function refuseUnlessPortable(path: string): void {
   if (path.startsWith("/dev/") && !HARMLESS_DEVICES.has(path) && !path.startsWith("/dev/shm/"))
-    throw new OperatingError("unprotectable-device", `The application has "${path}" open, a device with state outside the application`, {
-      remedy: "Run it without that device.",
-      details: { path },
-    });
+    throw new OperatingError(
+      "unprotectable-device",
+      `The application has "${path}" open, a device with state outside the application`,
+      {
+        remedy: "Run it without that device.",
+        details: { path },
+      },
+    );
   if (path.endsWith(" (deleted)"))
-    throw new OperatingError("unprotectable-deleted-file", `The application has "${path}" open, a file without a name`, {
-      details: { path },
-    });
+    throw new OperatingError(
+      "unprotectable-deleted-file",
+      `The application has "${path}" open, a file without a name`,
+      {
+        details: { path },
+      },
+    );
 }

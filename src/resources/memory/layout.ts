@@ -1,6 +1,7 @@
 /** The areas of an address space as plain data, and the difference between two layouts. */
-import { type MapsEntry, parseMaps } from "../../kernel/procfs.ts";
+
 import { USER_SPACE_BEGIN, USER_SPACE_END } from "../../kernel/numbers.ts";
+import { type MapsEntry, parseMaps } from "../../kernel/procfs.ts";
 
 /** What is behind an area. `kernel`: vdso, vvar: moved as they are, never copied. `shared`: memory without a file of a name. */
 export type Backing =
@@ -25,7 +26,11 @@ function backingOf(entry: MapsEntry): Backing {
   if (KERNEL_AREAS.has(path)) return { type: "kernel", name: path };
   if (path === "[stack]") return { type: "stack" };
   if (inode === 0 || path === "[heap]" || (path.startsWith("[anon:") && !shared)) return { type: "anonymous" };
-  const nameless = path.endsWith(" (deleted)") || path.startsWith("/memfd:") || path.startsWith("/SYSV") || path.startsWith("[anon_shmem:");
+  const nameless =
+    path.endsWith(" (deleted)") ||
+    path.startsWith("/memfd:") ||
+    path.startsWith("/SYSV") ||
+    path.startsWith("[anon_shmem:");
   if (shared && nameless) return { type: "shared", id: `${device}:${inode}`, offset, path };
   return { type: "file", path, offset, shared };
 }

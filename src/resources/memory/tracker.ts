@@ -28,7 +28,9 @@ const MAX_REGIONS = 1 << 20;
 const regions = new BigUint64Array(3 * MAX_REGIONS);
 
 /** A swapped-out page and the kernel's own marker "protected, never touched" look alike; with swap off, only pages count. */
-const PRESENT = readFileSync("/proc/swaps", "latin1").trim().includes("\n") ? PAGE_IS.present | PAGE_IS.swapped : PAGE_IS.present;
+const PRESENT = readFileSync("/proc/swaps", "latin1").trim().includes("\n")
+  ? PAGE_IS.present | PAGE_IS.swapped
+  : PAGE_IS.present;
 
 /** Pages copied together before they are encoded. */
 export const STAGING_PAGES = 16384;
@@ -137,7 +139,16 @@ export class MemoryTracker {
       if (!isTrackable(area)) continue;
       this.#probe[0] = BigInt(area.start);
       this.#probe[1] = BigInt(area.start + PAGE_BYTES);
-      const r = addon.scan(this.#pagemapFd, this.#probe, PM_SCAN.checkWpAsync, 0, PAGE_IS.written, 0, PAGE_IS.written, regions);
+      const r = addon.scan(
+        this.#pagemapFd,
+        this.#probe,
+        PM_SCAN.checkWpAsync,
+        0,
+        PAGE_IS.written,
+        0,
+        PAGE_IS.written,
+        regions,
+      );
       if (r === ERRNO.perm) found.push([area.start, area.end]);
       else checked(r, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
     }
@@ -244,7 +255,11 @@ export class MemoryTracker {
     const now = regions.slice(0, 3 * n);
     const before = this.#populated;
     this.#populated = now;
-    if (!before || (before.length === now.length && Buffer.compare(Buffer.from(before.buffer), Buffer.from(now.buffer)) === 0)) return [];
+    if (
+      !before ||
+      (before.length === now.length && Buffer.compare(Buffer.from(before.buffer), Buffer.from(now.buffer)) === 0)
+    )
+      return [];
     return subtractRegions(before, now);
   }
 

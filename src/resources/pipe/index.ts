@@ -92,7 +92,11 @@ export const pipe: DescriptorKind<PipeState> = {
     const { reader, writer } = endsOf(state, context);
     const end = (state.flags & O.accessMode) === O.writeOnly ? writer : reader;
     // Opened anew: an end that exists twice has two descriptions.
-    const fd = call("open", Buffer.from(`/proc/self/fd/${end}\0`), (state.flags & O.accessMode) | O.closeOnExec | O.nonBlock);
+    const fd = call(
+      "open",
+      Buffer.from(`/proc/self/fd/${end}\0`),
+      (state.flags & O.accessMode) | O.closeOnExec | O.nonBlock,
+    );
     call("fcntl", fd, F_SETFL, state.flags);
     return fd;
   },

@@ -1,0 +1,73 @@
+/** The application's view of the file system: a layer over the node's own, with devices, /proc and shared memory of its own. */
+import { mkdirSync } from "node:fs";
+import type { Remote } from "../kernel/remote.ts";
+
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
+const MS_NOEXEC = 8;
+const MS_REC = 0x4000;
+const MS_BIND = 0x1000;
+const MS_PRIVATE = 1 << 18;
+const MNT_DETACH = 2;
+const S_IFCHR = 0o020000;
+const NR_MKNOD = 133;
+const NR_SYMLINK = 88;
+const NR_MKDIR = 83;
+
+/** name, major, minor */
+const DEVICES: Array<[string, number, number]> = [
+  ["null", 1, 3],
+  ["zero", 1, 5],
+  ["full", 1, 7],
+  ["random", 1, 8],
+  ["urandom", 1, 9],
+  ["tty", 5, 0],
+];
+
+const LINKS: Array<[string, string]> = [
+  ["/proc/self/fd", "fd"],
+  ["/proc/self/fd/0", "stdin"],
+  ["/proc/self/fd/1", "stdout"],
+  ["/proc/self/fd/2", "stderr"],
+  ["pts/ptmx", "ptmx"],
+];
+
+/** Directories of the layer on the node's disk. */
+export function layerPaths(filesDirectory: string): { upper: string; work: string; root: string } {
+  return { upper: `${filesDirectory}/upper`, work: `${filesDirectory}/work`, root: `${filesDirectory}/root` };
+}
+
+/** Makes the new root in the init's mount namespace and moves there. */
+export function prepareRoot(remote: Remote, options: { name: string; filesDirectory: string }): void {
+  const { upper, work, root } = layerPaths(options.filesDirectory);
+  for (const directory of [upper, work, root]) mkdirSync(directory, { recursive: true });
+  const mount = (source: string, target: string, type: string, flags: number, data = "") => {
+    remote.reset();
+    const at = [source, target, type, data].map((text) => remote.putString(text));
+    remote.call("mount", at[0]!, at[1]!, at[2]!, flags, data ? at[3]! : 0);
+  };
+  const make = (number: number, text: string[], ...rest: number[]) => {
+    remote.reset();
+    remote.callNumber(number, ...text.map((t) => remote.putString(t)), ...rest);
+  };
+  mount("none", "/", "", MS_REC | MS_PRIVATE);
+  mount("overlay", root, "overlay", 0, `lowerdir=/,upperdir=${upper},workdir=${work}`);
+  mount("proc", `${root}/proc`, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC);
+  mount("/sys", `${root}/sys`, "", MS_BIND | MS_REC);
+  mount("dev", `${root}/dev`, "tmpfs", MS_NOSUID, "mode=755,size=1m");
+  for (const [name, major, minor] of DEVICES)
+    make(NR_MKNOD, [`${root}/dev/${name}`], S_IFCHR | 0o666, (major << 8) | minor);
+  for (const directory of ["shm", "pts"]) make(NR_MKDIR, [`${root}/dev/${directory}`], 0o755);
+  for (const [to, name] of LINKS) make(NR_SYMLINK, [to, `${root}/dev/${name}`]);
+  mount("shm", `${root}/dev/shm`, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+  mount("devpts", `${root}/dev/pts`, "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620");
+  remote.reset();
+  remote.call("chdir", remote.putString(root));
+  const here = remote.putString(".");
+  remote.call("pivot_root", here, here);
+  remote.call("umount2", here, MNT_DETACH);
+  remote.call("chdir", remote.putString("/"));
+  remote.call("umask", 0o022);
+  const host = remote.putString(options.name);
+  remote.call("sethostname", host, options.name.length);
+}

@@ -1,0 +1,281 @@
+/**
+ * The traced processes and threads of an application, kept up by the kernel's ptrace events: who was born, who ended, who
+ * runs another program. The barrier stops them all at one instant.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { addon } from "../kernel/addon.ts";
+import { SystemCallError } from "../kernel/errors.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import { ERRNO, NR, PTRACE, TRACE_EVENT } from "../kernel/numbers.ts";
+import { readStatus, statusField, threadIds, virtualPid } from "../kernel/procfs.ts";
+import { eventMessage, parseStatus, resume, SEIZE_OPTIONS, seize, setTraceOptions, waitAny } from "../kernel/trace.ts";
+
+export interface TracedThread {
+  /** As this program sees it. */
+  tid: number;
+  /** As the application sees it. */
+  virtualTid: number;
+  process: TracedProcess;
+  bornAt: number;
+}
+
+export interface TracedProcess {
+  pid: number;
+  virtualPid: number;
+  threads: Map<number, TracedThread>;
+  /** Grows with each exec: the memory before and after have nothing in common. */
+  image: number;
+  bornAt: number;
+}
+
+export interface Ending {
+  pid: number;
+  virtualPid: number;
+  code?: number;
+  signal?: number;
+}
+
+const SIGTRAP = 5;
+
+export class Tracees {
+  readonly processes = new Map<number, TracedProcess>();
+  readonly #threads = new Map<number, TracedThread>();
+  /** Threads in a group stop (SIGSTOP): they are left there by a release. */
+  readonly #groupStopped = new Set<number>();
+  /** Threads that a stop has, in the order of `tids`. */
+  #stopped: Int32Array | undefined;
+  readonly #init: number;
+  readonly #options: number;
+  onEnding: (ending: Ending) => void = () => {};
+  onInitEnd: () => void = () => {};
+  /** A change of the tree that the next checkpoint must look at. */
+  onChange: () => void = () => {};
+
+  /** @param exitKill a clone's threads end with their tracer; a living application's do not */
+  constructor(init: number, exitKill: boolean) {
+    this.#init = init;
+    this.#options = SEIZE_OPTIONS | (exitKill ? 0x100000 : 0);
+  }
+
+  get threadCount(): number {
+    return this.#threads.size;
+  }
+
+  get isStopped(): boolean {
+    return this.#stopped !== undefined;
+  }
+
+  tids(): Int32Array {
+    return Int32Array.from(this.#threads.keys());
+  }
+
+  thread(tid: number): TracedThread | undefined {
+    return this.#threads.get(tid);
+  }
+
+  /** Seizes every process below init that runs already (a tracer before this one died). */
+  attachAll(): void {
+    for (let found = true; found; ) {
+      found = false;
+      for (const pid of descendants(this.#init)) {
+        for (const tid of threadIds(pid)) {
+          if (this.#threads.has(tid)) continue;
+          seize(tid, this.#options);
+          this.add(tid);
+          found = true;
+        }
+      }
+    }
+  }
+
+  /** Takes up a thread that is traced already. */
+  add(tid: number): TracedThread {
+    const known = this.#threads.get(tid);
+    if (known) return known;
+    const status = readStatus(tid);
+    const pid = Number(statusField(status, "Tgid"));
+    let process = this.processes.get(pid);
+    const bornAt = Date.now();
+    if (!process) {
+      process = { pid, virtualPid: virtualPid(readStatus(pid)), threads: new Map(), image: 0, bornAt };
+      this.processes.set(pid, process);
+    }
+    const thread = { tid, virtualTid: virtualPid(status), process, bornAt };
+    process.threads.set(tid, thread);
+    this.#threads.set(tid, thread);
+    this.onChange();
+    return thread;
+  }
+
+  #remove(tid: number, ending?: Ending): void {
+    const thread = this.#threads.get(tid);
+    this.#threads.delete(tid);
+    this.#groupStopped.delete(tid);
+    if (!thread) return;
+    thread.process.threads.delete(tid);
+    if (thread.process.threads.size === 0) {
+      this.processes.delete(thread.process.pid);
+      if (ending) this.onEnding({ ...ending, virtualPid: thread.process.virtualPid });
+    }
+    this.onChange();
+  }
+
+  /** Handles all that the kernel has to tell; call on SIGCHLD. */
+  drain(): void {
+    for (let next = waitAny(); next; next = waitAny()) this.#handle(next.tid, next.status, false);
+  }
+
+  /**
+   * What one wait status asks for. While a stop is being made threads are not resumed after a stop that is final.
+   * @returns whether the thread now stands stopped for the barrier
+   */
+  #handle(tid: number, status: number, stopping: boolean): boolean {
+    const stop = parseStatus(status);
+    if (tid === this.#init) {
+      if (stop.kind === "exited" || stop.kind === "killed") this.onInitEnd();
+      else resume(tid, stop.kind === "signal" ? stop.signal : 0);
+      return false;
+    }
+    switch (stop.kind) {
+      case "exited":
+        this.#remove(tid, { pid: tid, virtualPid: 0, code: stop.code });
+        return false;
+      case "killed":
+        this.#remove(tid, { pid: tid, virtualPid: 0, signal: stop.signal });
+        return false;
+      case "signal":
+        resume(tid, stop.signal);
+        return false;
+      case "event":
+        return this.#handleEvent(tid, stop.event, stop.signal, stopping);
+    }
+  }
+
+  #handleEvent(tid: number, event: number, signal: number, stopping: boolean): boolean {
+    switch (event) {
+      case TRACE_EVENT.stop:
+        if (!this.#threads.has(tid)) this.add(tid);
+        if (signal !== SIGTRAP) this.#groupStopped.add(tid);
+        else this.#groupStopped.delete(tid);
+        if (stopping) return true;
+        this.#go(tid);
+        return false;
+      case TRACE_EVENT.exec:
+        this.#afterExec(tid);
+        break;
+      case TRACE_EVENT.fork:
+      case TRACE_EVENT.vfork:
+      case TRACE_EVENT.clone: {
+        const child = eventMessage(tid);
+        try {
+          this.add(child);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+        }
+        break;
+      }
+    }
+    resume(tid);
+    return false;
+  }
+
+  #go(tid: number): void {
+    if (this.#groupStopped.has(tid)) addon.syscall(NR.ptrace, PTRACE.listen, tid, null, null);
+    else resume(tid);
+  }
+
+  /** The thread that called exec has the leader's id now; all other threads are gone without a word. */
+  #afterExec(tid: number): void {
+    const thread = this.#threads.get(tid) ?? this.add(tid);
+    const { process } = thread;
+    process.image++;
+    const alive = new Set(threadIds(process.pid));
+    for (const other of [...process.threads.keys()]) if (!alive.has(other)) this.#remove(other);
+    this.onChange();
+  }
+
+  /**
+   * Stops every thread. On return all stand still, until `release`.
+   * Errors: `barrier-timeout` (a thread cannot be stopped now, e.g. it waits in vfork): all run again.
+   */
+  stop(timeoutUs: number): Int32Array {
+    const deadline = performance.now() + timeoutUs / 1000;
+    const stopped = new Set<number>();
+    let interrupt = true;
+    for (;;) {
+      const tids = Int32Array.from([...this.#threads.keys()].filter((tid) => !stopped.has(tid)));
+      if (tids.length === 0) break;
+      const statuses = new Int32Array(tids.length);
+      const leftUs = Math.max(0, (deadline - performance.now()) * 1000);
+      const missing = addon.stopAll(tids, statuses, leftUs, interrupt);
+      // Threads born meanwhile stop by themselves; those that had another reason to stop still have our interrupt before them.
+      interrupt = false;
+      tids.forEach((tid, i) => {
+        const status = statuses[i]!;
+        if (status === ERRNO.child || status === ERRNO.srch) this.#remove(tid);
+        else if (status < 0) throw new SystemCallError("ptrace(INTERRUPT)", status, String(tid));
+        else if (status !== 0 && this.#handle(tid, status, true)) stopped.add(tid);
+      });
+      if (missing > 0) {
+        for (const tid of stopped) this.#go(tid);
+        throw new OperatingError(
+          "barrier-timeout",
+          `${missing} of ${this.#threads.size} threads did not stop within ${timeoutUs} µs`,
+        );
+      }
+    }
+    this.#stopped = Int32Array.from(stopped);
+    return this.#stopped;
+  }
+
+  /** Lets all threads go on. Does nothing when none is stopped, so an abort may always call it. */
+  release(): void {
+    const stopped = this.#stopped;
+    if (!stopped) return;
+    this.#stopped = undefined;
+    if (this.#groupStopped.size === 0) addon.continueAll(stopped);
+    else for (const tid of stopped) this.#go(tid);
+  }
+
+  /** A clone that has come to life no longer ends with its tracer. */
+  liveOn(): void {
+    for (const tid of this.#threads.keys()) setTraceOptions(tid, SEIZE_OPTIONS);
+  }
+
+  /** Takes threads as stopped that were built stopped (a clone's). */
+  adoptStopped(tids: number[]): void {
+    this.#stopped = Int32Array.from(tids);
+  }
+
+  get options(): number {
+    return this.#options;
+  }
+}
+
+/** Host pids of all processes below `init`, parents first. */
+export function descendants(init: number): number[] {
+  const found: number[] = [];
+  const visit = (pid: number) => {
+    for (const child of childrenOf(pid)) {
+      found.push(child);
+      visit(child);
+    }
+  };
+  visit(init);
+  return found;
+}
+
+export function childrenOf(pid: number): number[] {
+  const children: number[] = [];
+  for (const task of readdirSync(`/proc/${pid}/task`)) children.push(...readChildren(pid, task));
+  return children.sort((a, b) => a - b);
+}
+
+function readChildren(pid: number, task: string): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${task}/children`, "latin1").trim().split(" ").filter(Boolean).map(Number);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+}
