@@ -6,6 +6,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   understudy::addMemory(env, exports);
   understudy::addSpawn(env, exports);
   understudy::addDescriptors(env, exports);
+  understudy::addNfqueue(env, exports);
+  understudy::addTcp(env, exports);
   return exports;
 }
 

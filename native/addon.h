@@ -35,5 +35,7 @@ void addTrace(Napi::Env, Napi::Object);
 void addMemory(Napi::Env, Napi::Object);
 void addSpawn(Napi::Env, Napi::Object);
 void addDescriptors(Napi::Env, Napi::Object);
+void addNfqueue(Napi::Env, Napi::Object);
+void addTcp(Napi::Env, Napi::Object);
 
 }  // namespace understudy

@@ -1,0 +1,182 @@
+/** bpf(2) for small programs assembled here: no compiler, no loader, no file. */
+import { addon } from "./addon.ts";
+import { checked } from "./errors.ts";
+import { closeSocket } from "./socket.ts";
+
+const NR_BPF = 321;
+const COMMAND = {
+  mapCreate: 0,
+  mapLookup: 1,
+  mapUpdate: 2,
+  mapDelete: 3,
+  programLoad: 5,
+  programAttach: 8,
+  programDetach: 9,
+  programById: 13,
+  mapById: 14,
+  infoByFd: 15,
+  programQuery: 16,
+} as const;
+
+const ATTRIBUTE_BYTES = 144;
+const MAP_TYPE_HASH = 1;
+const MAP_TYPE_ARRAY = 2;
+const PROGRAM_TYPE_SCHED_CLS = 3;
+/** Where a traffic program sits on an interface (tcx, kernel 6.6). It stays until the interface goes or it is detached. */
+export const TCX = { ingress: 46, egress: 47 } as const;
+
+function bpf(command: number, attributes: Buffer): number {
+  return addon.syscall(NR_BPF, command, attributes, attributes.length);
+}
+
+function pointer(into: Buffer, offset: number, target: Buffer): void {
+  into.writeBigUInt64LE(BigInt(addon.addressOf(target)), offset);
+}
+
+function createMap(type: number, keyBytes: number, valueBytes: number, entries: number): number {
+  const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
+  attributes.writeUInt32LE(type, 0);
+  attributes.writeUInt32LE(keyBytes, 4);
+  attributes.writeUInt32LE(valueBytes, 8);
+  attributes.writeUInt32LE(entries, 12);
+  return checked(bpf(COMMAND.mapCreate, attributes), "bpf", "map");
+}
+
+/** An array map of one value. */
+export function createValueMap(valueBytes: number): number {
+  return createMap(MAP_TYPE_ARRAY, 4, valueBytes, 1);
+}
+
+export function createHashMap(keyBytes: number, valueBytes: number, entries: number): number {
+  return createMap(MAP_TYPE_HASH, keyBytes, valueBytes, entries);
+}
+
+function element(command: number, mapFd: number, key: Buffer, value: Buffer | null): number {
+  const attributes = Buffer.alloc(32);
+  attributes.writeUInt32LE(mapFd, 0);
+  pointer(attributes, 8, key);
+  if (value !== null) pointer(attributes, 16, value);
+  return bpf(command, attributes);
+}
+
+export function readMap(mapFd: number, key: Buffer, value: Buffer): void {
+  checked(element(COMMAND.mapLookup, mapFd, key, value), "bpf", "map lookup");
+}
+
+export function writeMap(mapFd: number, key: Buffer, value: Buffer): void {
+  checked(element(COMMAND.mapUpdate, mapFd, key, value), "bpf", "map update");
+}
+
+/** Instructions of eight bytes: opcode, registers, jump offset, constant. */
+export type Instruction = readonly [
+  code: number,
+  destination: number,
+  source: number,
+  offset: number,
+  constant: number,
+];
+
+/** The two slots that put the address of a value map's content, plus `at` bytes, into a register. */
+export function loadMapValue(register: number, mapFd: number, at = 0): Instruction[] {
+  const BPF_PSEUDO_MAP_VALUE = 2;
+  return [
+    [0x18, register, BPF_PSEUDO_MAP_VALUE, 0, mapFd],
+    [0, 0, 0, 0, at],
+  ];
+}
+
+const LOG_BYTES = 65536;
+
+/** Loads a traffic program; throws with the verifier's last words. */
+export function loadTrafficProgram(name: string, instructions: readonly Instruction[]): number {
+  const code = Buffer.alloc(instructions.length * 8);
+  instructions.forEach(([opcode, destination, source, offset, constant], i) => {
+    code.writeUInt8(opcode, i * 8);
+    code.writeUInt8(destination | (source << 4), i * 8 + 1);
+    code.writeInt16LE(offset, i * 8 + 2);
+    code.writeInt32LE(constant | 0, i * 8 + 4);
+  });
+  const licence = Buffer.from("Dual MIT/GPL\0");
+  const log = Buffer.alloc(LOG_BYTES);
+  const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
+  attributes.writeUInt32LE(PROGRAM_TYPE_SCHED_CLS, 0);
+  attributes.writeUInt32LE(instructions.length, 4);
+  pointer(attributes, 8, code);
+  pointer(attributes, 16, licence);
+  attributes.writeUInt32LE(1, 24);
+  attributes.writeUInt32LE(LOG_BYTES, 28);
+  pointer(attributes, 32, log);
+  attributes.write(name.slice(0, 15), 48, "latin1");
+  const result = bpf(COMMAND.programLoad, attributes);
+  const end = log.indexOf(0);
+  return checked(
+    result,
+    "bpf",
+    result < 0 ? `load ${name}: ${log.toString("latin1", Math.max(0, end - 300), end)}` : name,
+  );
+}
+
+/** Puts a traffic program on an interface of the calling thread's network namespace. */
+export function attachTraffic(interfaceIndex: number, where: number, programFd: number): void {
+  const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
+  attributes.writeUInt32LE(interfaceIndex, 0);
+  attributes.writeUInt32LE(programFd, 4);
+  attributes.writeUInt32LE(where, 8);
+  checked(bpf(COMMAND.programAttach, attributes), "bpf", `attach to interface ${interfaceIndex}`);
+}
+
+export function detachTraffic(interfaceIndex: number, where: number, programFd: number): number {
+  const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
+  attributes.writeUInt32LE(interfaceIndex, 0);
+  attributes.writeUInt32LE(programFd, 4);
+  attributes.writeUInt32LE(where, 8);
+  return bpf(COMMAND.programDetach, attributes);
+}
+
+const MOST_PROGRAMS = 64;
+
+/** The map of the traffic program called `name` on an interface; undefined when there is none. The caller closes it. */
+export function mapOfTrafficProgram(interfaceIndex: number, where: number, name: string): number | undefined {
+  const ids = Buffer.alloc(MOST_PROGRAMS * 4);
+  const query = Buffer.alloc(ATTRIBUTE_BYTES);
+  query.writeUInt32LE(interfaceIndex, 0);
+  query.writeUInt32LE(where, 4);
+  pointer(query, 16, ids);
+  query.writeUInt32LE(MOST_PROGRAMS, 24);
+  checked(bpf(COMMAND.programQuery, query), "bpf", `query interface ${interfaceIndex}`);
+  for (let i = 0; i < query.readUInt32LE(24); i++) {
+    const programFd = byId(COMMAND.programById, ids.readUInt32LE(i * 4));
+    if (programFd < 0) continue;
+    try {
+      const map = mapOfProgram(programFd, name);
+      if (map !== undefined) return map;
+    } finally {
+      closeSocket(programFd);
+    }
+  }
+  return undefined;
+}
+
+function byId(command: number, id: number): number {
+  const attributes = Buffer.alloc(16);
+  attributes.writeUInt32LE(id, 0);
+  return bpf(command, attributes);
+}
+
+const PROGRAM_INFO_BYTES = 232;
+
+function mapOfProgram(programFd: number, name: string): number | undefined {
+  const mapIds = Buffer.alloc(16);
+  const info = Buffer.alloc(PROGRAM_INFO_BYTES);
+  info.writeUInt32LE(4, 52);
+  pointer(info, 56, mapIds);
+  const attributes = Buffer.alloc(16);
+  attributes.writeUInt32LE(programFd, 0);
+  attributes.writeUInt32LE(info.length, 4);
+  pointer(attributes, 8, info);
+  checked(bpf(COMMAND.infoByFd, attributes), "bpf", "program info");
+  const found = info.toString("latin1", 64, 80).replace(/\0.*$/, "");
+  if (found !== name.slice(0, 15) || info.readUInt32LE(52) === 0) return undefined;
+  const map = byId(COMMAND.mapById, mapIds.readUInt32LE(0));
+  return map < 0 ? undefined : map;
+}
