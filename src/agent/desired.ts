@@ -31,8 +31,18 @@ export type Action =
   | { kind: "attach"; application: string }
   /** Ask the node for a clone, then tell the instance of it. */
   | { kind: "clone"; application: string; node: string }
-  /** End the instance with `pid` (if any) and remove everything; `graceful`: let it say goodbye or hand over first. */
-  | { kind: "remove"; application: string; pid: number | undefined; reason: string; graceful: boolean };
+  /**
+   * End the instance with `pid` (if any) and remove everything. `graceful`: ask it before killing it. `handsOver`: it may
+   * be answering its caller (the end of a switch or stop), so not at once.
+   */
+  | {
+      kind: "remove";
+      application: string;
+      pid: number | undefined;
+      reason: string;
+      graceful: boolean;
+      handsOver: boolean;
+    };
 
 /** Nodes that shall hold a clone now: those asked for and the home node, without the primary. */
 export function wantedStandbys(spec: ApplicationSpec, view: Pick<View, "primary">): string[] {
@@ -46,14 +56,14 @@ export function desired(node: string, seen: readonly Seen[]): Action[] {
 function desiredFor(node: string, seen: Seen): Action[] {
   const { application, spec, view, instance } = seen;
   const isHere = instance !== undefined || seen.leftovers || seen.initAlive;
-  const remove = (reason: string, graceful: boolean): Action[] =>
-    isHere ? [{ kind: "remove", application, pid: instance?.pid, reason, graceful }] : [];
+  const remove = (reason: string, graceful: boolean, handsOver = false): Action[] =>
+    isHere ? [{ kind: "remove", application, pid: instance?.pid, reason, graceful, handsOver }] : [];
 
   if (spec === undefined) return remove("the application is not known to the cluster any more", true);
   if (instance && instance.createdAt !== spec.createdAt) return remove("it belongs to an earlier application", false);
   // The record of a `protect` that is under way elsewhere, or died: nothing runs by it yet.
   if (view === undefined) return [];
-  if (view.ended) return remove("the application has ended", true);
+  if (view.ended) return remove("the application has ended", true, instance?.said?.role === "primary");
   return view.primary === node ? asPrimary(seen, spec, view) : asOther(node, seen, spec, view, remove);
 }
 
@@ -73,12 +83,13 @@ function asOther(
   { instance }: Seen,
   spec: ApplicationSpec,
   view: View,
-  remove: (reason: string, graceful: boolean) => Action[],
+  remove: (reason: string, graceful: boolean, handsOver?: boolean) => Action[],
 ): Action[] {
   if (instance === undefined) return remove(`"${view.primary}" runs the application in term ${view.term}`, false);
   if (!wantedStandbys(spec, view).includes(node)) return remove("no clone is wanted here", true);
   // Unknown yet, or it knows of a term that this look at the store does not show.
   if (instance.said === undefined || instance.said.term > view.term) return [];
   if (instance.said.role === "standby") return [];
-  return remove(`"${view.primary}" took over with term ${view.term}`, instance.said.state === "switching");
+  const handsOver = instance.said.state === "switching";
+  return remove(`"${view.primary}" took over with term ${view.term}`, false, handsOver);
 }

@@ -15,7 +15,7 @@ const GATHER_MS = 20;
 export class Reconciler {
   readonly #context: AgentContext;
   readonly #abort = new AbortController();
-  /** Since when an instance has been asked to be removed gracefully: it gets the time to answer its caller. */
+  /** Since when an instance should be gone that may still answer its caller. */
   readonly #handOver = new Map<string, number>();
   #wakeUp: (() => void) | undefined;
   #woken = false;
@@ -119,14 +119,14 @@ export class Reconciler {
     );
   }
 
-  #mayStillHandOver({ application, pid, graceful }: Extract<Action, { kind: "remove" }>): boolean {
-    if (!graceful || pid === undefined) return false;
+  #mayStillHandOver({ application, pid, handsOver }: Extract<Action, { kind: "remove" }>): boolean {
+    if (!handsOver || pid === undefined) return false;
     const key = `${application}/${pid}`;
     const since = this.#handOver.get(key);
     if (since === undefined) {
-      this.#handOver.clear();
       this.#handOver.set(key, performance.now());
       setTimeout(() => this.wake(), limits.handOverGraceMs);
+      setTimeout(() => this.#handOver.delete(key), 10 * limits.handOverGraceMs);
       return true;
     }
     return performance.now() - since < limits.handOverGraceMs;

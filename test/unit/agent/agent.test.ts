@@ -142,6 +142,7 @@ describe("agent", { timeout: 120_000 }, () => {
     assert.equal((await cluster.report("node-b")).state, "unreachable");
     await cluster.startAgent("node-a");
     const after = await eventually(async () => (await cluster.report("node-a")).instance, "The instance is adopted");
+    assert.ok(after);
     assert.equal(after.instancePid, before.instance!.instancePid);
     assert.equal(after.state, "protected");
   });
@@ -163,11 +164,11 @@ describe("agent", { timeout: 120_000 }, () => {
   it("starts another instance for an application whose instance was killed", async () => {
     const { instance } = await cluster.protect("node-a", { standby: ["node-b"] });
     process.kill(instance!.instancePid, "SIGKILL");
-    const next = await eventually(async () => {
+    await eventually(async () => {
       const report = await cluster.report("node-a");
-      return report.instance?.instancePid !== instance!.instancePid && report.state === "protected" && report.instance;
+      return report.instance?.instancePid !== instance!.instancePid && report.state === "protected";
     }, "The application is taken up again and protected");
-    assert.equal(next.initPid, instance!.initPid);
+    assert.equal((await cluster.report("node-a")).instance?.initPid, instance!.initPid);
   });
 
   it("says lost when instance and application are gone", async () => {

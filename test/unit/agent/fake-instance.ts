@@ -159,6 +159,7 @@ await server.listen();
 if (config.begin === "start") startApplication();
 if (config.begin === "attach") {
   initPid = readPidFile(config.runDirectory, name)!.initPid;
+  await view((v) => ({ ...v, inSync: [] }));
   become("primary", "running");
 }
 server.emit("note", { at: new Date().toISOString(), kind: "fake", message: `begun as ${config.begin}` });
