@@ -1,0 +1,100 @@
+/** The standby's part of the view protocol: acknowledging, suspecting, taking the next term. */
+import type { View } from "./spec.ts";
+import type { Draft } from "./view-draft.ts";
+import type { RefusalReason, ViewEvent } from "./view-events.ts";
+import type { StandbyRole, ViewState } from "./view-state.ts";
+
+export function stepStandby(draft: Draft, role: StandbyRole, event: ViewEvent): void {
+  const { state, actions } = draft;
+  const view = state.confirmed?.view;
+  switch (event.kind) {
+    case "syncStarted":
+      startSync(draft, role, event.term);
+      return;
+    case "checkpointApplied":
+      // Of a term that is over. What is held counts as it was when that term ended.
+      if (view === undefined || event.term !== view.term || role.frozen) return;
+      role.holds = { term: event.term, epoch: event.epoch };
+      if (role.sealed !== event.term) actions.push({ kind: "acknowledge", term: event.term, epoch: event.epoch });
+      return;
+    case "suspected":
+      suspect(draft, role, event.term);
+      return;
+    case "cloneLost":
+      if (!role.frozen) role.holds = undefined;
+      return;
+    case "promote": {
+      const reason = whyNotPromote(state, role, event.force);
+      if (reason !== undefined) {
+        actions.push({ kind: "refused", request: "promote", reason });
+        return;
+      }
+      role.promotion = { force: event.force, epoch: event.epoch };
+      seal(draft, role, view!.term);
+      return;
+    }
+    case "handOver":
+      actions.push({ kind: "refused", request: "handOver", reason: "not-running" });
+      return;
+  }
+}
+
+function startSync(draft: Draft, role: StandbyRole, term: number): void {
+  const { state, actions } = draft;
+  const view = state.confirmed?.view;
+  // As long as somebody may count on what is held here, it is not given up; nor while this node may become primary by it.
+  const free =
+    view?.term === term &&
+    view.primary !== state.node &&
+    !view.inSync.includes(state.node) &&
+    state.submitted.length === 0 &&
+    !role.frozen;
+  if (!free) {
+    actions.push({ kind: "refuseStream", term: view?.term ?? 0 });
+    return;
+  }
+  role.holds = undefined;
+  role.sealed = 0;
+  role.suspects = 0;
+  actions.push({ kind: "acceptStream", term });
+}
+
+function suspect(draft: Draft, role: StandbyRole, term: number): void {
+  const { state, actions } = draft;
+  const view = state.confirmed?.view;
+  if (view?.term !== term || view.primary === state.node) return;
+  if (view.inSync.includes(state.node)) {
+    role.suspects = term;
+    seal(draft, role, term);
+    return;
+  }
+  // It may have been added this instant, and the primary died before anybody could tell.
+  if (state.asking !== undefined) return;
+  state.asking = { kind: "read" };
+  actions.push({ kind: "readView" });
+}
+
+function seal(draft: Draft, role: StandbyRole, term: number): void {
+  if (role.sealed === term) return;
+  role.sealed = term;
+  draft.actions.push({ kind: "seal", term });
+}
+
+function whyNotPromote(state: ViewState, role: StandbyRole, force: boolean): RefusalReason | undefined {
+  const view = state.confirmed?.view;
+  if (view === undefined) return "not-running";
+  if (role.promotion !== undefined) return "busy";
+  if (role.holds === undefined) return "no-checkpoint";
+  return force || view.inSync.includes(state.node) ? undefined : "not-in-sync";
+}
+
+/** The next term for this node, when the primary is suspected or the operator wants it so. */
+export function proposeAsStandby(state: ViewState, role: StandbyRole, view: View): View | undefined {
+  if (role.holds === undefined || view.primary === state.node) return undefined;
+  const inSync = view.inSync.includes(state.node);
+  const wanted =
+    (role.suspects === view.term && inSync) || (role.promotion !== undefined && (inSync || role.promotion.force));
+  if (!wanted) return undefined;
+  // The others in sync hold sound states too, until this node lives and sends: see view.ts.
+  return { term: view.term + 1, primary: state.node, inSync: view.inSync.filter((node) => node !== state.node) };
+}
