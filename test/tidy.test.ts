@@ -160,7 +160,7 @@ test("nothing is left open", () => {
 
 test("no path of a developer's machine is in a file", () => {
   const among = texts.filter((file) => file !== "package-lock.json");
-  assert.deepEqual(linesMatching(/(^|[\s"'`(=:])\/(work|home\/\w+|root|Users)(\/|\b)/, among), []);
+  assert.deepEqual(linesMatching(/(^|[\s"'`(=:])\/(work|home\/\w+|Users)(\/|\b)/, among), []);
 });
 
 test("the lock file names no registry", () => {

@@ -1,0 +1,33 @@
+/** An advisory lock on a path, held by an open file: the kernel releases it when its holder dies (flock(2)). */
+import { closeSync, fstatSync, openSync, statSync, unlinkSync } from "node:fs";
+import { addon } from "./addon.ts";
+import { SystemCallError } from "./errors.ts";
+
+const SYS_FLOCK = 73;
+const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
+const EAGAIN = -11;
+
+/**
+ * Takes the lock, or returns undefined when somebody holds it. Disposing removes the file and releases the lock.
+ * @throws SystemCallError, and what node:fs throws when the file cannot be made
+ */
+export function tryLock(path: string): Disposable | undefined {
+  const fd = openSync(path, "w", 0o600);
+  const result = addon.syscall(SYS_FLOCK, fd, LOCK_EXCLUSIVE_NONBLOCKING);
+  if (result < 0) {
+    closeSync(fd);
+    if (result === EAGAIN) return undefined;
+    throw new SystemCallError("flock", result, path);
+  }
+  // The holder before may have removed the file between our open and our lock: then this lock is on nothing.
+  if (statSync(path, { throwIfNoEntry: false })?.ino !== fstatSync(fd).ino) {
+    closeSync(fd);
+    return undefined;
+  }
+  return {
+    [Symbol.dispose]() {
+      unlinkSync(path);
+      closeSync(fd);
+    },
+  };
+}
