@@ -15,7 +15,8 @@ export const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 const schema = z.strictObject({
   name: z.string().regex(limits.applicationPattern, "must be lower-case letters, digits and hyphens, at most 31"),
-  command: z.array(z.string().min(1)).min(1, "must name a program"),
+  // Later arguments may be empty: redis-server --save "".
+  command: z.array(z.string()).refine(([program = ""]) => program !== "", "must name a program"),
   environment: z.record(z.string().regex(/^[^=\0]+$/), z.string()).default({}),
   workingDirectory: z.string().regex(/^\//, "must be an absolute path").default("/"),
   address: z.string(),
