@@ -88,19 +88,19 @@ export function registerLab(program: Command): void {
       say(from === undefined ? "All links are whole." : `The link between "${from}" and "${to}" is whole.`);
     });
 
-  command("exec <node> <command...>", "run a command on a node: lab exec node-a -- ip address")
-    .passThroughOptions()
-    .action(async (node: string, argv: string[], options: NameOption) => {
-      const child = await open(options).spawn(node, withoutMark(argv), { stdio: "inherit" });
+  command("exec <node> <command...>", "run a command on a node: lab exec node-a -- ip address").action(
+    async (node: string, argv: string[], options: NameOption) => {
+      const child = await open(options).spawn(node, argv, { stdio: "inherit" });
       await follow(child);
-    });
+    },
+  );
 
-  command("client <command...>", "run a command on the client host: lab client -- redis-cli -h 10.77.0.10 ping")
-    .passThroughOptions()
-    .action(async (argv: string[], options: NameOption) => {
-      const child = await open(options).spawnInClient(withoutMark(argv), { stdio: "inherit" });
+  command("client <command...>", "run a command on the client host: lab client -- redis-cli -h 10.77.0.10 ping").action(
+    async (argv: string[], options: NameOption) => {
+      const child = await open(options).spawnInClient(argv, { stdio: "inherit" });
       await follow(child);
-    });
+    },
+  );
 
   command("log <node>", "what the node's agent has printed")
     .option("-f, --follow", "go on as more comes")
@@ -155,9 +155,6 @@ async function follow(child: ReturnType<typeof spawn>): Promise<void> {
   process.off("SIGINT", ignore).off("SIGTERM", pass);
   process.exitCode = exitCode(code, signal);
 }
-
-/** The parser leaves the `--` in, as it passes all on that follows the first operand. */
-const withoutMark = (argv: string[]) => (argv[0] === "--" ? argv.slice(1) : argv);
 
 function wholeNumber(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError("Give a whole number.");
