@@ -1,0 +1,160 @@
+/** `understudy protect`: starts an application under protection. */
+import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { ApplicationReport, ProtectRequest, StreamLine } from "../agent/api-types.ts";
+import { fromFailure, OperatingError } from "../kernel/failure.ts";
+import type { Connection } from "./connect.ts";
+import { print, printJson, say } from "./output.ts";
+import { ProtectProgressPrinter } from "./progress.ts";
+import { type RemoteOptions, remoteCommand, withAgent } from "./remote.ts";
+
+interface Options extends RemoteOptions {
+  name?: string;
+  address?: string;
+  gateway?: string;
+  standby?: string[];
+  commit?: "checkpoint" | "none";
+  period?: number | "auto";
+  keep?: number;
+  env?: Record<string, string>;
+  directory?: string;
+  file?: string;
+  wait: boolean;
+}
+
+const UNDO_WAIT_MS = 15_000;
+const UNDO_POLL_MS = 100;
+
+export function registerProtect(program: Command): void {
+  remoteCommand(program, "protect [command...]", "start an application under protection: protect [options] -- COMMAND…")
+    .option("--name <name>", "what it shall be called")
+    .option("--address <ip/length>", "its own service address, such as 10.77.0.10/24")
+    .option("--gateway <ip>", "its default gateway")
+    .option("--standby <node...>", "nodes that shall hold a clone", collect)
+    .addOption(new Option("--commit <policy>", "when output may leave").choices(["checkpoint", "none"]))
+    .option("--period <ms>", "milliseconds between checkpoints, or auto", period)
+    .option("--keep <count>", "checkpoints that a standby keeps", wholeNumber)
+    .option("--env <name=value...>", "a variable of its environment", variable)
+    .option("--directory <path>", "its working directory (default: /)")
+    .option("-f, --file <file>", "a YAML file with all this, keys as in the API")
+    .option("--no-wait", "do not wait until the standbys are in sync")
+    .action((command: string[], options: Options) => run(command, options));
+}
+
+async function run(command: string[], options: Options): Promise<void> {
+  const request = await requestOf(command, options);
+  const report = await withAgent(options, (agent) => ask(agent, request));
+  if (options.json) return printJson(report);
+  const standbys = report.inSync.length > 0 ? `, in sync on ${report.inSync.join(", ")}` : "";
+  print(`"${report.name}" runs on ${report.primary} under ${report.address}${standbys}.`);
+  if (report.wanted.length === 0) say("It has no standby: its checkpoints protect it from nothing yet.");
+}
+
+async function requestOf(command: string[], options: Options): Promise<ProtectRequest> {
+  const { name, address, gateway, standby, commit, period, keep, env, directory, file, wait } = options;
+  const fromFile = file === undefined ? {} : await readRequest(file);
+  const given = {
+    ...(command.length > 0 && { command }),
+    ...(name !== undefined && { name }),
+    ...(address !== undefined && { address }),
+    ...(gateway !== undefined && { gateway }),
+    ...(standby !== undefined && { standby }),
+    ...(commit !== undefined && { commit }),
+    ...(period !== undefined && { period }),
+    ...(keep !== undefined && { keep }),
+    ...(env !== undefined && { environment: { ...fromFile.environment, ...env } }),
+    ...(directory !== undefined && { workingDirectory: directory }),
+    wait,
+  };
+  const request = { ...fromFile, ...given };
+  for (const [key, option] of [
+    ["name", "--name"],
+    ["address", "--address"],
+    ["command", "-- COMMAND"],
+  ] as const) {
+    if (request[key] === undefined)
+      throw new OperatingError("usage", `Say ${option}`, { remedy: "See: understudy protect --help" });
+  }
+  return request as ProtectRequest;
+}
+
+async function readRequest(file: string): Promise<Partial<ProtectRequest>> {
+  try {
+    const { parse } = await import("yaml");
+    return (parse(await readFile(file, "utf8")) ?? {}) as Partial<ProtectRequest>;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new OperatingError("file-invalid", `Cannot read "${file}": ${why}`, { cause });
+  }
+}
+
+/** An interrupt undoes: the agent sees the request's end and takes everything back; we wait until it has. */
+async function ask(agent: Connection, request: ProtectRequest): Promise<ApplicationReport> {
+  const abort = new AbortController();
+  const interrupt = () => {
+    // The second one does not wait any more; the agent undoes all the same.
+    if (abort.signal.aborted) process.exit(1);
+    abort.abort(new OperatingError("interrupted", `Interrupted: "${request.name}" is not protected, all is undone`));
+  };
+  process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
+  const progress = new ProtectProgressPrinter();
+  try {
+    const lines = agent.lines<StreamLine<ApplicationReport>>("POST", "/v1/applications", {
+      body: request,
+      signal: abort.signal,
+    });
+    for await (const line of lines) {
+      if ("progress" in line) progress.show(line.progress);
+      else if ("error" in line) throw fromFailure(line.error);
+      else return line.result;
+    }
+    throw new OperatingError("node-unreachable", "The agent ended before it answered", {
+      remedy: "What was begun is undone when it is back: understudy ps",
+    });
+  } catch (error) {
+    progress.end();
+    if (abort.signal.aborted) await waitUndone(agent, request.name);
+    throw error;
+  } finally {
+    progress.end();
+    process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
+  }
+}
+
+async function waitUndone(agent: Connection, name: string): Promise<void> {
+  say("Undoing …");
+  const deadline = performance.now() + UNDO_WAIT_MS;
+  while (performance.now() < deadline) {
+    const there = await agent.json("GET", `/v1/applications/${name}`, { timeoutMs: 2_000 }).then(
+      () => true,
+      () => false,
+    );
+    if (!there) return;
+    await sleep(UNDO_POLL_MS);
+  }
+  say(`"${name}" is still there; see: understudy status ${name}`);
+}
+
+/** `--standby b c`, `--standby b,c` and `--standby b --standby c` mean the same. */
+function collect(value: string, previous: string[] = []): string[] {
+  return [...previous, ...value.split(",").filter((node) => node !== "")];
+}
+
+function variable(value: string, previous: Record<string, string> = {}): Record<string, string> {
+  const at = value.indexOf("=");
+  if (at < 1) throw new InvalidArgumentError("Write NAME=VALUE.");
+  return { ...previous, [value.slice(0, at)]: value.slice(at + 1) };
+}
+
+function period(value: string): number | "auto" {
+  if (value === "auto") return value;
+  const ms = Number(value);
+  if (!(ms >= 1)) throw new InvalidArgumentError("Give milliseconds, at least 1, or auto.");
+  return ms;
+}
+
+function wholeNumber(value: string): number {
+  if (!/^[1-9]\d*$/.test(value)) throw new InvalidArgumentError("Give a whole number, at least 1.");
+  return Number(value);
+}
