@@ -159,8 +159,9 @@ static bool isZero(const char* p) {
   return true;
 }
 
-// encode(staging, addresses, from, to, shadow or null, out, offset, freshZero): appends the page stream of staged pages
-// [from, to) to `out`. Returns the new offset, or −ENOSPC. Unchanged pages produce nothing.
+// encode(staging, addresses, from, to, shadow or null, out, offset, whole): appends the page stream of staged pages
+// [from, to) to `out`. Returns the new offset, or −ENOSPC. Unchanged pages produce nothing; with `whole`, every page goes out as
+// it is, because a receiver that does not have the shadow's content reads along.
 static Napi::Value encode(const Napi::CallbackInfo& info) {
   auto* staging = data<char>(info[0]);
   auto* addresses = data<uint64_t>(info[1]);
@@ -169,6 +170,7 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
   size_t room;
   auto* out = data<char>(info[5], &room);
   size_t at = word(info[6]);
+  bool all = info[7].ToBoolean();
   Record* run = nullptr;  // whole pages that follow each other share a record
   for (size_t p = from; p < to; p++) {
     if (at + sizeof(Record) + 4 * 64 + kPage > room) return Napi::Number::New(info.Env(), -ENOSPC);
@@ -181,7 +183,7 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
       if (it != s->pages.end()) { old = it->second; known = true; }
       else if ((old = s->slot())) s->pages.emplace(address, old);
     }
-    if (known) {
+    if (known && !all) {
       // Runs of changed 16-byte blocks; a gap of one block is cheaper sent than described.
       struct { uint16_t offset, length; } patches[64];
       int n = 0;

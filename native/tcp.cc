@@ -1,4 +1,308 @@
+// TCP sockets of a stopped application, dumped in one call. Packets keep arriving meanwhile: what is read together is read
+// until it agrees. Layout of a record: see src/resources/tcp/record.ts.
 #include "addon.h"
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <vector>
+
 namespace understudy {
-void addTcp(Napi::Env env, Napi::Object exports) {}
+
+static constexpr uint32_t kMagic = 0x31504354;  // "TCP1"
+static constexpr int kPeekOffset = 42;          // SO_PEEK_OFF
+static constexpr int kOptions = 32;
+static constexpr uint32_t kSkipBytes = 16384;   // less than this is peeked again rather than skipped
+enum State { Established = 1, SynSent = 2, FinWait1 = 4, FinWait2 = 5, TimeWait = 6, Closed = 7, CloseWait = 8, LastAck = 9, Listen = 10, Closing = 11 };
+enum Flag : uint8_t { FinReceived = 1, FinSent = 2, ReadShut = 4, Failed = 8 };
+
+struct Record {
+  uint32_t magic, state, family;
+  uint8_t local[28], remote[28];
+  uint32_t receiveStart, receiveEnd;  // unread bytes [start, end); a received FIN is not counted
+  uint32_t sendStart, sendEnd;        // unacknowledged bytes [start, end); an own FIN is not counted
+  uint32_t unsent;
+  uint32_t window[5];                 // struct tcp_repair_window
+  uint32_t mss;
+  uint8_t sendScale, receiveScale, negotiated, flags;
+  uint32_t timestamp;
+  // From here to `receiveFrom`: what tells that nothing changed.
+  uint32_t backlog, backlogLimit;
+  int32_t options[kOptions];
+  uint32_t linger[2];
+  uint64_t receiveTimeout[2], sendTimeout[2];
+  char congestion[16];
+  uint32_t segmentsIn, segmentsOut;
+  uint64_t bytesAcknowledged, bytesReceived;
+  uint32_t inQueue, outQueue, notSent, acknowledgedBase;
+  // The bytes that come with this record: the queues' part that the previous record did not have.
+  uint32_t receiveFrom, receiveBytes, sendFrom, sendBytes;
+  uint32_t reserved[2];
+};
+static_assert(sizeof(Record) == 376);
+
+// The kernel's struct tcp_info as far as it is used; libc's is older.
+struct TcpInfo {
+  uint8_t state, caState, retransmits, probes, backoff, options, scales, limits;
+  uint32_t times1[4], unacked, sacked, rest1[18];
+  uint64_t pacing[2], bytesAcked, bytesReceived;
+  uint32_t segmentsOut, segmentsIn, notSent, minRtt;
+};
+static_assert(offsetof(TcpInfo, bytesAcked) == 120 && offsetof(TcpInfo, notSent) == 144);
+
+struct OptionName {
+  uint16_t level, name;
+};
+// Order is the record's; an entry with name 0 is free. Level 41 only for IPv6 sockets.
+static const OptionName optionNames[kOptions] = {
+    {1, 2},  {1, 15}, {1, 9},  {1, 10}, {1, 12}, {1, 7},  {1, 8},   {1, 72},  {1, 18},  {1, 36},  {1, 62},
+    {6, 1},  {6, 3},  {6, 4},  {6, 5},  {6, 6},  {6, 7},  {6, 8},   {6, 9},   {6, 18},  {6, 25},  {6, 23},
+    {0, 1},  {0, 2},  {0, 15}, {0, 19}, {0, 24}, {0, 11}, {41, 26}, {41, 67}, {41, 16}, {0, 0}};
+
+static int getInt(int fd, int level, int name, void* value, socklen_t size = 4) {
+  socklen_t length = size;
+  return getsockopt(fd, level, name, value, &length) < 0 ? -errno : 0;
+}
+static int setInt(int fd, int level, int name, int value) {
+  return setsockopt(fd, level, name, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+static void readOptions(int fd, Record& r) {
+  for (int i = 0; i < kOptions; i++) {
+    auto [level, name] = optionNames[i];
+    if (name == 0 || (level == 41 && r.family != AF_INET6)) continue;
+    if (getInt(fd, level, name, &r.options[i]) < 0) r.options[i] = -1;
+  }
+  getInt(fd, SOL_SOCKET, SO_LINGER, r.linger, sizeof r.linger);
+  getInt(fd, SOL_SOCKET, 20 /* SO_RCVTIMEO */, r.receiveTimeout, sizeof r.receiveTimeout);
+  getInt(fd, SOL_SOCKET, 21 /* SO_SNDTIMEO */, r.sendTimeout, sizeof r.sendTimeout);
+  getInt(fd, IPPROTO_TCP, TCP_CONGESTION, r.congestion, sizeof r.congestion);
+}
+
+// What says, without repair mode, whether anything happened since the last dump: packets, bytes read or written, options.
+static int readStamps(int fd, Record& r, TcpInfo& ti) {
+  memset(&ti, 0, sizeof ti);
+  if (int e = getInt(fd, IPPROTO_TCP, TCP_INFO, &ti, sizeof ti)) return e;
+  r.state = ti.state;
+  if (r.state == Listen) {
+    r.backlog = ti.unacked;
+    r.backlogLimit = ti.sacked;
+    return 0;
+  }
+  r.segmentsIn = ti.segmentsIn;
+  r.segmentsOut = ti.segmentsOut;
+  r.bytesAcknowledged = ti.bytesAcked;
+  r.bytesReceived = ti.bytesReceived;
+  r.notSent = ti.notSent;
+  r.inQueue = r.outQueue = 0;
+  if (r.state == Closed) return 0;
+  if (ioctl(fd, SIOCINQ, &r.inQueue) < 0 || ioctl(fd, SIOCOUTQ, &r.outQueue) < 0) return -errno;
+  return 0;
+}
+
+static bool finReceived(uint32_t state) { return state == CloseWait || state == LastAck || state == Closing || state == TimeWait; }
+static bool finSent(uint32_t state) { return state == FinWait1 || state == FinWait2 || state == LastAck || state == Closing || state == TimeWait; }
+
+struct Output {
+  uint8_t* bytes;
+  size_t used, size;
+};
+
+// Unread bytes of the receive queue from `skip` on; they stay where they are.
+static int peekReceived(int fd, uint32_t skip, uint32_t count, Output& out, std::vector<uint8_t>& scratch) {
+  if (count == 0) return 0;
+  if (skip >= kSkipBytes && setInt(fd, SOL_SOCKET, kPeekOffset, (int)skip) == 0) {
+    ssize_t n = recv(fd, out.bytes + out.used, count, MSG_PEEK | MSG_DONTWAIT);
+    setInt(fd, SOL_SOCKET, kPeekOffset, -1);
+    if (n == (ssize_t)count) return 0;
+  }
+  if (skip == 0) {
+    ssize_t n = recv(fd, out.bytes + out.used, count, MSG_PEEK | MSG_DONTWAIT);
+    return n == (ssize_t)count ? 0 : n < 0 ? -errno : -EIO;
+  }
+  scratch.resize((size_t)skip + count);
+  ssize_t n = recv(fd, scratch.data(), scratch.size(), MSG_PEEK | MSG_DONTWAIT);
+  if (n != (ssize_t)scratch.size()) return n < 0 ? -errno : -EIO;
+  memcpy(out.bytes + out.used, scratch.data() + skip, count);
+  return 0;
+}
+
+// The whole send queue, whose end is the end of what the application wrote. The send queue stays selected as shortly as
+// possible: in that state the kernel counts unsent bytes as sent when an acknowledgement comes in.
+static ssize_t peekSent(int fd, uint32_t queued, std::vector<uint8_t>& scratch) {
+  for (size_t size = (size_t)queued + 65536;; size *= 2) {
+    scratch.resize(size);
+    if (int e = setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)) return e;
+    ssize_t n = recv(fd, scratch.data(), size, MSG_PEEK | MSG_DONTWAIT);
+    int error = errno;
+    setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
+    if (n >= 0 || error != EFAULT || size > (1u << 30)) return n >= 0 ? n : -error;
+  }
+}
+
+static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Output& out) {
+  static std::vector<uint8_t> scratch;
+  // Receive side. The unread bytes begin where they did (the application is stopped); more may arrive between two calls.
+  uint32_t end, again;
+  if (int e = setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) return e;
+  if (int e = getInt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &end)) return e;
+  for (;;) {
+    if (int e = readStamps(fd, r, ti)) return e;
+    if (int e = getInt(fd, IPPROTO_TCP, 29 /* TCP_REPAIR_WINDOW */, r.window, sizeof r.window)) return e;
+    if (int e = getInt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &again)) return e;
+    if (end == again) break;
+    end = again;
+  }
+  if (r.state == Closed) return 0;
+  r.flags = (finReceived(r.state) ? FinReceived : 0) | (finSent(r.state) ? FinSent : 0);
+  r.receiveEnd = end - (finReceived(r.state) ? 1 : 0);
+  r.receiveStart = r.receiveEnd - r.inQueue;
+
+  // Send side. Its end is first learnt from the send queue, then kept from the count of acknowledged bytes.
+  uint32_t fin = finSent(r.state) ? 1 : 0, writeEnd = 0;
+  if (!previous) {
+    setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+    int e = getInt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &writeEnd);
+    setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
+    if (e) return e;
+  }
+  for (;;) {
+    // Only the send side is taken anew: had the receive side's stamps moved on, the next dump would not look at it.
+    Record check = r;
+    TcpInfo now;
+    if (int e = readStamps(fd, check, now)) return e;
+    bool agree = check.bytesAcknowledged == r.bytesAcknowledged && check.outQueue == r.outQueue;
+    r.bytesAcknowledged = check.bytesAcknowledged;
+    r.outQueue = check.outQueue;
+    if (agree) break;
+  }
+  uint32_t acknowledged = (uint32_t)r.bytesAcknowledged + r.outQueue;
+  if (previous) writeEnd = r.acknowledgedBase + acknowledged;
+  else r.acknowledgedBase = writeEnd - acknowledged;
+  r.sendEnd = writeEnd - fin;
+  uint32_t queued = r.state == FinWait2 || r.state == TimeWait ? 0 : r.outQueue > fin ? r.outQueue - fin : 0;
+  r.sendStart = r.sendEnd - queued;
+  ioctl(fd, SIOCOUTQNSD, &r.unsent);
+
+  // What the previous record has not.
+  r.receiveFrom = r.receiveStart;
+  r.sendFrom = r.sendStart;
+  if (previous) {
+    if ((int32_t)(previous->receiveEnd - r.receiveStart) > 0) r.receiveFrom = previous->receiveEnd;
+    if ((int32_t)(previous->sendEnd - r.sendStart) > 0) r.sendFrom = previous->sendEnd;
+  }
+  r.receiveBytes = r.receiveEnd - r.receiveFrom;
+  r.sendBytes = r.sendEnd - r.sendFrom;
+  if (out.used + r.receiveBytes + r.sendBytes > out.size) return -ENOBUFS;
+  setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+  if (int e = peekReceived(fd, r.receiveFrom - r.receiveStart, r.receiveBytes, out, scratch)) return e;
+  if (r.sendBytes == 0) return 0;
+  ssize_t n = peekSent(fd, queued, scratch);
+  if (n < 0) return (int)n;
+  if ((size_t)n < r.sendBytes) {
+    // Acknowledged meanwhile: the peer has what is gone.
+    r.sendFrom = r.sendStart = r.sendEnd - (uint32_t)n;
+    r.sendBytes = (uint32_t)n;
+  }
+  memcpy(out.bytes + out.used + r.receiveBytes, scratch.data() + n - r.sendBytes, r.sendBytes);
+  return 0;
+}
+
+// Dumps one socket into `r`. 1 changed, 0 as in `previous`, −errno.
+static int dumpOne(int fd, Record& r, const Record* previous, bool full, Output& out) {
+  TcpInfo ti;
+  if (previous) r = *previous;
+  else {
+    memset(&r, 0, sizeof r);
+    int family;
+    if (int e = getInt(fd, SOL_SOCKET, SO_DOMAIN, &family)) return e;
+    r.family = (uint32_t)family;
+    // A predecessor that died in the middle of a dump may have left repair mode on.
+    int repair = 0;
+    if (getInt(fd, IPPROTO_TCP, TCP_REPAIR, &repair) == 0 && repair) setInt(fd, IPPROTO_TCP, TCP_REPAIR, -1);
+  }
+  r.receiveBytes = r.sendBytes = 0;
+  if (int e = readStamps(fd, r, ti)) return e;
+  readOptions(fd, r);
+  bool seldom = r.state == Closed || r.state == Listen || r.state == SynSent;
+  if (!previous || previous->state != r.state || seldom) {
+    socklen_t length = sizeof r.local;
+    memset(r.local, 0, sizeof r.local);
+    memset(r.remote, 0, sizeof r.remote);
+    getsockname(fd, (sockaddr*)r.local, &length);
+    length = sizeof r.remote;
+    getpeername(fd, (sockaddr*)r.remote, &length);
+  }
+  pollfd poller = {fd, POLLRDHUP | POLLERR | POLLHUP, 0};
+  if (r.state != Listen) poll(&poller, 1, 0);
+  r.flags &= ~(ReadShut | Failed);
+  if ((poller.revents & POLLRDHUP) && !finReceived(r.state)) r.flags |= ReadShut;
+  if (poller.revents & POLLERR) r.flags |= Failed;
+  if (previous && !full) {
+    uint32_t receiveBytes = previous->receiveBytes, sendBytes = previous->sendBytes;
+    size_t from = offsetof(Record, backlog), to = offsetof(Record, receiveFrom);
+    bool same = previous->state == r.state && previous->flags == r.flags && !memcmp(previous->local, r.local, 56) &&
+                !memcmp((char*)previous + from, (char*)&r + from, to - from);
+    if (same) {
+      r.receiveBytes = receiveBytes;
+      r.sendBytes = sendBytes;
+      return 0;
+    }
+  }
+  r.magic = kMagic;
+  if (r.state == Listen || r.state == Closed || r.state == SynSent) return 1;
+
+  r.negotiated = ti.options;
+  r.sendScale = ti.scales & 15;
+  r.receiveScale = ti.scales >> 4;
+  getInt(fd, IPPROTO_TCP, TCP_MAXSEG, &r.mss);
+  getInt(fd, IPPROTO_TCP, TCP_TIMESTAMP, &r.timestamp);
+  uint8_t extra = r.flags & (ReadShut | Failed);
+  if (int e = setInt(fd, IPPROTO_TCP, TCP_REPAIR, 1)) return e;
+  int result = dumpQueues(fd, r, full ? nullptr : previous, ti, out);
+  setInt(fd, IPPROTO_TCP, TCP_REPAIR, -1);
+  // Leaving repair mode clears the address-reuse flag that the application had set.
+  if (r.options[0] > 0) setInt(fd, SOL_SOCKET, SO_REUSEADDR, r.options[0]);
+  if (result < 0) return result;
+  r.flags |= extra;
+  out.used += r.receiveBytes + r.sendBytes;
+  return 1;
+}
+
+// tcpDump(pidfd, fds, slots, previous, next, results, bytes, full, out): for each i, the socket that is descriptor fds[i] of the
+// process (pidfd −1: of this process) is dumped into record slots[i] of `next`, compared with that of `previous` (none
+// when its magic is 0, or `full`). results[i]: 1 changed, 0 unchanged, −errno. Returns how many were done: fewer than asked
+// for when `bytes` is full. out[0]: bytes used.
+static Napi::Value tcpDump(const Napi::CallbackInfo& info) {
+  int pidfd = info[0].As<Napi::Number>().Int32Value();
+  size_t count, size;
+  auto* fds = data<int32_t>(info[1], &count);
+  auto* slots = data<int32_t>(info[2]);
+  auto* previous = data<Record>(info[3]);
+  auto* next = data<Record>(info[4]);
+  auto* results = data<int32_t>(info[5]);
+  auto* bytes = data<uint8_t>(info[6], &size);
+  bool full = info[7].As<Napi::Boolean>().Value();
+  Output out = {bytes, 0, size};
+  size_t i = 0;
+  for (; i < count; i++) {
+    int fd = pidfd < 0 ? fds[i] : (int)syscall(438 /* pidfd_getfd */, pidfd, fds[i], 0);
+    if (fd < 0) {
+      results[i] = -errno;
+      continue;
+    }
+    const Record* before = &previous[slots[i]];
+    results[i] = dumpOne(fd, next[slots[i]], before->magic == kMagic ? before : nullptr, full, out);
+    if (pidfd >= 0) close(fd);
+    if (results[i] == -ENOBUFS) break;
+  }
+  data<double>(info[8])[0] = (double)out.used;
+  return Napi::Number::New(info.Env(), (double)i);
+}
+
+void addTcp(Napi::Env env, Napi::Object exports) { add(env, exports, "tcpDump", tcpDump); }
+
 }  // namespace understudy

@@ -64,6 +64,7 @@ export interface Addon {
     shadow: Shadow | null,
     out: Buffer,
     offset: number,
+    whole: boolean,
   ): number;
   verify(stream: Buffer, offset: number, end: number): number;
   apply(pid: number, memFd: number, stream: Buffer, offset: number, end: number): number;

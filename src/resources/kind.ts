@@ -49,6 +49,8 @@ export interface DescriptorKind<State = unknown> {
   /** Kinds that must have been created before. */
   readonly after: readonly string[];
   matches(link: string): boolean;
+  /** For sockets, whose link says nothing: by SO_DOMAIN, SO_TYPE, SO_PROTOCOL. */
+  matchesSocket?(socket: { domain: number; type: number; protocol: number }): boolean;
   /** States of descriptions of this kind, in their order. Throws what makes the application unprotectable. */
   dump(descriptions: Description[], context: DumpContext): State[];
   /** Makes the description anew and returns a descriptor of this process. */

@@ -17,6 +17,8 @@ export interface Area {
   /** PROT_* bits */
   protection: number;
   backing: Backing;
+  /** The area that brk moves the end of. */
+  heap?: true;
 }
 
 const KERNEL_AREAS = new Set(["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"]);
@@ -38,7 +40,13 @@ function backingOf(entry: MapsEntry): Backing {
 export function parseLayout(text: string): Area[] {
   return parseMaps(text)
     .filter((entry) => entry.start < USER_SPACE_END)
-    .map((entry) => ({ start: entry.start, end: entry.end, protection: entry.protection, backing: backingOf(entry) }));
+    .map((entry) => ({
+      start: entry.start,
+      end: entry.end,
+      protection: entry.protection,
+      backing: backingOf(entry),
+      ...(entry.path === "[heap]" ? { heap: true as const } : {}),
+    }));
 }
 
 /** Whether the kernel can report writes to the area (userfaultfd registers only what may become writable). */

@@ -58,6 +58,7 @@ export class MemoryTracker {
   #userfault = -1;
   #ranges = new BigUint64Array(0);
   #populated: BigUint64Array | undefined;
+  #copied: BigUint64Array[] = [];
   areas: Area[] = [];
   shadow: Shadow | null = null;
 
@@ -97,6 +98,7 @@ export class MemoryTracker {
     this.#userfault = -1;
     this.shadow = null;
     this.#populated = undefined;
+    this.#copied = [];
   }
 
   close(): void {
@@ -254,19 +256,21 @@ export class MemoryTracker {
     if (n < 0) throw new SystemCallError("ioctl(PAGEMAP_SCAN)", n, `pid ${this.pid}`);
     const now = regions.slice(0, 3 * n);
     const before = this.#populated;
+    const copied = this.#copied.splice(0);
     this.#populated = now;
-    if (
-      !before ||
-      (before.length === now.length && Buffer.compare(Buffer.from(before.buffer), Buffer.from(now.buffer)) === 0)
-    )
-      return [];
-    return subtractRegions(before, now);
+    const dropped = before && !sameWords(before, now) ? subtractRegions(before, now) : [];
+    for (const part of copied) dropped.push(...subtractRegions(part, now));
+    return dropped;
   }
 
-  /** Forgets what was populated: the next `takeDropped` starts from what is there then. */
-  forgetPopulated(): void {
-    this.#populated = undefined;
+  /** Regions copied while the application ran: what of them is gone at the next stop is dropped too. */
+  noteCopied(part: BigUint64Array): void {
+    this.#copied.push(part);
   }
+}
+
+function sameWords(a: BigUint64Array, b: BigUint64Array): boolean {
+  return a.length === b.length && Buffer.from(a.buffer).equals(Buffer.from(b.buffer));
 }
 
 /** Parts of `before` that are in no region of `now`; both sorted, three words a region. */

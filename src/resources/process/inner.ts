@@ -10,6 +10,7 @@ export const SIGNALS = 64;
 const ACTION_BYTES = 32;
 const SIGKILL = 9;
 const SIGSTOP = 19;
+const NR_BRK = 12;
 const PR_GET_TID_ADDRESS = 40;
 const PR_GET_PDEATHSIG = 2;
 const PR_GET_DUMPABLE = 3;
@@ -22,6 +23,8 @@ export interface InnerProcess {
   timers: Buffer;
   dumpable: number;
   childSubreaper: number;
+  /** End of the heap, not rounded to pages. */
+  brk: number;
 }
 
 export interface InnerThread {
@@ -47,6 +50,7 @@ export function readInnerProcess(remote: Remote): InnerProcess {
     timers: remote.read(timers, 96),
     dumpable,
     childSubreaper: remote.read(value, 4).readInt32LE(),
+    brk: remote.callNumber(NR_BRK, 0),
   };
 }
 

@@ -1,0 +1,412 @@
+/**
+ * The primary's side of a checkpoint, from the running application to operations for its clones. Pre-copy while it runs, one
+ * stop in which what is left is taken, encoding after it runs again. See ARCHITECTURE.md, "The way of one checkpoint".
+ */
+import { addon } from "../kernel/addon.ts";
+import { checked } from "../kernel/errors.ts";
+import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
+import { dumpThreads, RECORD_BYTES, recordLength, restartInterrupted, setThread } from "../kernel/trace.ts";
+import { DescriptorTables } from "../resources/descriptor/table.ts";
+import { kindNamed } from "../resources/kinds.ts";
+import { Staging } from "../resources/memory/tracker.ts";
+import type { Stage } from "../stage/stage.ts";
+import type { Tracees } from "../tree/tracees.ts";
+import { childrenOf } from "../tree/tracees.ts";
+import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource } from "./operations.ts";
+import { ProcessCapture } from "./process-capture.ts";
+import { States } from "./states.ts";
+
+export interface CaptureOptions {
+  stage: Stage;
+  tracees: Tracees;
+  /** Where operations go, in order. Page streams are valid until `sent` says so. */
+  emit: (operation: Operation) => void;
+  /** Longest wait for all threads to stop. */
+  stopTimeoutUs: number;
+  /** Memory for the last sent content of pages, bytes; pages beyond it are sent whole each time. */
+  shadowBytes: number;
+}
+
+/** Pages encoded into one operation. */
+const CHUNK_PAGES = 1024;
+const CHUNK_BYTES = CHUNK_PAGES * (PAGE_BYTES + 16) + PAGE_BYTES * 2;
+/** More pages left than this: another pre-copy pass is worth it. */
+const PRECOPY_ENOUGH_PAGES = 64;
+const PRECOPY_PASSES = 3;
+
+export interface Dump {
+  end: CheckpointEnd;
+  stopUs: number;
+}
+
+export class Capture {
+  readonly #options: CaptureOptions;
+  readonly #processes = new Map<number, ProcessCapture>();
+  readonly #descriptors = new DescriptorTables();
+  readonly #states = new States();
+  readonly #staging = new Staging();
+  #records = Buffer.alloc(0);
+  #pages = 0;
+  #bytes = 0;
+  epoch = 0;
+  /** A receiver reads along that does not have the shadow's content. */
+  whole = false;
+
+  constructor(options: CaptureOptions) {
+    this.#options = options;
+  }
+
+  get processCount(): number {
+    return this.#processes.size;
+  }
+
+  /** Everything is new for the clones: the next operations build it from nothing. */
+  reset(): void {
+    for (const process of this.#processes.values()) process.close();
+    this.#processes.clear();
+    this.#states.reset();
+    this.#pages = 0;
+    this.#bytes = 0;
+  }
+
+  /** Ends all watching; the application goes on as if it had never been watched. */
+  close(): void {
+    this.reset();
+    this.#descriptors.close();
+  }
+
+  #emit(operation: Operation): void {
+    if (operation.op === "pages") this.#bytes += operation.bytes.length;
+    this.#options.emit(operation);
+  }
+
+  /** New processes are watched from here on; a short stop when there are any. Returns those that are new. */
+  attachNew(): ProcessCapture[] {
+    const { tracees, stopTimeoutUs } = this.#options;
+    this.#forgetEnded();
+    if ([...tracees.processes.keys()].every((pid) => this.#processes.has(pid))) return [];
+    tracees.stop(stopTimeoutUs);
+    try {
+      return this.#watchNew();
+    } finally {
+      tracees.release();
+    }
+  }
+
+  #forgetEnded(): void {
+    for (const [pid, process] of this.#processes) {
+      const traced = this.#options.tracees.processes.get(pid);
+      if (traced && traced === process.traced && traced.image === process.image) continue;
+      process.close();
+      this.#processes.delete(pid);
+      this.#emit({ op: "process-end", pid: process.traced.virtualPid });
+    }
+  }
+
+  #watchNew(): ProcessCapture[] {
+    const added: ProcessCapture[] = [];
+    for (const traced of this.#options.tracees.processes.values()) {
+      if (this.#processes.has(traced.pid)) continue;
+      const process = new ProcessCapture(traced);
+      try {
+        process.watch();
+      } catch (error) {
+        process.close();
+        throw error;
+      }
+      process.tracker.shadow = addon.shadowNew(Math.floor(this.#options.shadowBytes / PAGE_BYTES));
+      this.#processes.set(traced.pid, process);
+      this.#emit({ op: "process", pid: traced.virtualPid, parent: this.#parentOf(traced.pid) });
+      const layout = process.layoutOperation([]);
+      if (layout) this.#emit(layout);
+      added.push(process);
+    }
+    return added;
+  }
+
+  /** The parent as the application sees it; 1 (the init) for its first process and for orphans. */
+  #parentOf(pid: number): number {
+    for (const process of this.#options.tracees.processes.values())
+      if (childrenOf(process.pid).includes(pid)) return process.virtualPid;
+    return 1;
+  }
+
+  /** Whole content of a process while it runs, in pieces: `drained` is awaited between them. */
+  async copyAll(
+    process: ProcessCapture,
+    drained: () => Promise<void>,
+    progress: (leftBytes: number) => void,
+  ): Promise<void> {
+    const { tracker } = process;
+    const count = this.#retryScan(process, () => tracker.scanAll());
+    const regions = tracker.takeRegions(count);
+    tracker.noteCopied(regions);
+    let left = tracker.pagesFound(count);
+    for (const part of pieces(regions, CHUNK_PAGES)) {
+      this.#staging.pages = 0;
+      if (!tracker.copy(part, part.length / 3, this.#staging))
+        throw new Error("A piece does not fit into the staging memory");
+      this.#encode(process, 0, this.#staging.pages);
+      left -= Number(sumPages(part));
+      progress(left * PAGE_BYTES);
+      await drained();
+    }
+  }
+
+  /** A scan that meets memory not watched yet makes it watched and known to the clones, then scans again. */
+  #retryScan(process: ProcessCapture, scan: () => number): number {
+    for (let attempt = 0; ; attempt++) {
+      const n = scan();
+      if (n === ERRNO.perm && attempt < 8) {
+        const { fresh } = process.tracker.refresh();
+        const layout = process.layoutOperation(fresh);
+        if (layout) this.#emit(layout);
+        continue;
+      }
+      return checked(n, "ioctl(PAGEMAP_SCAN)", process.pid);
+    }
+  }
+
+  /** Encodes staged pages into operations. */
+  #encode(process: ProcessCapture, from: number, to: number): void {
+    const { tracker } = process;
+    for (let at = from; at < to; at += CHUNK_PAGES) {
+      const end = Math.min(to, at + CHUNK_PAGES);
+      const out = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, (end - at) * (PAGE_BYTES + 16) + 2 * PAGE_BYTES));
+      const n = addon.encode(this.#staging.bytes, this.#staging.addresses, at, end, tracker.shadow, out, 0, this.whole);
+      checked(n, "encode");
+      this.#pages += end - at;
+      if (n > 0) this.#emit({ op: "pages", pid: process.traced.virtualPid, bytes: out.subarray(0, n) });
+    }
+  }
+
+  /** One pass over all processes while they run; returns the pages it found. */
+  #precopyPass(): number {
+    let pages = 0;
+    for (const process of this.#processes.values()) {
+      const { tracker } = process;
+      const count = this.#retryScan(process, () => tracker.scanWritten());
+      // What grew in place is watched but not in the layout that the clones know; its pages may be among those found.
+      const regions = tracker.takeRegions(count);
+      if (count > 0) tracker.noteCopied(regions);
+      if (tracker.layoutTextChanged()) {
+        const { fresh } = tracker.refresh();
+        const layout = process.layoutOperation(fresh);
+        if (layout) this.#emit(layout);
+      }
+      for (const part of pieces(regions, CHUNK_PAGES)) {
+        this.#staging.pages = 0;
+        tracker.copy(part, part.length / 3, this.#staging);
+        pages += this.#staging.pages;
+        this.#encode(process, 0, this.#staging.pages);
+      }
+    }
+    return pages;
+  }
+
+  /** Copies what has been written while the application goes on writing, until little is left for the stop. */
+  preDump(): void {
+    this.attachNew();
+    for (let pass = 0; pass < PRECOPY_PASSES; pass++) if (this.#precopyPass() < PRECOPY_ENOUGH_PAGES) break;
+  }
+
+  /**
+   * The stop: one instant of everything. `mark` runs first thing in it. When it throws, the application runs again and what
+   * was taken stays part of the next checkpoint.
+   */
+  dump(mark: () => void, final: boolean, term: number): Dump {
+    const { tracees, stopTimeoutUs } = this.#options;
+    const begun = performance.now();
+    tracees.stop(stopTimeoutUs);
+    let taken: Taken;
+    let stopUs = 0;
+    try {
+      mark();
+      taken = this.#take();
+    } catch (error) {
+      tracees.release();
+      throw error;
+    }
+    if (!final) tracees.release();
+    stopUs = (performance.now() - begun) * 1000;
+    return { end: this.#postDump(taken, stopUs, final, term), stopUs };
+  }
+
+  #take(): Taken {
+    const now = Date.now();
+    this.#forgetEnded();
+    const added = this.#watchNew();
+    for (const process of this.#processes.values()) process.refreshInner(now);
+    const staged: Taken["staged"] = [];
+    this.#staging.pages = 0;
+    for (const process of this.#processes.values()) staged.push(this.#takeMemory(process, added.includes(process)));
+    const resources = new Map<string, Resource>();
+    this.#takeThreads(resources);
+    this.#takeDescriptors(resources);
+    for (const process of this.#processes.values()) {
+      const { virtualPid } = process.traced;
+      const state = process.state(this.#parentOf(process.pid), now);
+      resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
+    }
+    return { staged, resources, clock: monotonicClock() };
+  }
+
+  #takeMemory(process: ProcessCapture, isNew: boolean): StagedMemory {
+    const { tracker } = process;
+    let count = isNew ? tracker.scanAll() : tracker.scanWritten();
+    let fresh: Array<[number, number]> = [];
+    if (count === ERRNO.perm) {
+      fresh = tracker.refresh().fresh;
+      count = isNew ? tracker.scanAll() : tracker.scanWritten();
+    } else if (tracker.layoutTextChanged()) {
+      const regions = tracker.takeRegions(checked(count, "ioctl(PAGEMAP_SCAN)", process.pid));
+      fresh = tracker.refresh().fresh;
+      return this.#stage(process, regions, regions.length / 3, fresh);
+    }
+    checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
+    return this.#stage(process, undefined, count, fresh);
+  }
+
+  #stage(
+    process: ProcessCapture,
+    regions: BigUint64Array | undefined,
+    count: number,
+    fresh: Array<[number, number]>,
+  ): StagedMemory {
+    const { tracker } = process;
+    const layout = process.layoutOperation(fresh);
+    const from = this.#staging.pages;
+    if (!tracker.copy(regions, count, this.#staging)) {
+      // More than the staging memory holds: rare, then the application waits for the encoding as well.
+      if (layout) this.#emit(layout);
+      const all = regions ?? tracker.takeRegions(count);
+      this.#flushStaged();
+      for (const part of pieces(all, CHUNK_PAGES)) {
+        this.#staging.pages = 0;
+        tracker.copy(part, part.length / 3, this.#staging);
+        this.#encode(process, 0, this.#staging.pages);
+      }
+      this.#staging.pages = 0;
+      return { process, from: 0, to: 0, layout: undefined, dropped: tracker.takeDropped() };
+    }
+    const staged = { process, from, to: this.#staging.pages, layout, dropped: tracker.takeDropped() };
+    this.#pending.push(staged);
+    return staged;
+  }
+
+  readonly #pending: StagedMemory[] = [];
+
+  #flushStaged(): void {
+    for (const { process, from, to, layout, dropped } of this.#pending.splice(0)) {
+      const pid = process.traced.virtualPid;
+      if (layout) this.#emit(layout);
+      if (dropped.length) {
+        for (const [start, end] of dropped) process.tracker.dropShadow(start, end);
+        this.#emit({ op: "drop", pid, ranges: dropped });
+      }
+      this.#encode(process, from, to);
+    }
+  }
+
+  #takeThreads(resources: Map<string, Resource>): void {
+    const tids = this.#options.tracees.tids();
+    if (this.#records.length < tids.length * RECORD_BYTES) this.#records = Buffer.alloc(tids.length * RECORD_BYTES);
+    dumpThreads(tids, this.#records);
+    tids.forEach((tid, i) => {
+      const thread = this.#options.tracees.thread(tid)!;
+      const process = this.#processes.get(thread.process.pid)!;
+      const own = this.#records.subarray(i * RECORD_BYTES, (i + 1) * RECORD_BYTES);
+      if (restartInterrupted(own, false)) setThread(tid, own);
+      const record = Buffer.from(own.subarray(0, recordLength(own)));
+      const state = process.threadState(thread, record);
+      resources.set(`thread/${state.process}/${state.tid}`, { kind: "thread", version: 1, state });
+    });
+  }
+
+  #takeDescriptors(resources: Map<string, Resource>): void {
+    const pids = [...this.#processes.keys()];
+    this.#descriptors.refresh(pids);
+    for (const process of this.#processes.values()) {
+      const state = this.#descriptors.entries(process.pid);
+      resources.set(`descriptors/${process.traced.virtualPid}`, { kind: "descriptors", version: 1, state });
+    }
+    this.#descriptors.dump((byKind, context) => {
+      for (const [name, descriptions] of byKind) {
+        const kind = kindNamed(name)!;
+        const states = kind.dump(descriptions, context);
+        descriptions.forEach((description, i) => {
+          resources.set(`description/${description.id}`, { kind: name, version: kind.version, state: states[i] });
+        });
+      }
+    });
+  }
+
+  /** The application runs again: encode what was staged, find what changed, close the checkpoint. */
+  #postDump(taken: Taken, stopUs: number, final: boolean, term: number): CheckpointEnd {
+    this.#flushStaged();
+    const { changed, gone } = this.#states.advance(taken.resources);
+    const end: CheckpointEnd = {
+      version: IMAGE_VERSION,
+      epoch: ++this.epoch,
+      term,
+      at: new Date().toISOString(),
+      stopUs: Math.round(stopUs),
+      pages: this.#pages,
+      bytes: this.#bytes,
+      changed,
+      gone,
+      clock: taken.clock,
+      final,
+    };
+    this.#pages = 0;
+    this.#bytes = 0;
+    return end;
+  }
+}
+
+interface StagedMemory {
+  process: ProcessCapture;
+  from: number;
+  to: number;
+  layout: Operation | undefined;
+  dropped: Array<[number, number]>;
+}
+
+interface Taken {
+  staged: StagedMemory[];
+  resources: Map<string, Resource>;
+  clock: string;
+}
+
+function monotonicClock(): string {
+  return String(process.hrtime.bigint());
+}
+
+function sumPages(regions: BigUint64Array): bigint {
+  let sum = 0n;
+  for (let i = 0; i < regions.length; i += 3) sum += (regions[i + 1]! - regions[i]!) / BigInt(PAGE_BYTES);
+  return sum;
+}
+
+/** Regions cut into parts of at most `pages` pages each. */
+export function* pieces(regions: BigUint64Array, pages: number): Generator<BigUint64Array> {
+  const limit = BigInt(pages * PAGE_BYTES);
+  let part: bigint[] = [];
+  let size = 0n;
+  for (let i = 0; i < regions.length; i += 3) {
+    let start = regions[i]!;
+    const end = regions[i + 1]!;
+    while (start < end) {
+      const take = end - start < limit - size ? end - start : limit - size;
+      part.push(start, start + take, 0n);
+      size += take;
+      start += take;
+      if (size === limit) {
+        yield new BigUint64Array(part);
+        part = [];
+        size = 0n;
+      }
+    }
+  }
+  if (part.length) yield new BigUint64Array(part);
+}

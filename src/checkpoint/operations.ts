@@ -1,0 +1,46 @@
+/**
+ * What a checkpoint is made of: operations in the order in which a clone applies them, and an end that closes it. Operations
+ * sent before the barrier (pre-copy) belong to the next end; a dump that is aborted leaves them there, nothing is lost.
+ */
+import type { Area } from "../resources/memory/layout.ts";
+
+/** Grows when an operation or the end changes its meaning. */
+export const IMAGE_VERSION = 1;
+
+export type Operation =
+  /** A process the clone does not have: pid and parent as the application sees them. Its memory begins empty. */
+  | { op: "process"; pid: number; parent: number }
+  /** A process that has ended, or whose memory is another since an exec (then `process` follows). */
+  | { op: "process-end"; pid: number }
+  /** The areas of its memory now; `fresh` ranges have no old content. */
+  | { op: "layout"; pid: number; areas: Area[]; fresh: Array<[number, number]> }
+  /** Ranges given back: zero again, or the file's content. */
+  | { op: "drop"; pid: number; ranges: Array<[number, number]> }
+  /** A page stream, see native/memory.cc. */
+  | { op: "pages"; pid: number; bytes: Buffer };
+
+/** A resource's state under its key, e.g. `thread/2/5`, `description/17`. */
+export interface Resource {
+  kind: string;
+  version: number;
+  state: unknown;
+}
+
+export interface CheckpointEnd {
+  version: number;
+  epoch: number;
+  term: number;
+  /** RFC 3339 */
+  at: string;
+  stopUs: number;
+  /** Pages looked at that had been written; bytes of all operations. */
+  pages: number;
+  bytes: number;
+  /** Resources that are new or not as in the previous checkpoint. */
+  changed: Array<[string, Resource]>;
+  gone: string[];
+  /** Monotonic clock of the application at the instant, nanoseconds, for the clone's clock. */
+  clock: string;
+  /** The last checkpoint before a planned switch: the application stays stopped. */
+  final: boolean;
+}

@@ -1,0 +1,283 @@
+/**
+ * The hot clone before it lives: real processes and threads with the application's pids, all stopped, their memory laid out
+ * and filled as checkpoints come. Ends with this process until it is brought to life.
+ */
+import { readFileSync } from "node:fs";
+import { addon } from "../kernel/addon.ts";
+import { call, closeDescriptor, openInRoot, openPath } from "../kernel/calls.ts";
+import { checked, SystemCallError } from "../kernel/errors.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import { CLONE, MAP, MADV_DONTNEED, MREMAP_MAYMOVE_FIXED, NR } from "../kernel/numbers.ts";
+import { parseMaps } from "../kernel/procfs.ts";
+import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
+import { resume, waitAny, waitFor } from "../kernel/trace.ts";
+import { type Area, layoutSteps } from "../resources/memory/layout.ts";
+import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
+import type { Operation } from "../checkpoint/operations.ts";
+
+/** Where a clone's scratch memory is: below what the kernel gives out, above mmap_min_addr. */
+const SCRATCH_AT = 0x20000;
+/** Where kernel areas stand for a moment when their old and new places overlap. */
+const ASIDE_AT = 0x10000000;
+const O_RDWR = 2;
+const O_RDONLY = 0;
+const SIGCHLD = 17;
+const CLONE_ARGS_BYTES = 88;
+const THREAD_FLAGS = CLONE.vm | CLONE.fs | CLONE.files | CLONE.sighand | CLONE.thread | CLONE.sysvsem;
+
+export interface SkeletonProcess {
+  virtualPid: number;
+  parent: number;
+  pid: number;
+  memoryFd: number;
+  remote: Remote;
+  areas: Area[];
+  /** Host tids by the application's. */
+  threads: Map<number, number>;
+  placed: boolean;
+}
+
+/** struct clone_args with one chosen pid. */
+function cloneArguments(flags: number, exitSignal: number, setTidAt: number, stackAt: number): Buffer {
+  const args = Buffer.alloc(CLONE_ARGS_BYTES);
+  const put = (at: number, value: number) => args.writeBigUInt64LE(BigInt(value), at);
+  put(0, flags);
+  put(32, exitSignal);
+  if (stackAt) {
+    put(40, stackAt);
+    put(48, 4096);
+  }
+  put(64, setTidAt);
+  put(72, 1);
+  return args;
+}
+
+function cloneWith(remote: Remote, flags: number, exitSignal: number, wanted: number): number {
+  remote.reset();
+  const tid = Buffer.alloc(4);
+  tid.writeInt32LE(wanted);
+  const stack = flags & CLONE.thread ? remote.put(Buffer.alloc(4096)) : 0;
+  const args = remote.put(cloneArguments(flags, exitSignal, remote.put(tid), stack));
+  const child = remote.callForChild("clone3", args, CLONE_ARGS_BYTES);
+  waitFor(child);
+  return child;
+}
+
+export class Skeleton {
+  readonly stage: Stage;
+  readonly processes = new Map<number, SkeletonProcess>();
+  /** Memory that several mappings or processes share, by its identity on the primary. */
+  readonly #shared = new Map<string, number>();
+
+  constructor(stage: Stage) {
+    this.stage = stage;
+  }
+
+  process(virtualPid: number): SkeletonProcess {
+    const process = this.processes.get(virtualPid);
+    if (!process) throw new OperatingError("checkpoint-inconsistent", `The checkpoint names process ${virtualPid}, which it never made`);
+    return process;
+  }
+
+  apply(operation: Operation): void {
+    switch (operation.op) {
+      case "process":
+        this.#makeProcess(operation.pid, operation.parent);
+        return;
+      case "process-end":
+        this.#endProcess(operation.pid);
+        return;
+      case "layout":
+        this.#layOut(this.process(operation.pid), operation.areas, operation.fresh);
+        return;
+      case "drop":
+        this.#drop(this.process(operation.pid), operation.ranges);
+        return;
+      case "pages": {
+        const { pid, memoryFd } = this.process(operation.pid);
+        const { bytes } = operation;
+        checked(addon.apply(pid, memoryFd, bytes, 0, bytes.length), "write to the clone", operation.pid);
+        return;
+      }
+    }
+  }
+
+  #makeProcess(virtualPid: number, parent: number): void {
+    if (this.processes.has(virtualPid)) this.#endProcess(virtualPid);
+    const above = this.processes.get(parent);
+    const pid = above
+      ? cloneWith(above.remote, 0, SIGCHLD, virtualPid)
+      : this.stage.visit((remote) => cloneWith(remote, 0, SIGCHLD, virtualPid));
+    const memoryFd = openPath(`/proc/${pid}/mem`, O_RDWR);
+    const remote = new Remote(pid, above ? above.remote.gadget : this.stage.gadget, memoryFd);
+    remote.begin();
+    if (above) remote.useScratch(above.remote.scratch, false);
+    else remote.mapScratch(SCRATCH_AT);
+    remote.gadget = remote.scratchGadget;
+    const threads = new Map([[virtualPid, pid]]);
+    this.processes.set(virtualPid, { virtualPid, parent, pid, memoryFd, remote, areas: [], threads, placed: false });
+  }
+
+  #endProcess(virtualPid: number): void {
+    const process = this.process(virtualPid);
+    this.processes.delete(virtualPid);
+    closeDescriptor(process.memoryFd);
+    call("kill", process.pid, 9);
+    const left = new Set(process.threads.values());
+    while (left.size > 0) {
+      const told = waitAny();
+      if (!told) continue;
+      const ended = (told.status & 0x7f) !== 0x7f;
+      if (ended) left.delete(told.tid);
+      else resume(told.tid);
+    }
+  }
+
+  #layOut(process: SkeletonProcess, areas: Area[], fresh: Array<[number, number]>): void {
+    const { remote } = process;
+    if (!process.placed) this.#placeKernelAreas(process, areas);
+    const plain = (list: Area[]) => list.filter((area) => area.backing.type !== "kernel");
+    const steps = layoutSteps(plain(process.areas), plain(areas), fresh);
+    const before: RemoteCall[] = [];
+    const maps: Area[] = [];
+    for (const step of steps) {
+      if (step.step === "unmap") before.push(["munmap", step.start, step.end - step.start]);
+      else if (step.step === "map") maps.push(step.area);
+    }
+    remote.batchChecked(before);
+    this.#map(process, maps);
+    remote.batchChecked(
+      steps.flatMap((step): RemoteCall[] =>
+        step.step === "protect" ? [["mprotect", step.start, step.end - step.start, step.protection]] : [],
+      ),
+    );
+    process.areas = areas;
+  }
+
+  #map(process: SkeletonProcess, areas: Area[]): void {
+    const own: number[] = [];
+    try {
+      const sources = areas.map((area) => this.#source(area, own));
+      const fetched = this.#fetch(process, sources.map(({ fd }) => fd).filter((fd) => fd >= 0));
+      let next = 0;
+      const calls = areas.map((area, i): RemoteCall => {
+        const { flags, offset, fd } = sources[i]!;
+        const theirs = fd >= 0 ? fetched[next++]! : -1;
+        return ["mmap", area.start, area.end - area.start, area.protection, flags | MAP.fixedNoReplace, theirs, offset];
+      });
+      process.remote.batchChecked([...calls, ...fetched.map((fd): RemoteCall => ["close", fd])]);
+    } finally {
+      for (const fd of own) closeDescriptor(fd);
+    }
+  }
+
+  /** What to map for an area; descriptors opened for it go to `own`. */
+  #source(area: Area, own: number[]): { flags: number; offset: number; fd: number } {
+    const { backing } = area;
+    switch (backing.type) {
+      case "anonymous":
+      case "kernel":
+        return { flags: MAP.private | MAP.anonymous | MAP.noReserve, offset: 0, fd: -1 };
+      case "stack":
+        return { flags: MAP.private | MAP.anonymous | MAP.noReserve | MAP.growsDown | MAP.stack, offset: 0, fd: -1 };
+      case "file": {
+        const writes = backing.shared && (area.protection & 2) !== 0;
+        const fd = openInRoot(this.stage.rootFd, backing.path, writes ? O_RDWR : O_RDONLY);
+        own.push(fd);
+        return { flags: (backing.shared ? MAP.shared : MAP.private) | MAP.noReserve, offset: backing.offset, fd };
+      }
+      case "shared":
+        return { flags: MAP.shared, offset: backing.offset, fd: this.#sharedMemory(backing.id, backing.path, backing.offset + area.end - area.start) };
+    }
+  }
+
+  #sharedMemory(id: string, path: string, bytes: number): number {
+    let fd = this.#shared.get(id);
+    if (fd === undefined) {
+      const name = path.replace(/ \(deleted\)$/, "").replace(/^\/(memfd:)?/, "");
+      fd = checked(addon.syscall(NR_MEMFD_CREATE, Buffer.from(`${name}\0`), MFD_CLOEXEC), "memfd_create");
+      this.#shared.set(id, fd);
+    }
+    const stat = checked(addon.syscall(NR.lseek, fd, 0, 2), "lseek");
+    if (stat < bytes) checked(addon.syscall(NR_FTRUNCATE, fd, bytes), "ftruncate");
+    return fd;
+  }
+
+  /** Descriptors of this process, fetched into the clone's: their numbers there, lowest free ones. */
+  #fetch(process: SkeletonProcess, fds: number[]): number[] {
+    return process.remote.batchChecked(fds.map((fd): RemoteCall => ["pidfd_getfd", INSTANCE_HANDLE, fd, 0]));
+  }
+
+  #drop(process: SkeletonProcess, ranges: Array<[number, number]>): void {
+    const inside = ranges.flatMap(([start, end]) =>
+      process.areas
+        .filter((area) => area.start < end && area.end > start)
+        .map((area): [number, number] => [Math.max(start, area.start), Math.min(end, area.end)]),
+    );
+    process.remote.batchChecked(inside.map(([start, end]): RemoteCall => ["madvise", start, end - start, MADV_DONTNEED]));
+  }
+
+  /** Removes what the process was born with and moves the kernel's own areas to where the application has them. */
+  #placeKernelAreas(process: SkeletonProcess, areas: Area[]): void {
+    const { remote, pid } = process;
+    const scratch = remote.scratch;
+    const here = parseMaps(readFileSync(`/proc/${pid}/maps`, "latin1")).filter((entry) => entry.path !== "[vsyscall]");
+    const wanted = areas.filter((area) => area.backing.type === "kernel");
+    const isKernel = (path: string) => path.startsWith("[v");
+    const rubbish = here.filter((entry) => !isKernel(entry.path) && !(entry.start >= scratch && entry.end <= scratch + SCRATCH_BYTES));
+    remote.batchChecked(rubbish.map((entry): RemoteCall => ["munmap", entry.start, entry.end - entry.start]));
+    const moves: RemoteCall[] = [];
+    const back: RemoteCall[] = [];
+    let aside = ASIDE_AT;
+    for (const area of wanted) {
+      const name = area.backing.type === "kernel" ? area.backing.name : "";
+      const from = here.find((entry) => entry.path === name);
+      const bytes = area.end - area.start;
+      if (!from || from.end - from.start !== bytes)
+        throw new OperatingError("kernel-differs", `This node's kernel has another ${name} than the primary's`, {
+          remedy: "Use the same kernel on all nodes of an application.",
+        });
+      if (from.start === area.start) continue;
+      moves.push(["mremap", from.start, bytes, bytes, MREMAP_MAYMOVE_FIXED, aside]);
+      back.push(["mremap", aside, bytes, bytes, MREMAP_MAYMOVE_FIXED, area.start]);
+      aside += bytes;
+    }
+    remote.batchChecked([...moves, ...back]);
+    process.placed = true;
+  }
+
+  /** Makes and ends threads until each process has those given (the leader is always there). */
+  setThreads(wanted: Map<number, Set<number>>): void {
+    for (const process of this.processes.values()) {
+      const tids = wanted.get(process.virtualPid);
+      if (!tids) throw new OperatingError("checkpoint-inconsistent", `The checkpoint has no threads of process ${process.virtualPid}`);
+      for (const tid of tids)
+        if (!process.threads.has(tid)) process.threads.set(tid, cloneWith(process.remote, THREAD_FLAGS, 0, tid));
+      for (const [tid, host] of [...process.threads])
+        if (!tids.has(tid) && tid !== process.virtualPid) {
+          this.#endThread(process, host);
+          process.threads.delete(tid);
+        }
+    }
+  }
+
+  #endThread(process: SkeletonProcess, host: number): void {
+    const remote = new Remote(host, process.remote.gadget, process.memoryFd);
+    try {
+      remote.tryCall("exit", 0);
+    } catch (error) {
+      if (!(error instanceof SystemCallError && error.code === "ESRCH")) throw error;
+    }
+  }
+
+  close(): void {
+    for (const process of this.processes.values()) closeDescriptor(process.memoryFd);
+    for (const fd of this.#shared.values()) closeDescriptor(fd);
+    this.processes.clear();
+    this.#shared.clear();
+  }
+}
+
+const NR_MEMFD_CREATE = 319;
+const NR_FTRUNCATE = 77;
+const MFD_CLOEXEC = 1;

@@ -1,0 +1,216 @@
+/** The open descriptors of all processes: which open file description each belongs to, and of which kind that is. */
+import { addon } from "../../kernel/addon.ts";
+import { closeDescriptor, openPath, pidfdGetfd, pidfdOpen, sameOpenFile } from "../../kernel/calls.ts";
+import { checked, SystemCallError } from "../../kernel/errors.ts";
+import { OperatingError } from "../../kernel/failure.ts";
+import { descriptorInfo, infoField } from "../../kernel/procfs.ts";
+import { type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
+import { kindOf, type SocketType } from "../kinds.ts";
+
+export interface DescriptorEntry {
+  fd: number;
+  description: string;
+  closeOnExec: boolean;
+}
+
+interface Known {
+  fd: number;
+  link: string;
+  description: string;
+  closeOnExec: boolean;
+}
+
+const TABLE_BYTES = 1 << 20;
+const tableBuffer = Buffer.alloc(TABLE_BYTES);
+const SOL_SOCKET = 1;
+const SO_TYPE = 3;
+const SO_PROTOCOL = 38;
+const SO_DOMAIN = 39;
+const NR_GETSOCKOPT = 55;
+/** Flags of a descriptor may change without a trace (fcntl): looked at again after so long. */
+const FLAGS_FRESH_MS = 1000;
+
+/** One process's table as of the last look. */
+class ProcessTable {
+  readonly pid: number;
+  readonly #directory: number;
+  #text = Buffer.alloc(0);
+  known: Known[] = [];
+
+  constructor(pid: number) {
+    this.pid = pid;
+    this.#directory = openPath(`/proc/${pid}/fd`, 0o200000 /* O_DIRECTORY */);
+  }
+
+  /** Reads the table; returns whether it differs from the last one. */
+  look(): boolean {
+    const n = checked(addon.descriptorTable(this.#directory, tableBuffer), "read of the descriptors", this.pid);
+    const text = tableBuffer.subarray(0, n);
+    if (text.equals(this.#text)) return false;
+    this.#text = Buffer.from(text);
+    return true;
+  }
+
+  links(): Array<{ fd: number; link: string }> {
+    const parts = this.#text.toString("utf8").split("\0");
+    const links: Array<{ fd: number; link: string }> = [];
+    for (let i = 0; i + 1 < parts.length; i += 2) links.push({ fd: Number(parts[i]), link: parts[i + 1]! });
+    return links;
+  }
+
+  close(): void {
+    closeDescriptor(this.#directory);
+  }
+}
+
+export class DescriptorTables {
+  readonly #tables = new Map<number, ProcessTable>();
+  readonly #descriptions = new Map<string, Description>();
+  readonly #pidfds = new Map<number, number>();
+  #next = 1;
+  #flagsAt = 0;
+
+  /** Looks at all processes again. With all threads stopped. Errors: `unprotectable-…`, by name. */
+  refresh(pids: number[]): void {
+    let changed = false;
+    for (const [pid, table] of this.#tables)
+      if (!pids.includes(pid)) {
+        table.close();
+        this.#tables.delete(pid);
+        closeDescriptor(this.#pidfds.get(pid) ?? -1);
+        this.#pidfds.delete(pid);
+        changed = true;
+      }
+    for (const pid of pids) {
+      let table = this.#tables.get(pid);
+      if (!table) {
+        table = new ProcessTable(pid);
+        this.#tables.set(pid, table);
+        this.#pidfds.set(pid, pidfdOpen(pid));
+      }
+      if (table.look()) changed = true;
+    }
+    const now = Date.now();
+    if (!changed && now - this.#flagsAt < FLAGS_FRESH_MS) return;
+    this.#flagsAt = now;
+    this.#rebuild();
+  }
+
+  /** Assigns descriptors to descriptions: those of before keep theirs, what is open twice is found by kcmp. */
+  #rebuild(): void {
+    const byLink = new Map<string, Description[]>();
+    const used = new Set<string>();
+    for (const table of this.#tables.values()) {
+      const before = new Map(table.known.map((known) => [`${known.fd} ${known.link}`, known.description]));
+      table.known = table.links().map(({ fd, link }) => {
+        const flags = Number.parseInt(infoField(descriptorInfo(table.pid, fd), "flags"), 8);
+        const description = this.#describe(table.pid, fd, link, flags, byLink, before.get(`${fd} ${link}`));
+        used.add(description.id);
+        return { fd, link, description: description.id, closeOnExec: (flags & O.closeOnExec) !== 0 };
+      });
+    }
+    for (const id of this.#descriptions.keys()) if (!used.has(id)) this.#descriptions.delete(id);
+  }
+
+  #describe(
+    pid: number,
+    fd: number,
+    link: string,
+    flags: number,
+    byLink: Map<string, Description[]>,
+    before: string | undefined,
+  ): Description {
+    const alike = byLink.get(link) ?? [];
+    const shared = alike.find((other) => link.startsWith("socket:[") || sameOpenFile(pid, fd, other.pid, other.fd));
+    if (shared) return shared;
+    const old = before ? this.#descriptions.get(before) : undefined;
+    const own = old && !alike.includes(old) ? old : undefined;
+    const description: Description = own ?? {
+      id: String(this.#next++),
+      kind: this.#kind(pid, fd, link).kind,
+      pid,
+      fd,
+      link,
+      flags,
+    };
+    Object.assign(description, { pid, fd, flags: flags & ~O.closeOnExec });
+    this.#descriptions.set(description.id, description);
+    byLink.set(link, [...alike, description]);
+    return description;
+  }
+
+  #kind(pid: number, fd: number, link: string): DescriptorKind {
+    const kind = kindOf(link, link.startsWith("socket:[") ? this.#socketType(pid, fd) : undefined);
+    if (kind) return kind;
+    throw new OperatingError(
+      "unprotectable-descriptor",
+      `The application has ${link} open (descriptor ${fd}), which cannot be copied`,
+      {
+        remedy: "See docs/resources.md for what can.",
+        details: { link, fd, pid },
+      },
+    );
+  }
+
+  #socketType(pid: number, fd: number): SocketType {
+    const own = this.#take(pid, fd);
+    try {
+      return { domain: option(own, SO_DOMAIN), type: option(own, SO_TYPE), protocol: option(own, SO_PROTOCOL) };
+    } finally {
+      closeDescriptor(own);
+    }
+  }
+
+  #take(pid: number, fd: number): number {
+    return pidfdGetfd(this.#pidfds.get(pid)!, fd);
+  }
+
+  entries(pid: number): DescriptorEntry[] {
+    return (this.#tables.get(pid)?.known ?? []).map(({ fd, description, closeOnExec }) => ({
+      fd,
+      description,
+      closeOnExec,
+    }));
+  }
+
+  /** Runs `body` with what kinds need to dump; all descriptors taken are closed again. */
+  dump(body: (byKind: Map<string, Description[]>, context: DumpContext) => void): void {
+    const byKind = new Map<string, Description[]>();
+    for (const description of this.#descriptions.values()) {
+      const list = byKind.get(description.kind);
+      if (list) list.push(description);
+      else byKind.set(description.kind, [description]);
+    }
+    const taken: number[] = [];
+    const context: DumpContext = {
+      take: (description) => {
+        const fd = this.#take(description.pid, description.fd);
+        taken.push(fd);
+        return fd;
+      },
+      info: (description) => descriptorInfo(description.pid, description.fd),
+    };
+    try {
+      body(byKind, context);
+    } finally {
+      for (const fd of taken) closeDescriptor(fd);
+    }
+  }
+
+  close(): void {
+    for (const table of this.#tables.values()) table.close();
+    for (const fd of this.#pidfds.values()) closeDescriptor(fd);
+    this.#tables.clear();
+    this.#pidfds.clear();
+  }
+}
+
+const value = Buffer.alloc(4);
+const length = Buffer.alloc(4);
+
+function option(fd: number, name: number): number {
+  length.writeUInt32LE(4);
+  const r = addon.syscall(NR_GETSOCKOPT, fd, SOL_SOCKET, name, value, length);
+  if (r < 0) throw new SystemCallError("getsockopt", r, String(name));
+  return value.readInt32LE();
+}

@@ -1,0 +1,41 @@
+/** All kinds of descriptors: a new one is a folder beside this file and a line here. */
+import { epoll } from "./epoll/index.ts";
+import { eventfd } from "./eventfd/index.ts";
+import { file } from "./file/index.ts";
+import type { DescriptorKind } from "./kind.ts";
+import { pipe } from "./pipe/index.ts";
+import { timerfd } from "./timerfd/index.ts";
+
+/** SO_DOMAIN, SO_TYPE, SO_PROTOCOL of a socket. */
+export interface SocketType {
+  domain: number;
+  type: number;
+  protocol: number;
+}
+
+export const KINDS: readonly DescriptorKind[] = [file, pipe, epoll, eventfd, timerfd] as DescriptorKind[];
+
+const byName = new Map(KINDS.map((kind) => [kind.kind, kind]));
+
+export function kindNamed(name: string): DescriptorKind | undefined {
+  return byName.get(name);
+}
+
+export function kindOf(link: string, socket?: SocketType): DescriptorKind | undefined {
+  return KINDS.find((kind) => (socket ? kind.matchesSocket?.(socket) : kind.matches(link)));
+}
+
+/** Kinds in an order in which each comes behind those it needs. */
+export function inOrder(): DescriptorKind[] {
+  const ordered: DescriptorKind[] = [];
+  const visit = (kind: DescriptorKind) => {
+    if (ordered.includes(kind)) return;
+    for (const name of kind.after) {
+      const before = byName.get(name);
+      if (before) visit(before);
+    }
+    ordered.push(kind);
+  };
+  for (const kind of KINDS) visit(kind);
+  return ordered;
+}
