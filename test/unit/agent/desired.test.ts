@@ -1,0 +1,139 @@
+/** The pure core of reconciling: what this node should do, for every situation that it can see. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { desired, type Seen, type SeenInstance, wantedStandbys } from "../../../src/agent/desired.ts";
+import type { ApplicationSpec, View } from "../../../src/cluster/spec.ts";
+import type { StandbyStatus } from "../../../src/instance/control.ts";
+
+const spec: ApplicationSpec = {
+  name: "app",
+  command: ["sleep"],
+  environment: {},
+  workingDirectory: "/",
+  address: "10.0.0.1/24",
+  home: "node-a",
+  standby: ["node-b"],
+  commit: "checkpoint",
+  period: "auto",
+  keep: 3,
+  createdAt: "then",
+};
+const view: View = { term: 1, primary: "node-a", inSync: ["node-b"] };
+const said = { role: "primary", state: "protected", term: 1, standbys: [] } as const;
+const instance: SeenInstance = { pid: 7, createdAt: "then", said: { ...said, standbys: [] } };
+const calm = { application: "app", initAlive: false, leftovers: false, busy: false };
+
+function kinds(node: string, seen: Partial<Seen>): string[] {
+  return desired(node, [{ ...calm, ...seen }]).map((action) =>
+    action.kind === "clone" ? `clone ${action.node}` : action.kind,
+  );
+}
+
+describe("desired", () => {
+  it("wants clones on the standbys and on the home node, not on the primary", () => {
+    assert.deepEqual(wantedStandbys(spec, view), ["node-b"]);
+    assert.deepEqual(wantedStandbys(spec, { primary: "node-b" }), ["node-a"]);
+    assert.deepEqual(wantedStandbys({ ...spec, standby: ["node-b", "node-c"] }, { primary: "node-c" }), [
+      "node-b",
+      "node-a",
+    ]);
+  });
+
+  it("brings the clones that are missing or lost", () => {
+    assert.deepEqual(kinds("node-a", { spec, view, instance }), ["clone node-b"]);
+    for (const [state, expected] of [
+      ["in-sync", []],
+      ["synchronising", []],
+      ["connecting", []],
+      ["lost", ["clone node-b"]],
+    ] as const) {
+      const held = { ...instance, said: { ...said, standbys: [{ node: "node-b", state }] } };
+      assert.deepEqual(kinds("node-a", { spec, view, instance: held }), expected, state);
+    }
+  });
+
+  it("lets an instance that starts, switches or has not spoken yet alone", () => {
+    for (const state of ["starting", "switching"]) {
+      const early = { ...instance, said: { ...said, state, standbys: [] } };
+      assert.deepEqual(kinds("node-a", { spec, view, instance: early }), []);
+    }
+    assert.deepEqual(kinds("node-a", { spec, view, instance: { pid: 7, createdAt: "then" } }), []);
+    const promoting = { ...instance, said: { ...said, role: "standby" as const, standbys: [] } };
+    assert.deepEqual(kinds("node-a", { spec, view, instance: promoting }), []);
+  });
+
+  it("attaches to a running application whose instance died, and only to its own", () => {
+    assert.deepEqual(kinds("node-a", { spec, view, initAlive: true, leftovers: true }), ["attach"]);
+    assert.deepEqual(kinds("node-a", { spec, view, leftovers: true }), []);
+    assert.deepEqual(kinds("node-b", { spec, view, initAlive: true, leftovers: true }), ["remove"]);
+  });
+
+  it("removes an old primary, at once unless it may still answer the one who asked for the switch", () => {
+    const higher = { term: 2, primary: "node-b", inSync: [] };
+    const [now] = desired("node-a", [{ ...calm, spec, view: higher, instance }]);
+    assert.deepEqual([now?.kind, now?.kind === "remove" && now.handsOver], ["remove", false]);
+    const switching = { ...instance, said: { ...said, state: "switching", standbys: [] } };
+    const [later] = desired("node-a", [{ ...calm, spec, view: higher, instance: switching }]);
+    assert.deepEqual([later?.kind, later?.kind === "remove" && later.handsOver], ["remove", true]);
+  });
+
+  it("does not act on a look at the store that is older than what the instance says", () => {
+    const ahead = { ...instance, said: { ...said, term: 3, standbys: [] } };
+    assert.deepEqual(kinds("node-b", { spec, view, instance: ahead }), []);
+  });
+
+  it("removes what is of no application any more, of an earlier one, or not wanted here", () => {
+    const clone = { ...instance, said: { ...said, role: "standby" as const, standbys: [] } };
+    assert.deepEqual(kinds("node-b", { instance: clone, leftovers: true }), ["remove"]);
+    assert.deepEqual(kinds("node-b", { spec, view, instance: { ...clone, createdAt: "before" } }), ["remove"]);
+    assert.deepEqual(kinds("node-c", { spec, view, instance: clone }), ["remove"]);
+    assert.deepEqual(kinds("node-b", { spec, view, instance: clone }), []);
+    assert.deepEqual(kinds("node-b", { spec, view: { ...view, ended: { reason: "", at: "" } }, instance: clone }), [
+      "remove",
+    ]);
+    assert.deepEqual(kinds("node-b", { spec, view: { ...view, ended: { reason: "", at: "" } } }), []);
+  });
+
+  it("never touches what an operation holds, and never ends the primary of the view's term", () => {
+    const instances = fc.option(
+      fc.record({
+        pid: fc.constant(7),
+        createdAt: fc.constantFrom("then", "before"),
+        said: fc.record({
+          role: fc.constantFrom("primary" as const, "standby" as const),
+          state: fc.constantFrom("starting", "running", "protected", "switching", "ready"),
+          term: fc.integer({ min: 1, max: 4 }),
+          standbys: fc.constant<StandbyStatus[]>([]),
+        }),
+      }),
+      { nil: undefined },
+    );
+    const situation = fc.record({
+      node: fc.constantFrom("node-a", "node-b", "node-c"),
+      primary: fc.constantFrom("node-a", "node-b"),
+      term: fc.integer({ min: 1, max: 4 }),
+      instance: instances,
+      initAlive: fc.boolean(),
+      leftovers: fc.boolean(),
+      busy: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(situation, ({ node, primary, term, instance, ...rest }) => {
+        const here: Partial<Seen> = instance === undefined ? {} : { instance };
+        const seen: Seen = {
+          application: "app",
+          spec,
+          view: { term, primary, inSync: [] },
+          ...rest,
+          ...here,
+        };
+        const actions = desired(node, [seen]);
+        if (rest.busy) assert.deepEqual(actions, []);
+        const removes = actions.some(({ kind }) => kind === "remove");
+        if (primary === node && instance?.createdAt !== "before") assert.equal(removes, false);
+        assert.ok(!(removes && actions.length > 1));
+      }),
+    );
+  });
+});
