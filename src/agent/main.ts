@@ -1,41 +1,12 @@
 /** `node src/agent/main.ts --config FILE`: this node's agent in the foreground (systemd: Type=notify). */
+import { enableCompileCache } from "node:module";
 import { parseArgs } from "node:util";
-import { pino } from "pino";
-import { toFailure } from "../kernel/failure.ts";
-import { startAgent } from "./agent.ts";
-import { readConfig } from "./config.ts";
-import { notifyServiceManager } from "./notify.ts";
 
 const defaultConfig = "/etc/understudy/agent.yaml";
 
-/** Runs until SIGTERM or SIGINT, then returns the exit code. */
-export async function runAgent(configPath: string): Promise<number> {
-  const log = pino(
-    { base: null, level: process.env.UNDERSTUDY_LOG ?? "info" },
-    pino.destination({ dest: 2, sync: true }),
-  );
-  const ended = new Promise<NodeJS.Signals>((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, resolve);
-  });
-  let agent: Awaited<ReturnType<typeof startAgent>>;
-  try {
-    agent = await startAgent(readConfig(configPath), log);
-  } catch (error) {
-    const { message, remedy } = toFailure(error);
-    process.stderr.write(`understudy agent: ${message}\n${remedy ? `${remedy}\n` : ""}`);
-    return 1;
-  }
-  await notifyServiceManager("READY=1\nSTATUS=Looking after applications");
-  log.info({ startMs: Math.round(performance.now()) }, "ready");
-  const signal = await ended;
-  log.info({ signal }, "ending; applications go on");
-  await notifyServiceManager("STOPPING=1");
-  await agent.close();
-  return 0;
-}
-
-if (import.meta.main) {
-  const { values } = parseArgs({ options: { config: { type: "string", default: defaultConfig } } });
-  process.exitCode = await runAgent(values.config);
-  process.exit();
-}
+// A node is without its agent for as long as this takes: what has been compiled once is kept.
+enableCompileCache(new URL("../../build/compile-cache", import.meta.url).pathname);
+const { values } = parseArgs({ options: { config: { type: "string", default: defaultConfig } } });
+const { runAgent } = await import("./run.ts");
+process.exitCode = await runAgent(values.config);
+process.exit();

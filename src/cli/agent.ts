@@ -7,7 +7,7 @@ export function registerAgent(program: Command): void {
     .description("run this node's agent in the foreground (systemd: Type=notify)")
     .option("--config <file>", "its configuration", "/etc/understudy/agent.yaml")
     .action(async ({ config }: { config: string }) => {
-      const { runAgent } = await import("../agent/main.ts");
+      const { runAgent } = await import("../agent/run.ts");
       process.exitCode = await runAgent(config);
       process.exit();
     });
