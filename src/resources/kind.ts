@@ -55,6 +55,8 @@ export interface DescriptorKind<State = unknown> {
   dump(descriptions: Description[], context: DumpContext): State[];
   /** Makes the description anew and returns a descriptor of this process. */
   create(state: State, context: CreateContext): number;
+  /** As `create` for all of the kind at once, in their order, where that is cheaper. */
+  createAll?(states: State[], context: CreateContext): number[];
   /** Calls to make in the process that has it as `fd`, once all its descriptors are in place. */
   connect?(state: State, fd: number, context: ConnectContext): RemoteCall[];
 }

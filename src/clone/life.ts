@@ -1,0 +1,257 @@
+/**
+ * Brings a skeleton to life: descriptors, signal actions, identity, registers. Everything that may be done before the
+ * application speaks is done before; what remains for the instant of life is collected in `atLife`.
+ */
+import { writeFileSync } from "node:fs";
+import { addon } from "../kernel/addon.ts";
+import { call, closeDescriptor, openInRoot } from "../kernel/calls.ts";
+import { checked, SystemCallError } from "../kernel/errors.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import { inNamespace } from "../kernel/namespace.ts";
+import { isInterruptStop, restartInterrupted, RECORD_BYTES, setThread } from "../kernel/trace.ts";
+import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
+import type { DescriptorEntry } from "../resources/descriptor/table.ts";
+import type { CreateContext } from "../resources/kind.ts";
+import { inOrder, kindNamed } from "../resources/kinds.ts";
+import { restoreInnerProcess } from "../resources/process/inner.ts";
+import type { ProcessResource, ThreadState } from "../checkpoint/process-capture.ts";
+import type { Resource } from "../checkpoint/operations.ts";
+import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
+import type { Skeleton, SkeletonProcess } from "./skeleton.ts";
+
+const F_DUPFD = 0;
+const O_CLOEXEC = 0o2000000;
+const PR_SET_NAME = 15;
+const PR_SET_PDEATHSIG = 1;
+const PR_SET_DUMPABLE = 4;
+const PR_SET_MM = 35;
+const PR_SET_MM_MAP = 14;
+const MM_MAP_BYTES = 104;
+const SS_ONSTACK = 1;
+const RLIM_INFINITY = 0xffffffffffffffffn;
+
+type States = ReadonlyMap<string, Resource>;
+
+function statesOf<T>(states: States, kind: string): T[] {
+  return [...states.values()].filter((resource) => resource.kind === kind).map((resource) => resource.state as T);
+}
+
+/** Threads that each process has, from the states. */
+export function threadsWanted(states: States): Map<number, Set<number>> {
+  const wanted = new Map<number, Set<number>>();
+  for (const { process, tid } of statesOf<ThreadState>(states, "thread")) {
+    const tids = wanted.get(process) ?? new Set();
+    wanted.set(process, tids.add(tid));
+  }
+  return wanted;
+}
+
+/** What has been prepared and waits for the instant of life. */
+export interface Prepared {
+  /** Host tids of all threads, stopped, their registers set. */
+  tids: number[];
+  /** To be run, in order, when the application may speak: sockets leave repair mode, timers start. */
+  atLife: Array<() => void>;
+}
+
+/** Whether a state's version is one this program understands. */
+export function checkVersions(states: States): void {
+  for (const [key, { kind, version }] of states) {
+    const known = kind === "process" || kind === "thread" || kind === "descriptors" ? 1 : kindNamed(kind)?.version;
+    if (known === version) continue;
+    throw new OperatingError("image-version", `The checkpoint's ${key} is of kind "${kind}" version ${version}, known is ${known ?? "none"}`, {
+      remedy: "Run the same version of Understudy on all nodes.",
+    });
+  }
+}
+
+export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepared {
+  checkVersions(states);
+  skeleton.setThreads(threadsWanted(states));
+  const atLife: Array<() => void> = [];
+  const own = createDescriptions(stage, states, atLife);
+  try {
+    for (const process of skeleton.processes.values()) {
+      const state = states.get(`process/${process.virtualPid}`)?.state as ProcessResource | undefined;
+      if (!state) throw new OperatingError("checkpoint-inconsistent", `The checkpoint has no state of process ${process.virtualPid}`);
+      giveIdentity(stage, process, state);
+      installDescriptors(process, states, own);
+      const threads = statesOf<ThreadState>(states, "thread").filter((t) => t.process === process.virtualPid);
+      for (const thread of threads) restoreThread(process, thread);
+      finishProcess(process, state, threads);
+    }
+  } finally {
+    atLife.push(() => {
+      for (const fd of own.values()) closeDescriptor(fd);
+    });
+  }
+  const tids = [...skeleton.processes.values()].flatMap((process) => [...process.threads.values()]);
+  return { tids, atLife };
+}
+
+/** Makes every open file description, in this process; returns its descriptors by description. */
+function createDescriptions(stage: Stage, states: States, atLife: Array<() => void>): Map<string, number> {
+  const own = new Map<string, number>();
+  const context: CreateContext = {
+    rootFd: stage.rootFd,
+    inNetwork: (body) => inNamespace(stage.networkFd, body),
+    shared: new Map(),
+    states: new Map([...states].filter(([key]) => key.startsWith("description/"))),
+    atLife: (action) => atLife.push(action),
+  };
+  for (const kind of inOrder()) {
+    const ofKind = [...states].filter(([key, r]) => r.kind === kind.kind && key.startsWith("description/"));
+    if (kind.createAll) {
+      const fds = kind.createAll(ofKind.map(([, r]) => r.state), context);
+      ofKind.forEach(([key], i) => own.set(key.slice("description/".length), fds[i]!));
+    } else for (const [key, resource] of ofKind) own.set(key.slice("description/".length), kind.create(resource.state, context));
+  }
+  return own;
+}
+
+/** Fetches the descriptors into the process and puts each at its number. */
+function installDescriptors(process: SkeletonProcess, states: States, own: Map<string, number>): void {
+  const { remote } = process;
+  const entries = (states.get(`descriptors/${process.virtualPid}`)?.state ?? []) as DescriptorEntry[];
+  const sources = entries.map((entry) => {
+    const fd = own.get(entry.description);
+    if (fd === undefined) throw new OperatingError("checkpoint-inconsistent", `Descriptor ${entry.fd} has no description`);
+    return fd;
+  });
+  const fetched = remote.batchChecked(sources.map((fd): RemoteCall => ["pidfd_getfd", INSTANCE_HANDLE, fd, 0]));
+  const above = 1 + Math.max(INSTANCE_HANDLE, ...entries.map(({ fd }) => fd), ...fetched);
+  const gathered = remote.batchChecked(fetched.map((fd, i): RemoteCall => ["fcntl", fd, F_DUPFD, above + i]));
+  remote.batchChecked(fetched.map((fd): RemoteCall => ["close", fd]));
+  remote.batchChecked([["close", INSTANCE_HANDLE]]);
+  // Nothing of the init's is left now but what the application itself has.
+  remote.batchChecked(
+    entries.flatMap((entry, i): RemoteCall[] => [
+      ["dup3", gathered[i]!, entry.fd, entry.closeOnExec ? O_CLOEXEC : 0],
+      ["close", gathered[i]!],
+    ]),
+  );
+  const connects: RemoteCall[] = [];
+  const flush = () => {
+    remote.batchChecked(connects.splice(0));
+    remote.reset();
+  };
+  remote.reset();
+  for (const entry of entries) {
+    const resource = states.get(`description/${entry.description}`)!;
+    const kind = kindNamed(resource.kind);
+    if (!kind?.connect) continue;
+    const put = (bytes: Buffer) => {
+      if (remote.room() < bytes.length + 16) throw new RangeError("Too much data for one descriptor's calls");
+      return remote.put(bytes);
+    };
+    connects.push(...kind.connect(resource.state, entry.fd, { put }));
+    flush();
+  }
+}
+
+/** struct prctl_mm_map: the marks that /proc shows and brk works by. */
+function memoryMap(remote: Remote, process: SkeletonProcess, state: ProcessResource, executableFd: number): Buffer {
+  const { marks, inner, auxv } = state;
+  const heapEnd = process.areas.filter((area) => area.heap).reduce((end, area) => Math.max(end, area.end), 0);
+  const brk = inner.brk <= heapEnd && inner.brk > heapEnd - 4096 ? inner.brk : heapEnd || marks.startBrk;
+  const map = Buffer.alloc(MM_MAP_BYTES);
+  const { startCode, endCode, startData, endData, startBrk, startStack, argStart, argEnd, envStart, envEnd } = marks;
+  [startCode, endCode, startData, endData, startBrk, brk, startStack, argStart, argEnd, envStart, envEnd].forEach((mark, i) => {
+    map.writeBigUInt64LE(BigInt(mark), 8 * i);
+  });
+  map.writeBigUInt64LE(BigInt(remote.put(auxv)), 88);
+  map.writeUInt32LE(auxv.length, 96);
+  map.writeInt32LE(executableFd, 100);
+  return map;
+}
+
+/** Everything about the process that is not of one thread and not a descriptor. Needs the instance's handle. */
+function giveIdentity(stage: Stage, process: SkeletonProcess, state: ProcessResource): void {
+  const { remote, pid } = process;
+  raiseDescriptorLimit(pid);
+  remote.reset();
+  const executable = openInRoot(stage.rootFd, state.executable, 0);
+  try {
+    const [theirs] = remote.batchChecked([["pidfd_getfd", INSTANCE_HANDLE, executable, 0]]);
+    const map = remote.put(memoryMap(remote, process, state, theirs!));
+    remote.batchChecked([
+      ["prctl", PR_SET_MM, PR_SET_MM_MAP, map, MM_MAP_BYTES, 0],
+      ["close", theirs!],
+      ["chdir", remote.putString(state.workingDirectory)],
+      ["umask", state.umask],
+      ...(state.session === state.pid ? [["setsid"] as RemoteCall] : []),
+      ...(state.group !== state.session && state.group === state.pid ? [["setpgid", 0, 0] as RemoteCall] : []),
+    ]);
+  } finally {
+    closeDescriptor(executable);
+  }
+  if (state.oomScoreAdjustment !== "0") writeFileSync(`/proc/${pid}/oom_score_adj`, state.oomScoreAdjustment);
+}
+
+const RLIMIT_NOFILE = 7;
+
+function setLimit(pid: number, resource: number, soft: number, hard: number): void {
+  const value = Buffer.alloc(16);
+  value.writeBigUInt64LE(soft < 0 ? RLIM_INFINITY : BigInt(soft), 0);
+  value.writeBigUInt64LE(hard < 0 ? RLIM_INFINITY : BigInt(hard), 8);
+  call("prlimit64", pid, resource, value, null);
+}
+
+/** Descriptors are moved about above the application's own: that needs the room which the hard limit allows. */
+function raiseDescriptorLimit(pid: number): void {
+  const value = Buffer.alloc(16);
+  call("prlimit64", pid, RLIMIT_NOFILE, null, value);
+  const hard = Number(value.readBigUInt64LE(8));
+  setLimit(pid, RLIMIT_NOFILE, hard, hard);
+}
+
+/** One thread's own facts, by calls in it; its registers come last, in finishProcess. */
+function restoreThread(process: SkeletonProcess, state: ThreadState): void {
+  const host = process.threads.get(state.tid)!;
+  const remote = host === process.pid ? process.remote : new Remote(host, process.remote.gadget, process.memoryFd).begin();
+  if (remote !== process.remote) remote.useScratch(process.remote.scratch, false);
+  remote.reset();
+  const stack = Buffer.from(state.inner.alternateStack);
+  stack.writeInt32LE(stack.readInt32LE(8) & ~SS_ONSTACK, 8);
+  const calls: RemoteCall[] = [
+    ["sigaltstack", remote.put(stack), 0],
+    ["prctl", PR_SET_NAME, remote.putString(state.name)],
+    ["set_tid_address", state.inner.clearTidAddress],
+  ];
+  if (state.inner.deathSignal) calls.push(["prctl", PR_SET_PDEATHSIG, state.inner.deathSignal]);
+  if (state.robustList) calls.push(["set_robust_list", state.robustList, state.robustListBytes]);
+  if (state.rseq.address) calls.push(["rseq", state.rseq.address, state.rseq.bytes, 0, state.rseq.signature]);
+  remote.batchChecked(calls);
+}
+
+/** The last calls in the process, then the scratch goes and every thread gets its registers. */
+function finishProcess(process: SkeletonProcess, state: ProcessResource, threads: ThreadState[]): void {
+  const { remote, pid } = process;
+  remote.reset();
+  const calls = restoreInnerProcess(remote, state.inner);
+  if (state.inner.dumpable !== 1) calls.push(["prctl", PR_SET_DUMPABLE, state.inner.dumpable]);
+  remote.batchChecked(calls);
+  remote.gadget = vdsoGadget(process);
+  remote.call("munmap", remote.scratch, SCRATCH_BYTES);
+  state.limits.forEach(([soft, hard], resource) => {
+    setLimit(pid, resource, soft, hard);
+  });
+  for (const thread of threads) giveRegisters(process.threads.get(thread.tid)!, thread);
+}
+
+function vdsoGadget(process: SkeletonProcess): number {
+  const vdso = process.areas.find((area) => area.backing.type === "kernel" && area.backing.name === "[vdso]");
+  if (!vdso) throw new OperatingError("checkpoint-inconsistent", "The checkpoint has no vdso");
+  const code = Buffer.alloc(vdso.end - vdso.start);
+  checked(addon.syscall(17, process.memoryFd, code, code.length, vdso.start), "read of the vdso");
+  return vdso.start + code.indexOf(Buffer.from([0x0f, 0x05]));
+}
+
+function giveRegisters(tid: number, state: ThreadState): void {
+  const status = checked(addon.trapAgain(tid), "ptrace(INTERRUPT)", tid);
+  if (!isInterruptStop(status)) throw new SystemCallError("ptrace(INTERRUPT)", -4, `unexpected stop ${status} of ${tid}`);
+  const record = Buffer.alloc(RECORD_BYTES);
+  state.record.copy(record);
+  restartInterrupted(record, true);
+  setThread(tid, record);
+}
