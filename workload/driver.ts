@@ -17,7 +17,7 @@ import type {
 } from "./messages.ts";
 
 /** Starts a command with piped standard input and output: on this host, or in a lab's client host. */
-export type Spawn = (argv: string[]) => ChildProcess;
+export type Spawn = (argv: string[]) => ChildProcess | Promise<ChildProcess>;
 
 /** The workload process could not do its work at all (a finding about the server is in its result instead). */
 export class WorkloadFailed extends Error {
@@ -34,9 +34,17 @@ type Options = {
 
 const PROGRAM = fileURLToPath(new URL("./main.ts", import.meta.url));
 
-/** Sets the keys of the data set once each. */
-export async function fillKeys(spawn: Spawn, options: Options["fill"], onMessage?: (m: Message) => void) {
-  return await new Workload("fill", spawn, options, onMessage).result;
+const FILL_LIMIT_MS = 180_000;
+
+/** Sets the keys of the data set once each. Throws WorkloadFailed, also when it takes longer than three minutes. */
+export async function fillKeys(spawn: Spawn, options: Options["fill"], onMessage?: (message: Message) => void) {
+  const filling = await begin("fill", spawn, options, onMessage);
+  const limit = setTimeout(() => void filling.kill(), FILL_LIMIT_MS);
+  try {
+    return await filling.result;
+  } finally {
+    clearTimeout(limit);
+  }
 }
 
 /** Starts `counters` or `load`; resolves when all its connections stand. Throws WorkloadFailed. */
@@ -46,9 +54,19 @@ export async function startWorkload<M extends "counters" | "load">(
   options: Options[M],
   onMessage?: (message: Message) => void,
 ): Promise<Workload<M>> {
-  const workload = new Workload(mode, spawn, options, onMessage);
+  const workload = await begin(mode, spawn, options, onMessage);
   await workload.ready;
   return workload;
+}
+
+async function begin<M extends WorkloadMode>(
+  mode: M,
+  spawn: Spawn,
+  options: Options[M],
+  onMessage: (message: Message) => void = () => {},
+): Promise<Workload<M>> {
+  const flags = Object.entries(options).flatMap(([name, value]) => [`--${kebab(name)}`, String(value)]);
+  return new Workload(mode, await spawn([process.execPath, PROGRAM, mode, ...flags]), onMessage);
 }
 
 export class Workload<M extends WorkloadMode> {
@@ -59,9 +77,9 @@ export class Workload<M extends WorkloadMode> {
   readonly #marks: { name: string; resolve(ended: WindowSummary): void; reject(reason: Error): void }[] = [];
   #errorText = "";
 
-  constructor(mode: M, spawn: Spawn, options: Options[M], onMessage: (message: Message) => void = () => {}) {
-    const flags = Object.entries(options).flatMap(([name, value]) => [`--${kebab(name)}`, String(value)]);
-    this.#child = spawn([process.execPath, PROGRAM, mode, ...flags]);
+  /** `child` is the process of `workload/main.ts`, its standard input and output piped. */
+  constructor(mode: M, child: ChildProcess, onMessage: (message: Message) => void) {
+    this.#child = child;
     this.#child.stderr?.on("data", (bytes: Buffer) => {
       this.#errorText = (this.#errorText + bytes.toString()).slice(-2000);
     });

@@ -240,7 +240,10 @@ export class Load {
 }
 
 /** Writes keys 0 … keys−1 once each, over four connections. Throws ConnectionBroken, or Error when a write is refused. */
-export async function fill(options: FillOptions, onProgress: (written: number) => void): Promise<FillResult> {
+export async function fill(
+  options: Omit<FillOptions, "progressMs">,
+  onProgress: (written: number) => void,
+): Promise<FillResult> {
   const { host, port, keys, valueBytes } = options;
   const began = performance.now();
   const pool = randomPool();

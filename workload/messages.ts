@@ -36,6 +36,8 @@ export interface FillOptions {
   port: number;
   keys: number;
   valueBytes: number;
+  /** Pause between two progress events. */
+  progressMs: number;
 }
 
 export type Command = { command: "mark"; name: string } | { command: "stop" };

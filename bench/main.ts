@@ -1,0 +1,102 @@
+/**
+ * `npm run bench -- NAME [--json] [--quick] [--only PART]`: measures, compares with the goals, says so. Exit 0 when
+ * everything could be measured (goals met or not), 1 when something failed or was lost, 2 when used wrongly.
+ */
+import { parseArgs } from "node:util";
+import { Lab } from "../src/lab/lab.ts";
+import { type Figure, renderFigures } from "./figures.ts";
+import { redisBench } from "./redis.ts";
+
+export interface BenchContext {
+  lab: Lab;
+  /** Shorter and fewer runs: to see that it works, not to quote. */
+  quick: boolean;
+  /** Parts to run; empty: all. */
+  only: string[];
+  /** Progress, for people. */
+  say(text: string): void;
+}
+
+export interface BenchResult {
+  figures: Figure[];
+  /** What failed, in words; the figures that depend on it have the value null. */
+  failures: string[];
+}
+
+interface Bench {
+  about: string;
+  nodes: number;
+  parts: string[];
+  run(context: BenchContext): Promise<BenchResult>;
+}
+
+/** A further benchmark is one more file and one more line. */
+const benches: Record<string, Bench> = {
+  redis: redisBench,
+};
+
+export type { Bench };
+
+function usage(problem: string): never {
+  const list = Object.entries(benches).map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`);
+  const options = "[--json] [--quick] [--only PART]…";
+  process.stderr.write(`${problem}\nUsage: npm run bench -- NAME ${options}\n${list.join("\n")}\n`);
+  process.exit(2);
+}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: "boolean", default: false },
+        quick: { type: "boolean", default: false },
+        only: { type: "string", multiple: true, default: [] },
+      },
+    });
+  } catch (error) {
+    return usage((error as Error).message);
+  }
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = readArguments();
+  const [name = "", ...more] = positionals;
+  const bench = Object.hasOwn(benches, name) ? benches[name] : undefined;
+  if (bench === undefined || more.length > 0) usage(`Unknown benchmark "${positionals.join(" ")}".`);
+  const foreign = values.only.find((part) => !bench.parts.includes(part));
+  if (foreign !== undefined) usage(`Unknown part "${foreign}"; "${name}" has: ${bench.parts.join(", ")}.`);
+
+  const began = performance.now();
+  const say = (text: string) => {
+    const seconds = ((performance.now() - began) / 1000).toFixed(0).padStart(4);
+    process.stderr.write(`${seconds} s  ${text}\n`);
+  };
+  const lab = new Lab({ name: "bench" });
+  const interrupted = async () => {
+    say("interrupted; taking the lab down");
+    await lab.down().catch((error: unknown) => say(String(error)));
+    process.exit(130);
+  };
+  process.once("SIGINT", interrupted).once("SIGTERM", interrupted);
+  try {
+    await lab.up({ nodes: bench.nodes, replace: true, onProgress: say });
+    const { quick, only } = values;
+    const { figures, failures } = await bench.run({ lab, quick, only, say });
+    if (values.json) process.stdout.write(`${JSON.stringify({ figures, failures }, null, 2)}\n`);
+    else process.stdout.write(renderFigures(figures, process.stdout.isTTY));
+    for (const failure of failures) process.stderr.write(`failed: ${failure}\n`);
+    process.exitCode = failures.length === 0 ? 0 : 1;
+  } finally {
+    await lab.down();
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}
+// A workload that was left behind must not keep a finished benchmark waiting.
+process.exit();

@@ -1,0 +1,99 @@
+/** From what was measured to the figures with their goals. */
+import { type CheckpointFigures, median } from "../workload/checkpoint-samples.ts";
+import type { WindowSummary } from "../workload/gaps.ts";
+import type { Distribution } from "../workload/histogram.ts";
+import { type Figure, figure } from "./figures.ts";
+
+export const PARTS = ["none", "idle", "writing", "throughput", "switch", "power-off", "large"] as const;
+export type Part = (typeof PARTS)[number];
+
+/** CRIU's frozen time of a Redis with 500 MB on the machine for which the goals were set. */
+const CRIU_FROZEN_MS = 394;
+
+export type WritingMeasures = CheckpointFigures & { setsPerSecond: number };
+
+/** SETs a second unless a name says otherwise; what could not be measured is absent. */
+export interface Measures {
+  unprotected: number[];
+  none?: number;
+  checkpointed?: number;
+  /** Checkpoints under the throughput load. */
+  loaded?: CheckpointFigures;
+  idle?: Distribution;
+  writing?: WritingMeasures;
+  planned?: WindowSummary[];
+  powerOff?: WindowSummary[];
+  large?: WritingMeasures;
+}
+
+export function figuresOf(measures: Measures, wants: (part: Part) => boolean): Figure[] {
+  const { writing, large, loaded, idle, planned, powerOff, none, checkpointed, unprotected } = measures;
+  const base = unprotected.length === 0 ? undefined : median(unprotected);
+  const ofBase = (rate: number | undefined) => (rate === undefined || base === undefined ? null : rate / base);
+  const all: [Part, Figure[]][] = [
+    [
+      "writing",
+      [
+        figure("checkpoints per second, 100 MB", writing?.perSecond ?? null, "1/s", { atLeast: 20 }),
+        figure("stop median, 100 MB", writing?.stopMs.median ?? null, "ms", { below: 2 }),
+        figure("stop p99, 100 MB", writing?.stopMs.p99 ?? null, "ms", { below: 10 }),
+        figure("stop max, 100 MB", writing?.stopMs.max ?? null, "ms"),
+        figure("pages per checkpoint, 100 MB", writing?.pages ?? null, "pages"),
+        figure("bytes per checkpoint, 100 MB", writing?.bytes ?? null, "bytes"),
+        figure("writes per second, one request in flight per client", writing?.setsPerSecond ?? null, "1/s"),
+      ],
+    ],
+    [
+      "large",
+      [
+        figure("stop median, 500 MB", large?.stopMs.median ?? null, "ms", { below: 3 }),
+        figure("stop p99, 500 MB", large?.stopMs.p99 ?? null, "ms"),
+        figure("CRIU's frozen time over our stop, 500 MB", criuRatio(large?.stopMs.median), "times", { atLeast: 50 }),
+      ],
+    ],
+    [
+      "power-off",
+      [
+        figure("power-off to next answer", windows(powerOff, "silenceMs"), "ms", { below: 500 }),
+        figure("power-off to next answer, worst client", windows(powerOff, "worstWaitMs"), "ms", { below: 500 }),
+      ],
+    ],
+    [
+      "switch",
+      [
+        figure("planned switch, silence", windows(planned, "silenceMs"), "ms", { below: 150 }),
+        figure("planned switch, median client's wait", windows(planned, "medianWaitMs"), "ms"),
+        figure("planned switch, worst client's wait", windows(planned, "worstWaitMs"), "ms"),
+      ],
+    ],
+    [
+      "throughput",
+      [
+        figure("throughput ratio, policy checkpoint", ofBase(checkpointed), "of unprotected", { atLeast: 0.5 }),
+        figure("writes per second, policy checkpoint", checkpointed ?? null, "1/s"),
+        figure("stop median at full load", loaded?.stopMs.median ?? null, "ms"),
+        figure("checkpoints per second at full load", loaded?.perSecond ?? null, "1/s"),
+        figure("pages per checkpoint at full load", loaded?.pages ?? null, "pages"),
+      ],
+    ],
+    [
+      "none",
+      [
+        figure("throughput ratio, policy none", ofBase(none), "of unprotected", { atLeast: 0.65 }),
+        figure("writes per second, policy none", none ?? null, "1/s"),
+      ],
+    ],
+    ["idle", [figure("idle client's answer time, policy checkpoint", idle?.median ?? null, "ms", { below: 10 })]],
+  ];
+  const wanted = all.flatMap(([part, figures]) => (wants(part) ? figures : []));
+  return base === undefined ? wanted : [...wanted, figure("writes per second, unprotected", base, "1/s")];
+}
+
+/** The median over the repetitions. */
+function windows(seen: WindowSummary[] | undefined, what: "silenceMs" | "worstWaitMs" | "medianWaitMs"): number | null {
+  return seen === undefined || seen.length === 0 ? null : median(seen.map((window) => window[what]));
+}
+
+function criuRatio(stopMs: number | undefined): number | null {
+  return stopMs === undefined || stopMs === 0 ? null : CRIU_FROZEN_MS / stopMs;
+}

@@ -1,0 +1,35 @@
+/** How many SETs a second a Redis does, the same way for protected and unprotected, demo and benchmark. */
+import { startWorkload } from "./driver.ts";
+import type { LoadResult } from "./messages.ts";
+import { keysOf, type RedisSite, VALUE_BYTES } from "./site.ts";
+
+/** What a run may take beyond its time before it counts as stuck. */
+const GRACE_MS = 30_000;
+
+export interface RateOptions {
+  connections: number;
+  /** Requests each connection has in flight. */
+  pipeline: number;
+  seconds: number;
+  /** Of the data set over which the keys are drawn. */
+  megabytes: number;
+}
+
+/** Throws when a connection broke, a write was refused or nobody answered any more: such a rate means nothing. */
+export async function measureRate(
+  site: RedisSite,
+  { host, port }: { host: string; port: number },
+  { connections, pipeline, seconds, megabytes }: RateOptions,
+): Promise<LoadResult> {
+  const options = { host, port, connections, pipeline, seconds, keys: keysOf(megabytes) };
+  const load = await startWorkload("load", site.spawn, { ...options, valueBytes: VALUE_BYTES, progressMs: 0 });
+  const limit = setTimeout(() => void load.kill(), seconds * 1000 + GRACE_MS);
+  try {
+    const result = await load.result;
+    if (result.connectionsBroken + result.errorReplies > 0) throw new Error(result.findings.join("; "));
+    if (result.answered === 0) throw new Error(`${host}:${port} answered nothing in ${seconds} s`);
+    return result;
+  } finally {
+    clearTimeout(limit);
+  }
+}
