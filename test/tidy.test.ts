@@ -34,7 +34,7 @@ const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclud
   .split("\n")
   .filter((file) => file !== "" && existsSync(join(root, file)));
 const read = (file: string) => readFileSync(join(root, file), "utf8");
-const sources = files.filter((file) => /^(src|demo|bench|test|scripts)\/.*\.ts$/.test(file));
+const sources = files.filter((file) => /^(src|workload|demo|bench|test|scripts)\/.*\.ts$/.test(file));
 
 interface Import {
   from: string;
@@ -71,7 +71,7 @@ test("a lower layer never imports a higher one", () => {
   );
 });
 
-test("src imports nothing of test, demo, bench and scripts", () => {
+test("src imports nothing of test, workload, demo, bench and scripts", () => {
   const wrong = imports.filter(({ from, to }) => from.startsWith("src/") && !to.startsWith("src/"));
   assert.deepEqual(
     wrong.map(({ from, to }) => `${from} imports ${to}`),
