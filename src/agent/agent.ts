@@ -51,14 +51,15 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
     wake: () => reconciler.wake(),
   };
   const reconciler: Reconciler = new Reconciler(context);
-  events.follow(({ sequence, node, ...event }) => log.info(event, event.message), new AbortController().signal);
+  events.follow(({ sequence, at, node, message, ...event }) => log.info(event, message), new AbortController().signal);
 
   // The unix socket first: it is what says that no other agent serves this node.
   const api = createApi(context);
   const unix = await serveUnix(api, layout.agentSocket);
+  // Before other nodes can ask for anything.
+  context.instances.adoptAll();
   const { host, port } = config.listen;
   const secure = await serveTls(api, host, port, tls);
-  context.instances.adoptAll();
   await records.register({ name: config.name, api: `https://${host}:${port}`, labels: config.labels });
   events.add({ kind: "agent-started", message: `The agent of "${config.name}" runs` });
   void undoHalfDone(context)

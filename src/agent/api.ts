@@ -86,11 +86,17 @@ export function createApi(context: AgentContext): Hono {
     const request = (await jsonBody(c)) as SwitchRequest;
     const timeoutMs = request.force ? FORCED_SWITCH_TIMEOUT_MS : SWITCH_TIMEOUT_MS;
     const asked = { ...question(c, name), body: request, timeoutMs };
-    if (request.checkpoint !== undefined) return c.json(await promoteSomewhere(context, name, request));
+    if (
+      request.checkpoint !== undefined ||
+      (request.force && !asked.forwarded && (await primaryIsDown(context, name)))
+    ) {
+      return c.json(await promoteSomewhere(context, name, request));
+    }
     try {
       return c.json(await atPrimary(context, asked, () => switchPlanned(context, name, request)));
     } catch (error) {
-      if (!request.force || asked.forwarded) throw error;
+      const done = error instanceof OperatingError && error.code === "already-primary";
+      if (!request.force || asked.forwarded || done) throw error;
       return c.json(await promoteSomewhere(context, name, request));
     }
   });
@@ -117,6 +123,16 @@ function health(context: AgentContext): Health {
     term: status?.term ?? 0,
   }));
   return { name: context.node, agent: { pid: process.pid, startedAt: context.startedAt, version }, instances };
+}
+
+/** Asked before a forced switch, so that it does not wait for the dead. */
+async function primaryIsDown(context: AgentContext, name: string): Promise<boolean> {
+  const { view } = await context.records.known(name);
+  if (!view || view.value.primary === context.node) return false;
+  return context.peers.health(view.value.primary).then(
+    () => false,
+    () => true,
+  );
 }
 
 function question(c: Context, application: string): Question {

@@ -14,7 +14,11 @@ import { limits } from "./limits.ts";
 export const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const schema = z.strictObject({
-  name: z.string().regex(limits.applicationPattern, "must be lower-case letters, digits and hyphens, at most 31"),
+  name: z
+    .string()
+    .regex(limits.applicationPattern, "must be lower-case letters, digits and hyphens, at most 31")
+    // RUN/agent.sock is the agent's own.
+    .refine((name) => name !== "agent", 'must not be "agent"'),
   // Later arguments may be empty: redis-server --save "".
   command: z.array(z.string()).refine(([program = ""]) => program !== "", "must name a program"),
   environment: z.record(z.string().regex(/^[^=\0]+$/), z.string()).default({}),

@@ -144,7 +144,7 @@ export class Reconciler {
         message: `The instance of "${application}" died; another takes the running application up`,
       });
       const instance = context.instances.start(spec.value, "attach");
-      await instance.ready();
+      await instance.until(({ state }) => state !== "starting", { timeoutMs: limits.applicationStartTimeoutMs });
     });
   }
 

@@ -89,7 +89,7 @@ describe("request to protect", () => {
     ]) {
       assert.throws(() => parseProtectRequest("node-a", wrong), fails("request-invalid"));
     }
-    for (const name of ["", "A", "a/b", "-a", "a-", "..", "a".repeat(32)]) {
+    for (const name of ["", "A", "agent", "a/b", "-a", "a-", "..", "a".repeat(32)]) {
       assert.throws(() => parseProtectRequest("node-a", { ...request, name }), fails("request-invalid", /name/));
     }
     for (const address of [
