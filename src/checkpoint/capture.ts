@@ -19,7 +19,7 @@ import { States } from "./states.ts";
 export interface CaptureOptions {
   stage: Stage;
   tracees: Tracees;
-  /** Where operations go, in order. Page streams are valid until `sent` says so. */
+  /** Where operations go, in order. */
   emit: (operation: Operation) => void;
   /** Longest wait for all threads to stop. */
   stopTimeoutUs: number;
@@ -36,7 +36,8 @@ const PRECOPY_PASSES = 3;
 
 export interface Dump {
   end: CheckpointEnd;
-  stopUs: number;
+  /** Every resource, for a clone for which this is the first checkpoint. */
+  all: Array<[string, Resource]>;
 }
 
 export class Capture {
@@ -138,7 +139,8 @@ export class Capture {
     progress: (leftBytes: number) => void,
   ): Promise<void> {
     const { tracker } = process;
-    const count = this.#retryScan(process, () => tracker.scanAll());
+    const count = this.#retryScan(process, () => (process.needsAll ? tracker.scanAll() : tracker.scanPopulated()));
+    process.needsAll = false;
     const regions = tracker.takeRegions(count);
     tracker.noteCopied(regions);
     let left = tracker.pagesFound(count);
@@ -180,12 +182,20 @@ export class Capture {
     }
   }
 
+  /** Everything of a process that is new to the clones, else what was written. */
+  #scan(process: ProcessCapture): number {
+    if (!process.needsAll) return process.tracker.scanWritten();
+    const count = process.tracker.scanAll();
+    if (count >= 0) process.needsAll = false;
+    return count;
+  }
+
   /** One pass over all processes while they run; returns the pages it found. */
   #precopyPass(): number {
     let pages = 0;
     for (const process of this.#processes.values()) {
       const { tracker } = process;
-      const count = this.#retryScan(process, () => tracker.scanWritten());
+      const count = this.#retryScan(process, () => this.#scan(process));
       // What grew in place is watched but not in the layout that the clones know; its pages may be among those found.
       const regions = tracker.takeRegions(count);
       if (count > 0) tracker.noteCopied(regions);
@@ -194,12 +204,7 @@ export class Capture {
         const layout = process.layoutOperation(fresh);
         if (layout) this.#emit(layout);
       }
-      for (const part of pieces(regions, CHUNK_PAGES)) {
-        this.#staging.pages = 0;
-        tracker.copy(part, part.length / 3, this.#staging);
-        pages += this.#staging.pages;
-        this.#encode(process, 0, this.#staging.pages);
-      }
+      pages += this.#encodeRegions(process, regions);
     }
     return pages;
   }
@@ -214,32 +219,33 @@ export class Capture {
    * The stop: one instant of everything. `mark` runs first thing in it. When it throws, the application runs again and what
    * was taken stays part of the next checkpoint.
    */
-  dump(mark: () => void, final: boolean, term: number): Dump {
+  dump(mark: (epoch: number) => void, final: boolean, term: number): Dump {
     const { tracees, stopTimeoutUs } = this.#options;
     const begun = performance.now();
     tracees.stop(stopTimeoutUs);
     let taken: Taken;
     let stopUs = 0;
     try {
-      mark();
+      mark(++this.epoch);
       taken = this.#take();
     } catch (error) {
       tracees.release();
+      // What was taken is no longer known as written: it goes out with the next checkpoint.
+      this.#flushStaged();
       throw error;
     }
     if (!final) tracees.release();
     stopUs = (performance.now() - begun) * 1000;
-    return { end: this.#postDump(taken, stopUs, final, term), stopUs };
+    return { end: this.#postDump(taken, stopUs, final, term), all: [...taken.resources] };
   }
 
   #take(): Taken {
     const now = Date.now();
     this.#forgetEnded();
-    const added = this.#watchNew();
+    this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now);
-    const staged: Taken["staged"] = [];
     this.#staging.pages = 0;
-    for (const process of this.#processes.values()) staged.push(this.#takeMemory(process, added.includes(process)));
+    for (const process of this.#processes.values()) this.#takeMemory(process);
     const resources = new Map<string, Resource>();
     this.#takeThreads(resources);
     this.#takeDescriptors(resources);
@@ -248,23 +254,24 @@ export class Capture {
       const state = process.state(this.#parentOf(process.pid), now);
       resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
     }
-    return { staged, resources, clock: monotonicClock() };
+    return { resources, clock: monotonicClock() };
   }
 
-  #takeMemory(process: ProcessCapture, isNew: boolean): StagedMemory {
+  #takeMemory(process: ProcessCapture): void {
     const { tracker } = process;
-    let count = isNew ? tracker.scanAll() : tracker.scanWritten();
+    let count = this.#scan(process);
     let fresh: Array<[number, number]> = [];
     if (count === ERRNO.perm) {
       fresh = tracker.refresh().fresh;
-      count = isNew ? tracker.scanAll() : tracker.scanWritten();
+      count = this.#scan(process);
     } else if (tracker.layoutTextChanged()) {
       const regions = tracker.takeRegions(checked(count, "ioctl(PAGEMAP_SCAN)", process.pid));
       fresh = tracker.refresh().fresh;
-      return this.#stage(process, regions, regions.length / 3, fresh);
+      this.#stage(process, regions, regions.length / 3, fresh);
+      return;
     }
     checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
-    return this.#stage(process, undefined, count, fresh);
+    this.#stage(process, undefined, count, fresh);
   }
 
   #stage(
@@ -272,26 +279,31 @@ export class Capture {
     regions: BigUint64Array | undefined,
     count: number,
     fresh: Array<[number, number]>,
-  ): StagedMemory {
+  ): void {
     const { tracker } = process;
     const layout = process.layoutOperation(fresh);
     const from = this.#staging.pages;
-    if (!tracker.copy(regions, count, this.#staging)) {
-      // More than the staging memory holds: rare, then the application waits for the encoding as well.
-      if (layout) this.#emit(layout);
-      const all = regions ?? tracker.takeRegions(count);
-      this.#flushStaged();
-      for (const part of pieces(all, CHUNK_PAGES)) {
-        this.#staging.pages = 0;
-        tracker.copy(part, part.length / 3, this.#staging);
-        this.#encode(process, 0, this.#staging.pages);
-      }
+    const fits = tracker.copy(regions, count, this.#staging);
+    const to = fits ? this.#staging.pages : from;
+    const written = fits ? undefined : (regions ?? tracker.takeRegions(count));
+    this.#pending.push({ process, from, to, layout, dropped: tracker.takeDropped() });
+    if (!written) return;
+    // More than the staging memory holds: rare, then the application waits for the encoding as well.
+    this.#flushStaged();
+    this.#encodeRegions(process, written);
+    this.#staging.pages = 0;
+  }
+
+  /** Copies and encodes regions piece by piece; returns the pages that were there. */
+  #encodeRegions(process: ProcessCapture, regions: BigUint64Array): number {
+    let pages = 0;
+    for (const part of pieces(regions, CHUNK_PAGES)) {
       this.#staging.pages = 0;
-      return { process, from: 0, to: 0, layout: undefined, dropped: tracker.takeDropped() };
+      process.tracker.copy(part, part.length / 3, this.#staging);
+      pages += this.#staging.pages;
+      this.#encode(process, 0, this.#staging.pages);
     }
-    const staged = { process, from, to: this.#staging.pages, layout, dropped: tracker.takeDropped() };
-    this.#pending.push(staged);
-    return staged;
+    return pages;
   }
 
   readonly #pending: StagedMemory[] = [];
@@ -347,7 +359,7 @@ export class Capture {
     const { changed, gone } = this.#states.advance(taken.resources);
     const end: CheckpointEnd = {
       version: IMAGE_VERSION,
-      epoch: ++this.epoch,
+      epoch: this.epoch,
       term,
       at: new Date().toISOString(),
       stopUs: Math.round(stopUs),
@@ -373,7 +385,6 @@ interface StagedMemory {
 }
 
 interface Taken {
-  staged: StagedMemory[];
   resources: Map<string, Resource>;
   clock: string;
 }

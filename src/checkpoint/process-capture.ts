@@ -51,6 +51,8 @@ export class ProcessCapture {
   readonly tracker: MemoryTracker;
   /** The layout the clones know. */
   emitted: Area[] = [];
+  /** No clone has its content yet. */
+  needsAll = true;
   #gadget = 0;
   #state: ProcessState | undefined;
   #stateAt = 0;

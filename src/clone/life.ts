@@ -3,19 +3,19 @@
  * application speaks is done before; what remains for the instant of life is collected in `atLife`.
  */
 import { writeFileSync } from "node:fs";
+import type { Resource } from "../checkpoint/operations.ts";
+import type { ProcessResource, ThreadState } from "../checkpoint/process-capture.ts";
 import { addon } from "../kernel/addon.ts";
 import { call, closeDescriptor, openInRoot } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { inNamespace } from "../kernel/namespace.ts";
-import { isInterruptStop, restartInterrupted, RECORD_BYTES, setThread } from "../kernel/trace.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
+import { isInterruptStop, RECORD_BYTES, restartInterrupted, setThread } from "../kernel/trace.ts";
 import type { DescriptorEntry } from "../resources/descriptor/table.ts";
 import type { CreateContext } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
 import { restoreInnerProcess } from "../resources/process/inner.ts";
-import type { ProcessResource, ThreadState } from "../checkpoint/process-capture.ts";
-import type { Resource } from "../checkpoint/operations.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
 import type { Skeleton, SkeletonProcess } from "./skeleton.ts";
 
@@ -59,9 +59,13 @@ export function checkVersions(states: States): void {
   for (const [key, { kind, version }] of states) {
     const known = kind === "process" || kind === "thread" || kind === "descriptors" ? 1 : kindNamed(kind)?.version;
     if (known === version) continue;
-    throw new OperatingError("image-version", `The checkpoint's ${key} is of kind "${kind}" version ${version}, known is ${known ?? "none"}`, {
-      remedy: "Run the same version of Understudy on all nodes.",
-    });
+    throw new OperatingError(
+      "image-version",
+      `The checkpoint's ${key} is of kind "${kind}" version ${version}, known is ${known ?? "none"}`,
+      {
+        remedy: "Run the same version of Understudy on all nodes.",
+      },
+    );
   }
 }
 
@@ -73,7 +77,11 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
   try {
     for (const process of skeleton.processes.values()) {
       const state = states.get(`process/${process.virtualPid}`)?.state as ProcessResource | undefined;
-      if (!state) throw new OperatingError("checkpoint-inconsistent", `The checkpoint has no state of process ${process.virtualPid}`);
+      if (!state)
+        throw new OperatingError(
+          "checkpoint-inconsistent",
+          `The checkpoint has no state of process ${process.virtualPid}`,
+        );
       giveIdentity(stage, process, state);
       installDescriptors(process, states, own);
       const threads = statesOf<ThreadState>(states, "thread").filter((t) => t.process === process.virtualPid);
@@ -102,9 +110,14 @@ function createDescriptions(stage: Stage, states: States, atLife: Array<() => vo
   for (const kind of inOrder()) {
     const ofKind = [...states].filter(([key, r]) => r.kind === kind.kind && key.startsWith("description/"));
     if (kind.createAll) {
-      const fds = kind.createAll(ofKind.map(([, r]) => r.state), context);
+      const fds = kind.createAll(
+        ofKind.map(([, r]) => r.state),
+        context,
+      );
       ofKind.forEach(([key], i) => own.set(key.slice("description/".length), fds[i]!));
-    } else for (const [key, resource] of ofKind) own.set(key.slice("description/".length), kind.create(resource.state, context));
+    } else
+      for (const [key, resource] of ofKind)
+        own.set(key.slice("description/".length), kind.create(resource.state, context));
   }
   return own;
 }
@@ -115,7 +128,8 @@ function installDescriptors(process: SkeletonProcess, states: States, own: Map<s
   const entries = (states.get(`descriptors/${process.virtualPid}`)?.state ?? []) as DescriptorEntry[];
   const sources = entries.map((entry) => {
     const fd = own.get(entry.description);
-    if (fd === undefined) throw new OperatingError("checkpoint-inconsistent", `Descriptor ${entry.fd} has no description`);
+    if (fd === undefined)
+      throw new OperatingError("checkpoint-inconsistent", `Descriptor ${entry.fd} has no description`);
     return fd;
   });
   const fetched = remote.batchChecked(sources.map((fd): RemoteCall => ["pidfd_getfd", INSTANCE_HANDLE, fd, 0]));
@@ -156,9 +170,11 @@ function memoryMap(remote: Remote, process: SkeletonProcess, state: ProcessResou
   const brk = inner.brk <= heapEnd && inner.brk > heapEnd - 4096 ? inner.brk : heapEnd || marks.startBrk;
   const map = Buffer.alloc(MM_MAP_BYTES);
   const { startCode, endCode, startData, endData, startBrk, startStack, argStart, argEnd, envStart, envEnd } = marks;
-  [startCode, endCode, startData, endData, startBrk, brk, startStack, argStart, argEnd, envStart, envEnd].forEach((mark, i) => {
-    map.writeBigUInt64LE(BigInt(mark), 8 * i);
-  });
+  [startCode, endCode, startData, endData, startBrk, brk, startStack, argStart, argEnd, envStart, envEnd].forEach(
+    (mark, i) => {
+      map.writeBigUInt64LE(BigInt(mark), 8 * i);
+    },
+  );
   map.writeBigUInt64LE(BigInt(remote.put(auxv)), 88);
   map.writeUInt32LE(auxv.length, 96);
   map.writeInt32LE(executableFd, 100);
@@ -208,7 +224,8 @@ function raiseDescriptorLimit(pid: number): void {
 /** One thread's own facts, by calls in it; its registers come last, in finishProcess. */
 function restoreThread(process: SkeletonProcess, state: ThreadState): void {
   const host = process.threads.get(state.tid)!;
-  const remote = host === process.pid ? process.remote : new Remote(host, process.remote.gadget, process.memoryFd).begin();
+  const remote =
+    host === process.pid ? process.remote : new Remote(host, process.remote.gadget, process.memoryFd).begin();
   if (remote !== process.remote) remote.useScratch(process.remote.scratch, false);
   remote.reset();
   const stack = Buffer.from(state.inner.alternateStack);
@@ -249,7 +266,8 @@ function vdsoGadget(process: SkeletonProcess): number {
 
 function giveRegisters(tid: number, state: ThreadState): void {
   const status = checked(addon.trapAgain(tid), "ptrace(INTERRUPT)", tid);
-  if (!isInterruptStop(status)) throw new SystemCallError("ptrace(INTERRUPT)", -4, `unexpected stop ${status} of ${tid}`);
+  if (!isInterruptStop(status))
+    throw new SystemCallError("ptrace(INTERRUPT)", -4, `unexpected stop ${status} of ${tid}`);
   const record = Buffer.alloc(RECORD_BYTES);
   state.record.copy(record);
   restartInterrupted(record, true);

@@ -3,17 +3,17 @@
  * and filled as checkpoints come. Ends with this process until it is brought to life.
  */
 import { readFileSync } from "node:fs";
+import type { Operation } from "../checkpoint/operations.ts";
 import { addon } from "../kernel/addon.ts";
 import { call, closeDescriptor, openInRoot, openPath } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { CLONE, MAP, MADV_DONTNEED, MREMAP_MAYMOVE_FIXED, NR } from "../kernel/numbers.ts";
+import { CLONE, MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, NR } from "../kernel/numbers.ts";
 import { parseMaps } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { resume, waitAny, waitFor } from "../kernel/trace.ts";
 import { type Area, layoutSteps } from "../resources/memory/layout.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
-import type { Operation } from "../checkpoint/operations.ts";
 
 /** Where a clone's scratch memory is: below what the kernel gives out, above mmap_min_addr. */
 const SCRATCH_AT = 0x20000;
@@ -75,7 +75,11 @@ export class Skeleton {
 
   process(virtualPid: number): SkeletonProcess {
     const process = this.processes.get(virtualPid);
-    if (!process) throw new OperatingError("checkpoint-inconsistent", `The checkpoint names process ${virtualPid}, which it never made`);
+    if (!process)
+      throw new OperatingError(
+        "checkpoint-inconsistent",
+        `The checkpoint names process ${virtualPid}, which it never made`,
+      );
     return process;
   }
 
@@ -158,7 +162,10 @@ export class Skeleton {
     const own: number[] = [];
     try {
       const sources = areas.map((area) => this.#source(area, own));
-      const fetched = this.#fetch(process, sources.map(({ fd }) => fd).filter((fd) => fd >= 0));
+      const fetched = this.#fetch(
+        process,
+        sources.map(({ fd }) => fd).filter((fd) => fd >= 0),
+      );
       let next = 0;
       const calls = areas.map((area, i): RemoteCall => {
         const { flags, offset, fd } = sources[i]!;
@@ -187,7 +194,11 @@ export class Skeleton {
         return { flags: (backing.shared ? MAP.shared : MAP.private) | MAP.noReserve, offset: backing.offset, fd };
       }
       case "shared":
-        return { flags: MAP.shared, offset: backing.offset, fd: this.#sharedMemory(backing.id, backing.path, backing.offset + area.end - area.start) };
+        return {
+          flags: MAP.shared,
+          offset: backing.offset,
+          fd: this.#sharedMemory(backing.id, backing.path, backing.offset + area.end - area.start),
+        };
     }
   }
 
@@ -214,7 +225,9 @@ export class Skeleton {
         .filter((area) => area.start < end && area.end > start)
         .map((area): [number, number] => [Math.max(start, area.start), Math.min(end, area.end)]),
     );
-    process.remote.batchChecked(inside.map(([start, end]): RemoteCall => ["madvise", start, end - start, MADV_DONTNEED]));
+    process.remote.batchChecked(
+      inside.map(([start, end]): RemoteCall => ["madvise", start, end - start, MADV_DONTNEED]),
+    );
   }
 
   /** Removes what the process was born with and moves the kernel's own areas to where the application has them. */
@@ -224,7 +237,9 @@ export class Skeleton {
     const here = parseMaps(readFileSync(`/proc/${pid}/maps`, "latin1")).filter((entry) => entry.path !== "[vsyscall]");
     const wanted = areas.filter((area) => area.backing.type === "kernel");
     const isKernel = (path: string) => path.startsWith("[v");
-    const rubbish = here.filter((entry) => !isKernel(entry.path) && !(entry.start >= scratch && entry.end <= scratch + SCRATCH_BYTES));
+    const rubbish = here.filter(
+      (entry) => !isKernel(entry.path) && !(entry.start >= scratch && entry.end <= scratch + SCRATCH_BYTES),
+    );
     remote.batchChecked(rubbish.map((entry): RemoteCall => ["munmap", entry.start, entry.end - entry.start]));
     const moves: RemoteCall[] = [];
     const back: RemoteCall[] = [];
@@ -250,7 +265,11 @@ export class Skeleton {
   setThreads(wanted: Map<number, Set<number>>): void {
     for (const process of this.processes.values()) {
       const tids = wanted.get(process.virtualPid);
-      if (!tids) throw new OperatingError("checkpoint-inconsistent", `The checkpoint has no threads of process ${process.virtualPid}`);
+      if (!tids)
+        throw new OperatingError(
+          "checkpoint-inconsistent",
+          `The checkpoint has no threads of process ${process.virtualPid}`,
+        );
       for (const tid of tids)
         if (!process.threads.has(tid)) process.threads.set(tid, cloneWith(process.remote, THREAD_FLAGS, 0, tid));
       for (const [tid, host] of [...process.threads])

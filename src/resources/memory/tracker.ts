@@ -195,8 +195,12 @@ export class MemoryTracker {
   /** All pages with content of their own (not the file's, never touched ones not). Protects everything first. */
   scanAll(): number {
     const protectedRegions = this.scanWritten();
-    if (protectedRegions < 0) return protectedRegions;
-    const n = this.#scanPopulated();
+    return protectedRegions < 0 ? protectedRegions : this.scanPopulated();
+  }
+
+  /** As `scanAll`, but what is known as written stays so. */
+  scanPopulated(): number {
+    const n = this.#scanPrivate();
     if (n < 0) return n;
     const shared = this.#rangesOf((area) => area.backing.type === "shared");
     const more = addon.scan(this.#pagemapFd, shared, 0, 0, 0, PRESENT, PAGE_IS.present, regions.subarray(3 * n));
@@ -204,7 +208,7 @@ export class MemoryTracker {
   }
 
   /** Private pages that are there (or swapped out) and not the mapped file's: the bit for "file" must be clear. */
-  #scanPopulated(): number {
+  #scanPrivate(): number {
     const privates = this.#rangesOf((area) => area.backing.type !== "shared");
     return addon.scan(this.#pagemapFd, privates, 0, PAGE_IS.file, PAGE_IS.file, PRESENT, PAGE_IS.present, regions);
   }
@@ -252,7 +256,7 @@ export class MemoryTracker {
    * their page tables, which no scan for written pages reports. With all threads stopped.
    */
   takeDropped(): Array<[number, number]> {
-    const n = this.#scanPopulated();
+    const n = this.#scanPrivate();
     if (n < 0) throw new SystemCallError("ioctl(PAGEMAP_SCAN)", n, `pid ${this.pid}`);
     const now = regions.slice(0, 3 * n);
     const before = this.#populated;

@@ -1,168 +1,131 @@
 /**
- * Dumps the TCP sockets of a running application, in the stop. A duplicate of each connected socket's descriptor is kept
- * here from checkpoint to checkpoint: it saves taking it every time, and it keeps a socket known that the application has
- * closed until its last bytes are acknowledged (`closed`), so that a clone can deliver them too.
+ * Dumps the TCP sockets of a running application, in the stop; one native call for all. With `linger`, a duplicate of each
+ * connected socket's descriptor is kept from dump to dump: a socket that the application has closed stays known until its
+ * last bytes are acknowledged, so that a clone can deliver them too (its FIN then leaves with the dump after the close).
  */
-import { addon } from "../../kernel/addon.ts";
-import { SystemCallError } from "../../kernel/errors.ts";
+import { closeDescriptor, tryCall } from "../../kernel/calls.ts";
+import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { networkAddon } from "../../kernel/network-addon.ts";
-import { closeSocket, shutdown } from "../../kernel/socket.ts";
+import { shutdown } from "../../kernel/socket.ts";
 import { FLAG, RECORD_BYTES, STATE, TcpRecord } from "./record.ts";
+import { applyTcpChange, type TcpState } from "./state.ts";
 
-export interface TcpChange {
-  id: number;
-  /** For `applyTcpChange`: the record and the new bytes of both queues. */
-  content: Buffer;
+export interface TcpSocket {
+  /** Unique among open sockets. */
+  id: string;
+  /** A descriptor of this process for it; −1 when `keeps(id)`. */
+  fd: number;
 }
 
 export interface TcpDump {
-  changed: TcpChange[];
-  /** Ids whose sockets have ended since the last dump, closed ones included. */
-  ended: number[];
-  /** Connections that listening sockets hold and the application has not accepted. */
+  /** Of each socket asked for, in order. The same object as in the dump before when nothing changed. */
+  states: TcpState[];
+  /** Sockets that the application has closed and whose peers have not acknowledged all, by id. */
+  lingering: Map<string, TcpState>;
+  /** Connections that wait in listening sockets and that the application has not accepted. */
   notAccepted: number;
 }
 
 interface Entry {
-  id: number;
+  id: string;
   slot: number;
-  /** Kept duplicate, or −1: listening and unconnected sockets are taken anew each time, so that a close frees the port. */
+  /** Kept duplicate, or −1. Listening and unconnected sockets are never kept: their close must free the port at once. */
   kept: number;
-  pidfd: number;
-  fd: number;
-  /** The application has closed its last descriptor. */
-  closed: boolean;
+  state: TcpState | undefined;
 }
 
-const NR_PIDFD_GETFD = 438;
-const EBADF = -9;
 const ENOBUFS = -105;
+const F_DUPFD_CLOEXEC = 1030;
 const FIRST_SLOTS = 64;
 const FIRST_BYTES = 1 << 20;
 const MOST_BYTES = 1 << 30;
 const SHUT_WR = 1;
 
 export class TcpCapture {
-  readonly #entries = new Map<number, Entry>();
+  readonly #entries = new Map<string, Entry>();
   readonly #freeSlots: number[] = [];
+  readonly #out = new Float64Array(1);
   #slots = 0;
   #previous = Buffer.alloc(0);
   #next = Buffer.alloc(0);
   #bytes = Buffer.alloc(FIRST_BYTES);
-  #pending: Entry[] = [];
-  readonly #out = new Float64Array(1);
+  #linger = false;
 
-  /**
-   * A socket that the application has, under an id that no other open socket has (its inode number). `pidfd` and `fd`: a process
-   * that holds it; both may change by calling again.
-   */
-  add(id: number, pidfd: number, fd: number): void {
-    const entry = this.#entries.get(id);
-    if (entry !== undefined) {
-      entry.pidfd = pidfd;
-      entry.fd = fd;
-      return;
-    }
-    this.#entries.set(id, { id, slot: this.#takeSlot(), kept: -1, pidfd, fd, closed: false });
-  }
-
-  /** The application holds it no more. A kept socket goes on until its peer has everything, as the kernel's orphans do. */
-  remove(id: number): void {
-    const entry = this.#entries.get(id);
-    if (entry !== undefined) entry.closed = true;
-  }
-
-  has(id: number): boolean {
-    return this.#entries.has(id);
-  }
-
-  get size(): number {
-    return this.#entries.size;
-  }
-
-  /**
-   * Dumps every socket known; only changed ones are returned. The application is stopped, and the mark in the held output
-   * was taken before (`OutputHold.drain`). `full`: all, as if never dumped. Follow with `commit` or `abort`.
-   */
-  dump(full = false): TcpDump {
-    this.#pending = [];
-    const entries = [...this.#entries.values()];
-    const ended: number[] = [];
-    const present: Entry[] = [];
-    const fds = new Int32Array(entries.length);
-    const slots = new Int32Array(entries.length);
-    const taken: number[] = [];
-    try {
-      for (const entry of entries) {
-        const fd = this.#descriptor(entry, taken);
-        if (fd < 0) {
-          ended.push(entry.id);
-          this.#forget(entry);
-          continue;
-        }
-        fds[present.length] = fd;
-        slots[present.length] = entry.slot;
-        present.push(entry);
-      }
-      return this.#dumpAll(present, fds, slots, full, ended);
-    } finally {
-      for (const fd of taken) closeSocket(fd);
+  /** Off lets go of all kept descriptors: closed sockets then end as the kernel ends them. */
+  setLinger(linger: boolean): void {
+    this.#linger = linger;
+    if (linger) return;
+    for (const entry of this.#entries.values()) {
+      closeDescriptor(entry.kept);
+      entry.kept = -1;
     }
   }
 
-  #descriptor(entry: Entry, taken: number[]): number {
-    if (entry.kept >= 0) return entry.kept;
-    if (entry.closed) return -1;
-    const fd = addon.syscall(NR_PIDFD_GETFD, entry.pidfd, entry.fd, 0);
-    if (fd >= 0) taken.push(fd);
-    else if (fd !== EBADF) throw new SystemCallError("pidfd_getfd", fd, String(entry.fd));
-    return fd;
+  keeps(id: string): boolean {
+    return (this.#entries.get(id)?.kept ?? -1) >= 0;
   }
 
-  #dumpAll(present: Entry[], fds: Int32Array, slots: Int32Array, full: boolean, ended: number[]): TcpDump {
-    const changed: TcpChange[] = [];
-    let notAccepted = 0;
-    const results = new Int32Array(present.length);
-    for (let from = 0; from < present.length; ) {
+  /**
+   * Dumps all sockets that the application has. The application is stopped, and the mark in the held output was taken
+   * before (`OutputHold.drain`): what the kernel sends between mark and dump then belongs to the next epoch.
+   */
+  dump(sockets: readonly TcpSocket[]): TcpDump {
+    const entries = sockets.map(({ id }) => this.#entry(id));
+    const listed = new Set(entries);
+    const closed = [...this.#entries.values()].filter((entry) => !listed.has(entry));
+    const lingering = closed.filter((entry) => entry.kept >= 0);
+    for (const entry of closed) if (entry.kept < 0) this.#forget(entry);
+    const all = [...entries, ...lingering];
+    const fds = Int32Array.from(all, (entry, i) => (entry.kept >= 0 ? entry.kept : sockets[i]!.fd));
+    const notAccepted = this.#dumpAll(all, fds);
+    for (const entry of lingering) this.#end(entry);
+    return {
+      states: entries.map((entry) => entry.state!),
+      lingering: new Map(lingering.map((entry) => [entry.id, entry.state!])),
+      notAccepted,
+    };
+  }
+
+  #dumpAll(all: Entry[], fds: Int32Array): number {
+    const slots = Int32Array.from(all, (entry) => entry.slot);
+    const results = new Int32Array(all.length);
+    for (let from = 0; from < all.length; ) {
       const rest = results.subarray(from);
       const done = networkAddon.tcpDump(
         -1,
-        fds.subarray(from, present.length),
-        slots.subarray(from, present.length),
+        fds.subarray(from),
+        slots.subarray(from),
         this.#previous,
         this.#next,
         rest,
         this.#bytes,
-        full,
+        false,
         this.#out,
       );
       let at = 0;
       for (let i = 0; i < done; i++) {
-        const entry = present[from + i]!;
-        const result = rest[i]!;
-        if (result < 0) throw new SystemCallError("tcpDump", result, `socket ${entry.id}`);
-        const record = new TcpRecord(this.#record(this.#next, entry.slot));
-        if (record.state === STATE.listen) notAccepted += record.backlog;
-        if (result === 0) continue;
-        const length = record.receiveBytes + record.sendBytes;
-        changed.push({ id: entry.id, content: Buffer.concat([record.bytes, this.#bytes.subarray(at, at + length)]) });
-        at += length;
-        this.#pending.push(entry);
-        this.#keep(entry, record, fds[from + i]!);
+        if (rest[i] === 0) continue;
+        checked(rest[i]!, "tcpDump", `socket ${all[from + i]!.id}`);
+        at += this.#take(all[from + i]!, fds[from + i]!, at);
       }
       from += done;
-      if (from < present.length) this.#grow();
+      if (from < all.length) this.#grow();
     }
-    return { changed, ended, notAccepted };
+    let notAccepted = 0;
+    for (const { state } of all) if (state?.record.state === STATE.listen) notAccepted += state.record.backlog;
+    return notAccepted;
   }
 
-  /** Connected sockets are kept from their first dump on. */
-  #keep(entry: Entry, record: TcpRecord, fd: number): void {
-    const { state } = record;
-    if (entry.kept >= 0 || state === STATE.listen || state === STATE.closed || state === STATE.synSent) return;
-    const NR_FCNTL = 72;
-    const F_DUPFD_CLOEXEC = 1030;
-    entry.kept = addon.syscall(NR_FCNTL, fd, F_DUPFD_CLOEXEC, 0);
+  /** Takes what the native call left for one socket; returns how many bytes of queues that was. */
+  #take(entry: Entry, fd: number, at: number): number {
+    const record = this.#record(this.#next, entry.slot);
+    record.copy(this.#previous, entry.slot * RECORD_BYTES);
+    const { receiveBytes, sendBytes, state } = new TcpRecord(record);
+    const length = receiveBytes + sendBytes;
+    entry.state = applyTcpChange(entry.state, Buffer.concat([record, this.#bytes.subarray(at, at + length)]));
+    const connected = state !== STATE.listen && state !== STATE.closed && state !== STATE.synSent;
+    if (this.#linger && connected && entry.kept < 0) entry.kept = tryCall("fcntl", fd, F_DUPFD_CLOEXEC, 0);
+    return length;
   }
 
   #grow(): void {
@@ -171,46 +134,28 @@ export class TcpCapture {
     this.#bytes = Buffer.alloc(size);
   }
 
-  /** The dump has become a checkpoint: the next one tells what changed since. May run after the stop. */
-  commit(): void {
-    for (const { slot } of this.#pending) this.#record(this.#next, slot).copy(this.#previous, slot * RECORD_BYTES);
-    this.#pending = [];
-  }
-
-  /** The dump was given up: the next one tells what changed since the one before. */
-  abort(): void {
-    this.#pending = [];
-  }
-
-  /**
-   * Ends sockets that the application has closed, as the kernel would have: what is unsent is still sent, then FIN. After the
-   * stop and after `commit`. Returns the ids that are over.
-   */
-  closeAbandoned(): number[] {
-    const over: number[] = [];
-    for (const entry of this.#entries.values()) {
-      if (!entry.closed) continue;
-      if (entry.kept >= 0 && !this.#abandoned(entry)) continue;
-      over.push(entry.id);
-      this.#forget(entry);
-    }
-    return over;
-  }
-
-  /** True when nothing is left to deliver: then the descriptor goes. */
-  #abandoned(entry: Entry): boolean {
-    const record = new TcpRecord(this.#record(this.#previous, entry.slot));
-    const unread = record.receiveStart !== record.receiveEnd;
-    const lingering = record.linger.readInt32LE(0) !== 0 && record.linger.readInt32LE(4) === 0;
+  /** Ends a closed socket as the kernel would have: what is unsent is still sent, then FIN. */
+  #end(entry: Entry): void {
+    const { record, received } = entry.state!;
+    const { state, flags, linger } = record;
+    const resets = linger.readInt32LE(0) !== 0 && linger.readInt32LE(4) === 0;
     // Closing with unread bytes, or with a zero linger time, resets the connection: nothing is owed to the peer.
-    if (unread || lingering || record.flags & FLAG.failed) return true;
-    if (!(record.flags & FLAG.finSent)) shutdown(entry.kept, SHUT_WR);
-    else if (record.state === STATE.finWait2 || record.state === STATE.timeWait) return true;
-    return record.state === STATE.closed;
+    const over = received.length > 0 || resets || (flags & FLAG.failed) !== 0 || state === STATE.closed;
+    const delivered = (flags & FLAG.finSent) !== 0 && (state === STATE.finWait2 || state === STATE.timeWait);
+    if (over || delivered) this.#forget(entry);
+    else if (!(flags & FLAG.finSent)) shutdown(entry.kept, SHUT_WR);
+  }
+
+  #entry(id: string): Entry {
+    const known = this.#entries.get(id);
+    if (known !== undefined) return known;
+    const entry: Entry = { id, slot: this.#takeSlot(), kept: -1, state: undefined };
+    this.#entries.set(id, entry);
+    return entry;
   }
 
   #forget(entry: Entry): void {
-    closeSocket(entry.kept);
+    closeDescriptor(entry.kept);
     this.#record(this.#previous, entry.slot).fill(0);
     this.#freeSlots.push(entry.slot);
     this.#entries.delete(entry.id);
@@ -232,7 +177,7 @@ export class TcpCapture {
     return this.#slots++;
   }
 
-  /** Lets every kept descriptor go: sockets that the application has closed end now. */
+  /** Forgets everything; sockets that the application has closed end now. */
   close(): void {
     for (const entry of [...this.#entries.values()]) this.#forget(entry);
   }

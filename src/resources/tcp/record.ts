@@ -64,7 +64,8 @@ export class TcpRecord {
   readonly bytes: Buffer;
 
   constructor(bytes: Buffer) {
-    if (bytes.length < RECORD_BYTES || bytes.readUInt32LE(AT.magic) !== RECORD_MAGIC) throw new Error("Not a TCP record");
+    if (bytes.length < RECORD_BYTES || bytes.readUInt32LE(AT.magic) !== RECORD_MAGIC)
+      throw new Error("Not a TCP record");
     this.bytes = bytes.subarray(0, RECORD_BYTES);
   }
 

@@ -1,0 +1,66 @@
+/** TCP sockets: listening, connected, on their way in or out of a connection. */
+import { tryCall } from "../../kernel/calls.ts";
+import type { DescriptorKind } from "../kind.ts";
+import { TcpCapture } from "./capture.ts";
+import { STATE } from "./record.ts";
+import { restoreTcp } from "./restore.ts";
+import { applyTcpChange, type TcpState, wholeTcpState } from "./state.ts";
+
+export interface TcpSocketState {
+  flags: number;
+  /** A record and both queues, see record.ts. */
+  content: Buffer;
+}
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_STREAM = 1;
+const IPPROTO_TCP = 6;
+const F_SETFL = 4;
+
+const capture = new TcpCapture();
+const known = new WeakMap<TcpState, TcpSocketState>();
+
+/** The same object as long as nothing changed, so that a comparison can stop there. */
+function stateOf(state: TcpState, flags: number): TcpSocketState {
+  const before = known.get(state);
+  if (before !== undefined && before.flags === flags) return before;
+  const out = { flags, content: wholeTcpState(state) };
+  known.set(state, out);
+  return out;
+}
+
+export const tcp: DescriptorKind<TcpSocketState> = {
+  kind: "tcp",
+  version: 1,
+  after: [],
+  matches: () => false,
+  matchesSocket: ({ domain, type, protocol }) =>
+    (domain === AF_INET || domain === AF_INET6) && type === SOCK_STREAM && protocol === IPPROTO_TCP,
+  dump(descriptions, context) {
+    const sockets = descriptions.map((description) => ({
+      id: description.link,
+      fd: capture.keeps(description.link) ? -1 : context.take(description),
+    }));
+    const { states } = capture.dump(sockets);
+    return states.map((state, i) => stateOf(state, descriptions[i]!.flags));
+  },
+  create(state, context) {
+    return this.createAll!([state], context)[0]!;
+  },
+  createAll(states, context) {
+    const parsed = states.map(({ flags, content }, i) => ({ i, flags, tcp: applyTcpChange(undefined, content) }));
+    // Listening sockets first: a port in use by connections alone would be refused to them.
+    parsed.sort((a, b) => Number(b.tcp.record.state === STATE.listen) - Number(a.tcp.record.state === STATE.listen));
+    const fds: number[] = new Array(states.length).fill(-1);
+    context.inNetwork(() => {
+      for (const { i, flags, tcp: state } of parsed) {
+        const restored = restoreTcp(state);
+        tryCall("fcntl", restored.fd, F_SETFL, flags);
+        fds[i] = restored.fd;
+        context.atLife(restored.finish);
+      }
+    });
+    return fds;
+  },
+};
