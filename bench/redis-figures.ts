@@ -12,11 +12,17 @@ const CRIU_FROZEN_MS = 394;
 
 export type WritingMeasures = CheckpointFigures & { setsPerSecond: number };
 
+/** A protected rate, and which of the unprotected ones came just before it; the next one came just after. */
+export interface Compared {
+  rate: number;
+  before: number;
+}
+
 /** SETs a second unless a name says otherwise; what could not be measured is absent. */
 export interface Measures {
   unprotected: number[];
-  none?: number;
-  checkpointed?: number;
+  none?: Compared;
+  checkpointed?: Compared;
   /** Checkpoints under the throughput load. */
   loaded?: CheckpointFigures;
   idle?: Distribution;
@@ -28,8 +34,7 @@ export interface Measures {
 
 export function figuresOf(measures: Measures, wants: (part: Part) => boolean): Figure[] {
   const { writing, large, loaded, idle, planned, powerOff, none, checkpointed, unprotected } = measures;
-  const base = unprotected.length === 0 ? undefined : median(unprotected);
-  const ofBase = (rate: number | undefined) => (rate === undefined || base === undefined ? null : rate / base);
+  const ofBase = (compared: Compared | undefined) => (compared === undefined ? null : ratio(compared, unprotected));
   const all: [Part, Figure[]][] = [
     [
       "writing",
@@ -70,7 +75,7 @@ export function figuresOf(measures: Measures, wants: (part: Part) => boolean): F
       "throughput",
       [
         figure("throughput ratio, policy checkpoint", ofBase(checkpointed), "of unprotected", { atLeast: 0.5 }),
-        figure("writes per second, policy checkpoint", checkpointed ?? null, "1/s"),
+        figure("writes per second, policy checkpoint", checkpointed?.rate ?? null, "1/s"),
         figure("stop median at full load", loaded?.stopMs.median ?? null, "ms"),
         figure("checkpoints per second at full load", loaded?.perSecond ?? null, "1/s"),
         figure("pages per checkpoint at full load", loaded?.pages ?? null, "pages"),
@@ -80,13 +85,19 @@ export function figuresOf(measures: Measures, wants: (part: Part) => boolean): F
       "none",
       [
         figure("throughput ratio, policy none", ofBase(none), "of unprotected", { atLeast: 0.65 }),
-        figure("writes per second, policy none", none ?? null, "1/s"),
+        figure("writes per second, policy none", none?.rate ?? null, "1/s"),
       ],
     ],
     ["idle", [figure("idle client's answer time, policy checkpoint", idle?.median ?? null, "ms", { below: 10 })]],
   ];
   const wanted = all.flatMap(([part, figures]) => (wants(part) ? figures : []));
-  return base === undefined ? wanted : [...wanted, figure("writes per second, unprotected", base, "1/s")];
+  if (unprotected.length === 0) return wanted;
+  return [...wanted, figure("writes per second, unprotected", median(unprotected), "1/s")];
+}
+
+function ratio({ rate, before }: Compared, unprotected: number[]): number | null {
+  const around = unprotected.slice(Math.max(0, before), before + 2);
+  return around.length === 0 ? null : (rate * around.length) / around.reduce((sum, value) => sum + value, 0);
 }
 
 /** The median over the repetitions. */

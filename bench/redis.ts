@@ -37,14 +37,8 @@ class RedisRun {
 
   async run(): Promise<BenchResult> {
     const measures = this.#measures;
-    const throughput = this.#wants("none") || this.#wants("throughput");
-    if (throughput) await this.#unprotected();
-    if (this.#wants("none")) {
-      await this.#protected("policy none", MEGABYTES, "none", async () => {
-        measures.none = await this.#rate(SERVICE);
-      });
-    }
-    if (PARTS.some((part) => part !== "none" && part !== "large" && this.#wants(part))) {
+    await this.#throughput();
+    if (PARTS.some((part) => !["none", "throughput", "large"].includes(part) && this.#wants(part))) {
       await this.#protected("policy checkpoint", MEGABYTES, "checkpoint", () => this.#partsWithCheckpoints());
     }
     if (this.#wants("large")) {
@@ -52,9 +46,28 @@ class RedisRun {
         measures.large = await this.#writing(LARGE_MEGABYTES);
       });
     }
-    // Before and after what is compared with it, as the machine may be busier at one time than at another.
-    if (throughput) await this.#unprotected();
     return { figures: figuresOf(measures, (part) => this.#wants(part)), failures: this.#failures };
+  }
+
+  /** Unprotected before and after each, as the machine may be busier at one time than at another. */
+  async #throughput(): Promise<void> {
+    const measures = this.#measures;
+    if (this.#wants("none") || this.#wants("throughput")) await this.#unprotected();
+    if (this.#wants("none")) {
+      await this.#protected("throughput, policy none", MEGABYTES, "none", async () => {
+        measures.none = { rate: await this.#rate(SERVICE), before: measures.unprotected.length - 1 };
+      });
+      await this.#unprotected();
+    }
+    if (this.#wants("throughput")) {
+      await this.#protected("throughput, policy checkpoint", MEGABYTES, "checkpoint", async () => {
+        const samples = new CheckpointSamples(() => this.#site.checkpoints());
+        const rate = await this.#rate(SERVICE).finally(() => samples.stop());
+        measures.checkpointed = { rate, before: measures.unprotected.length - 1 };
+        measures.loaded = await samples.finish();
+      });
+      await this.#unprotected();
+    }
   }
 
   async #partsWithCheckpoints(): Promise<void> {
@@ -67,11 +80,6 @@ class RedisRun {
     });
     await part("writing", async () => {
       measures.writing = await this.#writing(MEGABYTES);
-    });
-    await part("throughput", async () => {
-      const samples = new CheckpointSamples(() => this.#site.checkpoints());
-      measures.checkpointed = await this.#rate(SERVICE).finally(() => samples.stop());
-      measures.loaded = await samples.finish();
     });
     await part("switch", () => this.#switches());
     await part("power-off", () => this.#powerOffs());

@@ -47,11 +47,18 @@ test("a benchmark that measured nothing tells every figure and no goal as met", 
   assert.match(renderFigures(figures, false), /stop median, 100 MB +— +ms +< 2 +missed/);
 });
 
-test("ratios compare with the median of the unprotected runs", () => {
-  const figures = figuresOf({ unprotected: [100, 400, 200], none: 150, checkpointed: 99 }, (part) => part !== "large");
+test("ratios compare with the unprotected runs just before and just after", () => {
+  const measures = {
+    unprotected: [100, 300, 500],
+    none: { rate: 150, before: 0 },
+    checkpointed: { rate: 199, before: 1 },
+  };
+  const figures = figuresOf(measures, (part) => part !== "large");
   const of = (name: string) => figures.find((candidate) => candidate.name === name)!;
   assert.deepEqual([of("throughput ratio, policy none").value, of("throughput ratio, policy none").met], [0.75, true]);
+  assert.equal(of("throughput ratio, policy checkpoint").value, 0.4975);
   assert.equal(of("throughput ratio, policy checkpoint").met, false);
+  assert.equal(of("writes per second, unprotected").value, 300);
 });
 
 const OUTCOME: Outcome = {
