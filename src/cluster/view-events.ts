@@ -14,7 +14,7 @@ export type ViewEvent =
    * - `start`: make the application new. Answered by `startApplication` or `refused`. `cold` starts it although a record
    *   says that it runs: only when its state is known to be lost (see `stateLost`).
    * - `attach`: the application has run here under `term`; the process before this one died. `epoch`: the newest that
-   *   process can have cut, or more. Answered by `attached`, or `endInstance` when another node has a higher term.
+   *   process can have cut, or more. Answered by `attached`, or, when another node has a higher term, `standAside` or `endInstance`.
    * - `standby`: waits to be synchronised.
    */
   | { kind: "begin"; as: "start"; cold?: boolean }
@@ -22,9 +22,12 @@ export type ViewEvent =
   | { kind: "begin"; as: "standby" }
 
   // --- The store ---
-  /** The record, from the store's watch or told by a peer that had it confirmed (in the stream's greeting). `view` undefined: deleted. */
+  /**
+   * The record, from the store's watch, or told by a peer that had it confirmed (in the stream's greeting). `view`
+   * undefined: deleted, with the revision of the deletion; the application is over.
+   */
   | { kind: "viewSeen"; view: View | undefined; revision: number }
-  /** Answer to `readView`. No record: `view: undefined, revision: 0`. */
+  /** Answer to `readView`. No record: `view: undefined, revision: 0` (that it was deleted only the watch can tell: this answer may be old). */
   | { kind: "viewRead"; view: View | undefined; revision: number }
   /** Answer to `compareAndSwap`: done. `view` is the one of the action, `revision` the store's new one. */
   | { kind: "swapped"; expectedRevision: number; view: View; revision: number }
@@ -64,7 +67,7 @@ export type ViewEvent =
   | { kind: "standbyLost"; node: string }
 
   // --- Primary: planned switch ---
-  /** The operator wants the application on `to`. Answered by `finalCheckpoint`, and later `tellGoLive` + `endInstance`, or `resume`; or `refused`. */
+  /** The operator wants the application on `to`. Answered by `finalCheckpoint`, and later `standAside` + `tellGoLive` and at last `endInstance`; or `resume`; or `refused`. */
   | { kind: "handOver"; to: string }
   /** The final checkpoint stands (the application stays stopped) and is being sent. Counts as `epochCut` too: do not tell both. */
   | { kind: "finalCheckpointCut"; epoch: number }
@@ -73,10 +76,12 @@ export type ViewEvent =
 
   // --- Standby ---
   /**
-   * The primary of `term` begins a full synchronisation on a new stream (pass the view of its greeting as `viewSeen`
-   * first). The machine forgets the checkpoint held; answered by `acceptStream` or `refuseStream`. Touch the clone only after `acceptStream`.
+   * The primary of `term` begins a full synchronisation on a stream; `revision` and `stream` are those of its greeting
+   * (see `synchronise`), whose view is to be told as `viewSeen` before. Answered by `acceptStream`, and then the
+   * checkpoint held is forgotten; or by `refuseStream`, also when this greeting was overtaken by a newer stream's. Touch
+   * the clone only after `acceptStream`.
    */
-  | { kind: "syncStarted"; term: number }
+  | { kind: "syncStarted"; term: number; revision: number; stream: number }
   /** A checkpoint is applied, wholly. Answered by `acknowledge`, unless sealed. */
   | { kind: "checkpointApplied"; term: number; epoch: number }
   /** The primary of `term` gives no sign of life: suspected by the detector, or its stream closed without goodbye. Repeat it every 100 ms or so while that lasts. */
@@ -113,12 +118,19 @@ export type ViewAction =
   /** Planned switch: stop the application, make the final checkpoint, leave it stopped, tell `finalCheckpointCut`, send it to all in sync (`to` above all). */
   | { kind: "finalCheckpoint"; to: string }
   /**
-   * `to` is primary of `term` by the store: tell it on the stream (it learns it from the store too). Keep the application
-   * stopped and the stream open, with the detector on it: until `to` lives and says so in the store, this node is its
-   * only replacement. Then comes `endInstance`; or `resume`, if `to` fails (told as `suspected` with the new term).
+   * `primary` has the higher `term` but does not live yet, and until it does this application is a replacement for it:
+   * keep the application, all output held (what waits is not to be dropped). It may run or stand still; no checkpoints
+   * are made of it; streams may be closed, except one over which a planned switch is told. Then comes `endInstance`, or
+   * `resume` if that node fails (told by `suspected` with the new term; `follow` tells when to begin to watch).
+   * Also an answer to `begin attach`: then attach, and hold.
    */
+  | { kind: "standAside"; primary: string; term: number }
+  /** Planned switch, after `standAside`: `to` is primary of `term` by the store; tell it on the stream, it learns it from the store too. */
   | { kind: "tellGoLive"; to: string; term: number; epoch: number }
-  /** Let the stopped application go on, as primary of `term` (higher than before if `to` failed after it had got the term). Streams that were closed meanwhile are to be opened anew. */
+  /**
+   * Let the application, stopped or silent, go on as primary of `term` (higher than before after `standAside`), with
+   * epochs above those cut before. Streams that were closed are to be opened anew; output rules come as `passThrough` and `release`.
+   */
   | { kind: "resume"; term: number; reason: string }
   /**
    * The application must not go on here: first cut it off from the network, then end it and close all streams. The
@@ -127,8 +139,11 @@ export type ViewAction =
   | { kind: "endInstance"; reason: string }
 
   // --- Primary: its standbys ---
-  /** Begin the full synchronisation of a connected standby; its stream's greeting carries the confirmed view and revision (`state.confirmed`). */
-  | { kind: "synchronise"; node: string }
+  /**
+   * Begin the full synchronisation of a connected standby. Its stream's greeting carries the confirmed view and revision
+   * (`state.confirmed`) and `stream`, by which the standby knows an old greeting that was long under way.
+   */
+  | { kind: "synchronise"; node: string; stream: number }
 
   // --- Standby ---
   /** The stream of that `syncStarted` is accepted: the old clone may be given up and filled anew. */

@@ -143,7 +143,7 @@ export function settleOutput(draft: Draft, role: PrimaryRole): void {
   for (const [node, standby] of Object.entries(role.standbys)) {
     if (!standby.synchronising && !required.has(node) && role.handOver === undefined) {
       standby.synchronising = true;
-      actions.push({ kind: "synchronise", node });
+      actions.push({ kind: "synchronise", node, stream: ++role.streams });
     }
   }
   // From its first acknowledgement a standby is waited for: so it catches up with what has left, and can be added.

@@ -9,11 +9,14 @@ export function stepStandby(draft: Draft, role: StandbyRole, event: ViewEvent): 
   const view = state.confirmed?.view;
   switch (event.kind) {
     case "syncStarted":
-      startSync(draft, role, event.term);
+      startSync(draft, role, event);
       return;
     case "checkpointApplied":
       // Of a term that is over. What is held counts as it was when that term ended.
-      if (view === undefined || event.term !== view.term || role.frozen) return;
+      if (view === undefined || event.term !== view.term || role.aside) return;
+      if (role.holds?.term === event.term && event.epoch <= role.holds.epoch) {
+        throw new Error(`Checkpoint ${event.epoch} was applied after checkpoint ${role.holds.epoch}`);
+      }
       role.holds = { term: event.term, epoch: event.epoch };
       if (role.sealed !== event.term) actions.push({ kind: "acknowledge", term: event.term, epoch: event.epoch });
       return;
@@ -21,7 +24,7 @@ export function stepStandby(draft: Draft, role: StandbyRole, event: ViewEvent): 
       suspect(draft, role, event.term);
       return;
     case "cloneLost":
-      if (!role.frozen) role.holds = undefined;
+      if (!role.aside) role.holds = undefined;
       return;
     case "promote": {
       const reason = whyNotPromote(state, role, event.force);
@@ -39,20 +42,28 @@ export function stepStandby(draft: Draft, role: StandbyRole, event: ViewEvent): 
   }
 }
 
-function startSync(draft: Draft, role: StandbyRole, term: number): void {
+function startSync(draft: Draft, role: StandbyRole, event: ViewEvent & { kind: "syncStarted" }): void {
+  const { term, revision, stream } = event;
+  const { accepted } = role;
   const { state, actions } = draft;
   const view = state.confirmed?.view;
+  // A greeting that was long under way: the primary has given that stream up, and counts on what came by a newer one.
+  const overtaken =
+    accepted !== undefined &&
+    (revision < accepted.revision || (revision === accepted.revision && stream <= accepted.stream));
   // As long as somebody may count on what is held here, it is not given up; nor while this node may become primary by it.
   const free =
+    !overtaken &&
     view?.term === term &&
     view.primary !== state.node &&
     !view.inSync.includes(state.node) &&
     state.submitted.length === 0 &&
-    !role.frozen;
+    !role.aside;
   if (!free) {
     actions.push({ kind: "refuseStream", term: view?.term ?? 0 });
     return;
   }
+  role.accepted = { revision, stream };
   role.holds = undefined;
   role.sealed = 0;
   role.suspects = 0;
@@ -95,6 +106,8 @@ export function proposeAsStandby(state: ViewState, role: StandbyRole, view: View
   const wanted =
     (role.suspects === view.term && inSync) || (role.promotion !== undefined && (inSync || role.promotion.force));
   if (!wanted) return undefined;
-  // The others in sync hold sound states too, until this node lives and sends: see view.ts.
-  return { term: view.term + 1, primary: state.node, inSync: view.inSync.filter((node) => node !== state.node) };
+  // The others hold sound states too, until this node lives and sends (see view.ts); but the operator who forces an old
+  // state on all wants neither the old primary nor a standby to go on from a newer one.
+  const others = inSync ? [...view.inSync, view.primary].filter((node) => node !== state.node) : [];
+  return { term: view.term + 1, primary: state.node, inSync: others };
 }

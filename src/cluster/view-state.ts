@@ -48,6 +48,8 @@ export interface PrimaryRole {
   /** Newest epoch released by `release`. */
   released: number;
   passThrough: boolean;
+  /** Synchronisations begun in this role; numbers the streams. */
+  streams: number;
   /** Connected standbys. */
   standbys: Record<string, ConnectedStandby>;
   handOver: HandOver | undefined;
@@ -75,8 +77,13 @@ export interface StandbyRole {
   kind: "standby";
   /** Newest checkpoint this node can go on from by itself. */
   holds: Checkpoint | undefined;
-  /** What is held is the application itself, stopped: this node has just handed it over. */
-  frozen: boolean;
+  /**
+   * What is held is the application itself, silent: this node was primary until now, and the new one does not live yet.
+   * `holds` then names the newest epoch cut.
+   */
+  aside: boolean;
+  /** The newest synchronisation accepted: the revision its primary knew, and that one's number of it. */
+  accepted: { revision: number; stream: number } | undefined;
   /** The term in which nothing is acknowledged any more; 0: none. */
   sealed: number;
   /** The term whose primary is suspected; 0: none. */
@@ -93,10 +100,11 @@ export function primary(term: number, epoch: number, phase: PrimaryRole["phase"]
     term,
     phase,
     cut: epoch,
-    // An attached application may have sent, or been allowed to send, in the epoch that was open.
-    bound: phase === "fencing" ? epoch + 1 : epoch,
+    // An application that runs already may have sent, or been allowed to send, in the epoch that was open.
+    bound: phase === "rising" ? epoch : epoch + 1,
     released: epoch,
     passThrough: false,
+    streams: 0,
     standbys: {},
     handOver: undefined,
     ending: undefined,
@@ -105,7 +113,16 @@ export function primary(term: number, epoch: number, phase: PrimaryRole["phase"]
 }
 
 export function freshStandby(): StandbyRole {
-  return { kind: "standby", holds: undefined, frozen: false, sealed: 0, suspects: 0, promotion: undefined, follows: 0 };
+  return {
+    kind: "standby",
+    holds: undefined,
+    aside: false,
+    accepted: undefined,
+    sealed: 0,
+    suspects: 0,
+    promotion: undefined,
+    follows: 0,
+  };
 }
 
 export interface ViewDescription {
@@ -141,7 +158,7 @@ export function describeView(state: ViewState): ViewDescription {
       if (role.handOver !== undefined) return { role: "primary", state: "switching", ...common };
       return { role: "primary", state: inSync.length > 0 ? "protected" : "running", ...common };
     case "standby":
-      if (role.frozen) return { role: "standby", state: "switching", ...common };
+      if (role.aside) return { role: "standby", state: "switching", ...common };
       return { role: "standby", state: inSync.includes(state.node) ? "ready" : "synchronising", ...common };
   }
 }

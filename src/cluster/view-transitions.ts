@@ -1,7 +1,7 @@
 /** How a node's role follows the record of the store. All roles are decided here, from the record alone. */
 import type { View } from "./spec.ts";
 import type { Draft } from "./view-draft.ts";
-import type { ViewEvent } from "./view-events.ts";
+import type { Checkpoint, ViewEvent } from "./view-events.ts";
 import { settleHandOver } from "./view-primary.ts";
 import { freshStandby, type PrimaryRole, primary, type StandbyRole, type StartingRole } from "./view-state.ts";
 
@@ -20,16 +20,16 @@ export function adopt(draft: Draft, view: View | undefined, revision: number): v
   const { state } = draft;
   const known = state.confirmed;
   if (state.role.kind === "finished") return;
+  if (known !== undefined && revision <= known.revision) return;
   if (view === undefined) {
     if (known?.view !== undefined || state.role.kind === "attaching") {
       finish(draft, "The application was removed");
       return;
     }
-    state.confirmed = { view, revision: 0 };
+    state.confirmed = { view, revision };
     if (state.role.kind === "starting") state.role.above ??= 0;
     return;
   }
-  if (known !== undefined && revision <= known.revision) return;
   state.confirmed = { view, revision };
   // Whatever was submitted at a lower revision is this record, or can never become one.
   state.submitted = [];
@@ -48,6 +48,8 @@ function follow(draft: Draft, view: View): void {
       if (view.ended === undefined && view.primary === node && view.term === role.term) {
         state.role = primary(view.term, role.epoch, "fencing");
         actions.push({ kind: "attached", term: view.term });
+      } else if (view.ended === undefined && view.term > role.term && view.inSync.includes(node)) {
+        standAside(draft, { term: role.term, epoch: role.epoch }, view);
       } else leave(draft, view);
       return;
     case "primary":
@@ -86,15 +88,23 @@ function followAsPrimary(draft: Draft, role: PrimaryRole, view: View): void {
     settleHandOver(draft, role, view);
     return;
   }
-  const { handOver } = role;
-  if (handOver?.epoch === undefined || view.primary !== handOver.to || !view.inSync.includes(state.node)) {
+  silence(draft, role);
+  if (role.phase === "rising" || !view.inSync.includes(state.node)) {
     leave(draft, view);
     return;
   }
-  silence(draft, role);
-  actions.push({ kind: "tellGoLive", to: handOver.to, term: view.term, epoch: handOver.epoch });
-  const standby = { ...freshStandby(), holds: { term: role.term, epoch: handOver.epoch }, frozen: true };
-  state.role = standby;
+  const { handOver } = role;
+  standAside(draft, { term: role.term, epoch: role.cut }, view);
+  if (handOver?.epoch !== undefined && view.primary === handOver.to) {
+    actions.push({ kind: "tellGoLive", to: handOver.to, term: view.term, epoch: handOver.epoch });
+  }
+}
+
+/** Another has the term, but counts on the application here until it lives itself. */
+function standAside(draft: Draft, holds: Checkpoint, view: View): void {
+  draft.actions.push({ kind: "standAside", primary: view.primary, term: view.term });
+  const standby = { ...freshStandby(), holds, aside: true };
+  draft.state.role = standby;
   followAsStandby(draft, standby, view);
 }
 
@@ -108,9 +118,9 @@ function followAsStandby(draft: Draft, role: StandbyRole, view: View): void {
     takeOver(draft, role, view);
     return;
   }
-  if (role.frozen && !view.inSync.includes(state.node)) {
+  if (role.aside && !view.inSync.includes(state.node)) {
     actions.push({ kind: "endInstance", reason: `"${view.primary}" has taken over` });
-    role.frozen = false;
+    role.aside = false;
     role.holds = undefined;
   }
   const { promotion } = role;
@@ -134,7 +144,7 @@ function takeOver(draft: Draft, role: StandbyRole, view: View): void {
     return;
   }
   const epoch = role.promotion?.epoch ?? role.holds.epoch;
-  if (role.frozen) {
+  if (role.aside) {
     state.role = primary(view.term, epoch, "live");
     actions.push({ kind: "resume", term: view.term, reason: "The other node did not come to life" });
   } else {
@@ -146,7 +156,6 @@ function takeOver(draft: Draft, role: StandbyRole, view: View): void {
 /** The application must not go on here: another has the term. */
 function leave(draft: Draft, view: View): void {
   const { state, actions } = draft;
-  if (state.role.kind === "primary") silence(draft, state.role);
   if (view.ended !== undefined) {
     finish(draft, view.ended.reason);
     return;
@@ -164,7 +173,7 @@ function silence(draft: Draft, role: PrimaryRole): void {
 
 function finish(draft: Draft, reason: string): void {
   const { role } = draft.state;
-  if (role.kind === "primary" || role.kind === "attaching" || (role.kind === "standby" && role.frozen)) {
+  if (role.kind === "primary" || role.kind === "attaching" || (role.kind === "standby" && role.aside)) {
     draft.actions.push({ kind: "endInstance", reason });
   }
   draft.state.role = { kind: "finished", reason };

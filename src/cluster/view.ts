@@ -7,9 +7,9 @@
  *
  * - Output of epoch e leaves when every node of inSync has acknowledged ≥ e, where inSync is what the store confirmed
  *   last, and every set of nodes that a change not yet settled may bring.
- * - A new term keeps in inSync all others that hold a sound state (after an election the other standbys, after a planned
- *   switch the old primary too, its application still stopped). They acknowledge nothing of the new term, so nothing can
- *   leave until the new primary lives and has removed them; if it dies before, one of them takes the next term.
+ * - A new term keeps in inSync all others that hold a sound state: the other standbys, and the old primary, which, if it
+ *   lives, keeps its application, silent. They acknowledge nothing of the new term, so nothing can leave until the new
+ *   primary lives and has removed them; if it dies before, or its restore fails, one of them takes the next term.
  * - A compare-and-swap whose outcome is unknown may still be made later. It is settled only by a higher revision: so it
  *   is read again, and if nothing changed, a further compare-and-swap at the same revision is made. Until then both
  *   outcomes are provided for: output waits for both sets, an application that is being handed over stays stopped.

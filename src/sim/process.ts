@@ -1,0 +1,374 @@
+/** An instance process: a simplified, faithful shell of the view machine. Times in simulated milliseconds. */
+import { type DetectorState, heartbeat, startDetector, tick, wasStarved } from "../cluster/detector.ts";
+import type { Checkpoint, ViewAction, ViewEvent, ViewState } from "../cluster/view.ts";
+import { initialViewState } from "../cluster/view.ts";
+import type { SimNode } from "./node.ts";
+import { type Message, Stream, type StreamEnd } from "./stream.ts";
+import type { World } from "./world.ts";
+
+const tickMs = 30;
+const detectorOptions = { heartbeatMs: 30, tickMs, floorMs: 100, ceilingMs: 500, startMs: 700 };
+
+export class Process {
+  readonly node: SimNode;
+  readonly world: World;
+  state: ViewState;
+  dead = false;
+  /** Primary's ends by standby. */
+  readonly outgoing = new Map<string, { end: StreamEnd; detector: DetectorState }>();
+  incoming: StreamEnd | undefined;
+  /** The end whose greeting is being answered. */
+  #greeted: StreamEnd | undefined;
+  #following: { primary: string; term: number; detector: DetectorState; lost: boolean } | undefined;
+  #clock: DetectorState;
+  #checkpointing = false;
+
+  constructor(node: SimNode, begin: ViewEvent & { kind: "begin" }) {
+    this.node = node;
+    this.world = node.world;
+    this.state = initialViewState(node.name, { holdBelow: this.world.holdBelow });
+    this.#clock = startDetector(node.clock(), detectorOptions);
+    this.tell(begin);
+    this.#every(tickMs, () => this.#tick());
+    this.#every(20, () => this.#checkpoint());
+    this.#every(60, () => this.#connect());
+  }
+
+  /** Runs in this process: not when it is dead, later when it is kept from running. */
+  run(work: () => void): void {
+    if (this.dead) return;
+    if (this.world.agenda.now >= this.node.pausedUntil) work();
+    else this.node.whenAwake(() => this.run(work));
+  }
+
+  tell(event: ViewEvent): void {
+    this.run(() => {
+      const before = this.state;
+      const { state, actions } = this.world.step(before, event);
+      this.state = state;
+      this.world.trace?.(`${this.node.name}: ${JSON.stringify(event)} → ${JSON.stringify(actions)}`);
+      for (const action of actions) this.#act(action, before);
+    });
+  }
+
+  awake(): void {
+    if (this.state.role.kind === "primary") this.tell({ kind: "awoke" });
+  }
+
+  /** The process ends. The application does not. */
+  kill(): void {
+    this.dead = true;
+    for (const { end } of this.outgoing.values()) end.close();
+    this.incoming?.close();
+  }
+
+  streamClosed(end: StreamEnd): void {
+    if (end === this.incoming) {
+      this.incoming = undefined;
+      if (this.#following !== undefined && !end.goodbye) this.#following.lost = true;
+    } else if (this.outgoing.get(end.peer)?.end === end) {
+      this.outgoing.delete(end.peer);
+      this.tell({ kind: "standbyLost", node: end.peer });
+    }
+  }
+
+  received(end: StreamEnd, message: Message): void {
+    if (end === this.incoming) this.#hears();
+    else {
+      const known = this.outgoing.get(end.peer);
+      if (known?.end === end) known.detector = heartbeat(known.detector, this.node.clock());
+    }
+    switch (message.kind) {
+      case "heartbeat":
+        return;
+      case "greeting":
+        this.tell({ kind: "viewSeen", view: message.view, revision: message.revision });
+        this.#greeted = end;
+        this.tell({ kind: "syncStarted", term: message.term, revision: message.revision, stream: message.stream });
+        return;
+      case "checkpoint":
+        if (end.accepted) this.#apply(end, message);
+        return;
+      case "acknowledge":
+        if (this.outgoing.get(end.peer)?.end === end) {
+          this.tell({ kind: "acknowledged", node: end.peer, term: message.term, epoch: message.epoch });
+        }
+        return;
+      case "view":
+        this.tell({ kind: "viewSeen", view: message.view, revision: message.revision });
+        return;
+      case "goodbye":
+        end.goodbye = true;
+        return;
+    }
+  }
+
+  /** A node wants to be the primary's standby, or rather: the primary's agent found one. */
+  accepts(): boolean {
+    return !this.dead && this.state.role.kind === "standby" && this.world.agenda.now >= this.node.pausedUntil;
+  }
+
+  handOver(to: string): void {
+    this.tell({ kind: "handOver", to });
+  }
+
+  drop(peer: string): void {
+    const known = this.outgoing.get(peer);
+    if (known === undefined) return;
+    known.end.send({ kind: "goodbye" });
+    this.#loseStandby(peer);
+  }
+
+  #apply(end: StreamEnd, message: Message & { kind: "checkpoint" }): void {
+    const { agenda, random } = this.world;
+    end.busyApplying = Math.max(end.busyApplying, agenda.now) + random.between(0.3, 4);
+    this.#after(end.busyApplying - agenda.now, () => {
+      if (this.incoming !== end || !end.accepted) return;
+      this.tell({ kind: "checkpointApplied", term: message.term, epoch: message.epoch });
+    });
+  }
+
+  #act(action: ViewAction, before: ViewState): void {
+    const { world, node } = this;
+    const { app } = node;
+    switch (action.kind) {
+      case "compareAndSwap": {
+        const { expectedRevision, view } = action;
+        world.store.swap(node.name, expectedRevision, view, (result) => {
+          if (result === "unknown") this.tell({ kind: "swapUnknown", expectedRevision });
+          else if (result.ok) this.tell({ kind: "swapped", expectedRevision, view, revision: result.revision });
+          else this.tell({ kind: "swapFailed", expectedRevision, view: result.view, revision: result.revision });
+        });
+        return;
+      }
+      case "readView":
+        world.store.read(node.name, (record) => this.tell({ kind: "viewRead", ...record }));
+        return;
+      case "startApplication":
+        node.startApp(action.term, undefined);
+        return;
+      case "attached":
+        app!.stopped = false;
+        return;
+      case "goLive":
+        this.#goLive(action.term, action.checkpoint);
+        return;
+      case "passThrough":
+        if (action.on && app !== undefined) this.#leave(app.term, app.cut + 1);
+        return;
+      case "release":
+        if (app !== undefined) this.#leave(app.term, action.epoch);
+        return;
+      case "finalCheckpoint":
+        this.#finalCheckpoint();
+        this.#after(400, () => this.tell({ kind: "handOverFailed", reason: "patience is over" }));
+        return;
+      case "tellGoLive": {
+        const view = this.state.confirmed?.view;
+        if (view !== undefined)
+          this.outgoing.get(action.to)?.end.send({ kind: "view", view, revision: this.state.confirmed!.revision });
+        return;
+      }
+      case "resume": {
+        const stopped = app!;
+        // It goes on as it is: all that it ever sent is in it.
+        if (action.term !== stopped.term) node.startApp(action.term, { term: stopped.term, epoch: stopped.cut + 1 });
+        stopped.stopped = false;
+        this.#closeOutgoing(before.role.kind === "standby");
+        return;
+      }
+      case "standAside":
+        return;
+      case "endInstance":
+        node.app = undefined;
+        this.#closeOutgoing(true);
+        return;
+      case "synchronise": {
+        const known = this.outgoing.get(action.node);
+        const { view, revision } = this.state.confirmed!;
+        if (known === undefined || view === undefined) return;
+        known.end.sync = "due";
+        known.end.send({ kind: "greeting", term: view.term, view, revision, stream: action.stream });
+        return;
+      }
+      case "acceptStream":
+        if (this.incoming !== this.#greeted) this.#closeIncoming();
+        this.incoming = this.#greeted;
+        if (this.incoming !== undefined) this.incoming.accepted = true;
+        if (this.#following !== undefined) this.#following.lost = false;
+        this.#hears();
+        return;
+      case "refuseStream": {
+        const { confirmed } = this.state;
+        const greeted = this.#greeted;
+        if (confirmed?.view !== undefined)
+          greeted?.send({ kind: "view", view: confirmed.view, revision: confirmed.revision });
+        if (greeted === this.incoming) this.#closeIncoming();
+        else greeted?.close();
+        return;
+      }
+      case "acknowledge":
+        this.incoming?.send({ kind: "acknowledge", term: action.term, epoch: action.epoch });
+        return;
+      case "seal":
+        if (world.bug !== "acknowledge-after-election") this.#closeIncoming();
+        return;
+      case "follow":
+        if (this.incoming?.peer !== action.primary) this.#closeIncoming();
+        this.#following = {
+          primary: action.primary,
+          term: action.term,
+          detector: startDetector(node.clock(), detectorOptions),
+          lost: false,
+        };
+        return;
+      case "stateLost":
+      case "refused":
+      case "finished":
+        return;
+    }
+  }
+
+  /** Output that was held, or passes now, is seen by the world. */
+  #leave(term: number, epoch: number): void {
+    this.world.judge.releasesOutput(this.node.name, term, epoch, this.world.agenda.now);
+  }
+
+  #goLive(term: number, checkpoint: Checkpoint): void {
+    if (this.world.bug !== "acknowledge-after-election") this.#closeIncoming();
+    this.#following = undefined;
+    this.#after(this.world.random.between(20, 120), () => {
+      if (this.world.faults.strikes("goLiveFailed")) {
+        this.tell({ kind: "goLiveFailed" });
+        return;
+      }
+      const { role } = this.state;
+      if (role.kind !== "primary" || role.term !== term) return;
+      this.node.startApp(term, checkpoint);
+      this.tell({ kind: "wentLive" });
+    });
+  }
+
+  #finalCheckpoint(): void {
+    this.node.app!.stopped = true;
+    this.#after(this.world.random.between(1, 10), () => {
+      const { role } = this.state;
+      if (role.kind !== "primary" || role.handOver === undefined) return;
+      // The one that is under way is sent first.
+      if (this.#checkpointing) {
+        this.#finalCheckpoint();
+        return;
+      }
+      if (this.world.faults.strikes("checkpointFailed")) {
+        this.tell({ kind: "handOverFailed", reason: "checkpoint failed" });
+        return;
+      }
+      const epoch = this.#cut();
+      this.tell({ kind: "finalCheckpointCut", epoch });
+      this.#send(epoch);
+    });
+  }
+
+  /** One turn of the capture: only while a standby takes checkpoints. */
+  #checkpoint(): void {
+    const { app } = this.node;
+    const { role } = this.state;
+    if (app === undefined || role.kind !== "primary" || role.phase !== "live") return;
+    if (role.passThrough) this.#leave(app.term, app.cut + 1);
+    const wanted = [...this.outgoing.values()].some(({ end }) => end.sync !== "none");
+    if (app.stopped || this.#checkpointing || !wanted) return;
+    const epoch = this.#cut();
+    this.tell({ kind: "epochCut", epoch });
+    this.#checkpointing = true;
+    this.#after(this.world.random.between(0.5, 6), () => {
+      this.#checkpointing = false;
+      this.#send(epoch);
+    });
+  }
+
+  #cut(): number {
+    const app = this.node.app!;
+    app.cut++;
+    return app.cut;
+  }
+
+  #send(epoch: number): void {
+    const { app } = this.node;
+    if (app === undefined) return;
+    for (const { end } of this.outgoing.values()) {
+      if (end.sync === "none") continue;
+      end.send({ kind: "checkpoint", term: app.term, epoch, full: end.sync === "due" });
+      end.sync = "sent";
+    }
+  }
+
+  /** The agent's part: a stream from the primary to every node that could be a standby. */
+  #connect(): void {
+    const { role } = this.state;
+    if (role.kind !== "primary" || role.phase !== "live") return;
+    for (const peer of this.world.nodes) {
+      const target = peer.process;
+      if (peer === this.node || this.outgoing.has(peer.name) || target === undefined || !target.accepts()) continue;
+      if (this.world.isCut(this.node.name, peer.name) || this.world.isCut(peer.name, this.node.name)) continue;
+      const [end] = new Stream(this.world, this, target).ends;
+      this.outgoing.set(peer.name, { end, detector: startDetector(this.node.clock(), detectorOptions) });
+      this.tell({ kind: "standbyConnected", node: peer.name });
+    }
+  }
+
+  #tick(): void {
+    const now = this.node.clock();
+    if (wasStarved(this.#clock, now) && this.state.role.kind === "primary" && this.world.bug === undefined)
+      this.awake();
+    this.#clock = tick(this.#clock, now).state;
+    for (const [peer, known] of this.outgoing) {
+      known.end.send({ kind: "heartbeat" });
+      const told = tick(known.detector, now);
+      known.detector = told.state;
+      if (told.suspected) this.#loseStandby(peer);
+    }
+    if (this.state.role.kind !== "standby") return;
+    this.incoming?.send({ kind: "heartbeat" });
+    const following = this.#following;
+    if (following === undefined) return;
+    const told = tick(following.detector, now);
+    following.detector = told.state;
+    if (told.suspected || following.lost) this.tell({ kind: "suspected", term: following.term });
+  }
+
+  #hears(): void {
+    if (this.#following !== undefined)
+      this.#following.detector = heartbeat(this.#following.detector, this.node.clock());
+  }
+
+  #loseStandby(peer: string): void {
+    const { role } = this.state;
+    this.outgoing.get(peer)?.end.close();
+    this.outgoing.delete(peer);
+    if (role.kind === "primary") this.tell({ kind: "standbyLost", node: peer });
+  }
+
+  #closeOutgoing(all: boolean): void {
+    if (!all) return;
+    for (const { end } of this.outgoing.values()) end.close();
+    this.outgoing.clear();
+  }
+
+  #closeIncoming(): void {
+    this.incoming?.close();
+    this.incoming = undefined;
+  }
+
+  #after(delayMs: number, work: () => void): void {
+    this.world.agenda.after(delayMs, () => this.run(work));
+  }
+
+  #every(periodMs: number, work: () => void): void {
+    const again = () => {
+      if (this.dead) return;
+      this.run(work);
+      this.world.agenda.after(periodMs * this.world.random.between(0.9, 1.1), again);
+    };
+    this.world.agenda.after(this.world.random.between(0, periodMs), again);
+  }
+}
