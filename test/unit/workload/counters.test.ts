@@ -65,8 +65,8 @@ test("a write that is acknowledged and not done is found at once", async (t) => 
   server.lie = ([name, key]) => {
     if (name !== "SET" || skipped > 0) return undefined;
     skipped++;
-    const old = server.data.get(key!)!;
-    return `$${old.length}\r\n${old}\r\n`;
+    const old = server.data.get(key!);
+    return old === undefined ? "$-1\r\n" : `$${old.length}\r\n${old}\r\n`;
   };
   await answers(counters, 60);
   assert.equal((await counters.stop()).writesMissing, 1);
