@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <vector>
@@ -40,7 +41,7 @@ struct Record {
   uint32_t inQueue, outQueue, notSent, acknowledgedBase;
   // The bytes that come with this record: the queues' part that the previous record did not have.
   uint32_t receiveFrom, receiveBytes, sendFrom, sendBytes;
-  uint32_t reserved[2];
+  uint32_t owner[2];
 };
 static_assert(sizeof(Record) == 376);
 
@@ -220,6 +221,11 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool full, Output&
     int family;
     if (int e = getInt(fd, SOL_SOCKET, SO_DOMAIN, &family)) return e;
     r.family = (uint32_t)family;
+    struct stat status;
+    if (fstat(fd, &status) == 0) {
+      r.owner[0] = status.st_uid;
+      r.owner[1] = status.st_gid;
+    }
     // A predecessor that died in the middle of a dump may have left repair mode on.
     int repair = 0;
     if (getInt(fd, IPPROTO_TCP, TCP_REPAIR, &repair) == 0 && repair) setInt(fd, IPPROTO_TCP, TCP_REPAIR, -1);

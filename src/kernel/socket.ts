@@ -85,6 +85,12 @@ export function closeSocket(fd: number): void {
   if (fd >= 0) addon.syscall(NR_CLOSE, fd);
 }
 
+/** The owner that the kernel compares for SO_REUSEPORT and shows in /proc/net. */
+export function setSocketOwner(fd: number, uid: number, gid: number): void {
+  const NR_FCHOWN = 93;
+  checked(addon.syscall(NR_FCHOWN, fd, uid, gid), "fchown", `${uid}, ${gid}`);
+}
+
 export function bind(fd: number, address: Buffer): number {
   return addon.syscall(NR.bind, fd, address, address.length);
 }

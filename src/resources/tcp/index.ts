@@ -2,7 +2,7 @@
 import { tryCall } from "../../kernel/calls.ts";
 import type { DescriptorKind } from "../kind.ts";
 import { TcpCapture } from "./capture.ts";
-import { STATE } from "./record.ts";
+import { FLAG, STATE } from "./record.ts";
 import { restoreTcp } from "./restore.ts";
 import { applyTcpChange, type TcpState, wholeTcpState } from "./state.ts";
 
@@ -28,6 +28,11 @@ function stateOf(state: TcpState, flags: number): TcpSocketState {
   const out = { flags, content: wholeTcpState(state) };
   known.set(state, out);
   return out;
+}
+
+/** Forgets what was dumped before: another application, or another life of this one, comes next. */
+export function resetTcp(): void {
+  capture.close();
 }
 
 export const tcp: DescriptorKind<TcpSocketState> = {
@@ -58,7 +63,8 @@ export const tcp: DescriptorKind<TcpSocketState> = {
         const restored = restoreTcp(state);
         tryCall("fcntl", restored.fd, F_SETFL, flags);
         fds[i] = restored.fd;
-        context.atLife(restored.finish);
+        const injects = (state.record.flags & FLAG.failed) !== 0;
+        context.atLife(injects ? () => context.inNetwork(restored.finish) : restored.finish);
       }
     });
     return fds;
