@@ -86,7 +86,7 @@ export type ViewEvent =
   | { kind: "checkpointApplied"; term: number; epoch: number }
   /** The primary of `term` gives no sign of life: suspected by the detector, or its stream closed without goodbye. Repeat it every 100 ms or so while that lasts. */
   | { kind: "suspected"; term: number }
-  /** The clone is unusable (its processes died, a checksum is wrong). */
+  /** The clone is unusable (its processes died, a checksum is wrong). Answered by `seal`: the primary will synchronise it anew. */
   | { kind: "cloneLost" }
   /**
    * The operator wants the application here, whatever the primary says. `force`: even though not in sync (released output
@@ -152,7 +152,10 @@ export type ViewAction =
   | { kind: "refuseStream"; term: number }
   /** Tell the primary that this checkpoint is safe here. */
   | { kind: "acknowledge"; term: number; epoch: number }
-  /** Take no more from the primary of `term`, close its stream. What is applied stays. */
+  /**
+   * Take no more from the primary of `term`, close its stream. What is applied stays; a checkpoint that was applied
+   * before the stream is closed may still be told.
+   */
   | { kind: "seal"; term: number }
   /**
    * `primary` has `term`. Watch over it anew from now: `suspected` if no sign of life comes within the detector's first

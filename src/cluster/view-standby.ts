@@ -14,6 +14,8 @@ export function stepStandby(draft: Draft, role: StandbyRole, event: ViewEvent): 
     case "checkpointApplied":
       // Of a term that is over. What is held counts as it was when that term ended.
       if (view === undefined || event.term !== view.term || role.aside) return;
+      // The clone was lost, so this is no whole state; or it never had one.
+      if (role.sealed === event.term && role.holds === undefined) return;
       if (role.holds?.term === event.term && event.epoch <= role.holds.epoch) {
         throw new Error(`Checkpoint ${event.epoch} was applied after checkpoint ${role.holds.epoch}`);
       }
@@ -24,7 +26,9 @@ export function stepStandby(draft: Draft, role: StandbyRole, event: ViewEvent): 
       suspect(draft, role, event.term);
       return;
     case "cloneLost":
-      if (!role.aside) role.holds = undefined;
+      if (role.aside) return;
+      role.holds = undefined;
+      if (view !== undefined) seal(draft, role, view.term);
       return;
     case "promote": {
       const reason = whyNotPromote(state, role, event.force);

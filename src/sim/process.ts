@@ -318,8 +318,7 @@ export class Process {
 
   #tick(): void {
     const now = this.node.clock();
-    if (wasStarved(this.#clock, now) && this.state.role.kind === "primary" && this.world.bug === undefined)
-      this.awake();
+    if (wasStarved(this.#clock, now)) this.awake();
     this.#clock = tick(this.#clock, now).state;
     for (const [peer, known] of this.outgoing) {
       known.end.send({ kind: "heartbeat" });
