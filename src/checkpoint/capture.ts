@@ -132,6 +132,18 @@ export class Capture {
     return 1;
   }
 
+  /** What makes every process known to a clone that has none, as the other clones know it now. */
+  introduce(): Operation[] {
+    return [...this.#processes.values()].flatMap((process): Operation[] => [
+      { op: "process", pid: process.traced.virtualPid, parent: this.#parentOf(process.pid) },
+      { op: "layout", pid: process.traced.virtualPid, areas: process.emitted, fresh: [] },
+    ]);
+  }
+
+  captured(): ProcessCapture[] {
+    return [...this.#processes.values()];
+  }
+
   /** Whole content of a process while it runs, in pieces: `drained` is awaited between them. */
   async copyAll(
     process: ProcessCapture,

@@ -10,6 +10,8 @@ export interface PidFile {
   initPid: number;
   /** Clock ticks since boot: field 22 of /proc/PID/stat. */
   initStartTicks: number;
+  /** The term under which the application runs here. */
+  term?: number;
   /** The node's side of the application's veth. */
   veth?: string;
 }

@@ -20,6 +20,8 @@ export interface Hello {
   term: number;
   view: View;
   revision: number;
+  /** The primary's number of this synchronisation. */
+  stream: number;
   /** Clocks of the application at the moment of sending, nanoseconds. */
   clocks: { monotonic: string; boottime: string };
 }

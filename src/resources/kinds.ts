@@ -4,6 +4,7 @@ import { eventfd } from "./eventfd/index.ts";
 import { file } from "./file/index.ts";
 import type { DescriptorKind } from "./kind.ts";
 import { pipe } from "./pipe/index.ts";
+import { tcp } from "./tcp/index.ts";
 import { timerfd } from "./timerfd/index.ts";
 
 /** SO_DOMAIN, SO_TYPE, SO_PROTOCOL of a socket. */
@@ -13,7 +14,7 @@ export interface SocketType {
   protocol: number;
 }
 
-export const KINDS: readonly DescriptorKind[] = [file, pipe, epoll, eventfd, timerfd] as DescriptorKind[];
+export const KINDS: readonly DescriptorKind[] = [file, pipe, epoll, eventfd, timerfd, tcp] as DescriptorKind[];
 
 const byName = new Map(KINDS.map((kind) => [kind.kind, kind]));
 

@@ -1,0 +1,13 @@
+/** The instance of an application on this node: `node src/instance/main.ts CONFIG.json`. */
+import { readFileSync } from "node:fs";
+import type { InstanceConfig } from "./control.ts";
+import { Instance } from "./instance.ts";
+
+const [path] = process.argv.slice(2);
+if (!path) {
+  process.stderr.write("Usage: main.ts CONFIG.json\n");
+  process.exit(2);
+}
+// What the agent's terminal sends is not meant for the application: only `stop` ends it.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"] as const) process.on(signal, () => {});
+await Instance.begin(JSON.parse(readFileSync(path, "utf8")) as InstanceConfig);

@@ -1,0 +1,366 @@
+/**
+ * The primary role: the application runs here; its checkpoints go to the standbys; its output waits for them.
+ * One checkpoint is under way at a time; the loop at the bottom says when the next one begins.
+ */
+import { Capture } from "../checkpoint/capture.ts";
+import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
+import { dueAt, type PeriodOptions, periodDefaults } from "../checkpoint/period.ts";
+import type { ApplicationSpec } from "../cluster/spec.ts";
+import type { ViewEvent } from "../cluster/view.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import type { OutputHold } from "../network/hold.ts";
+import type { ApplicationInterface } from "../network/interface.ts";
+import type { Message } from "../replication/frames.ts";
+import type { Stage } from "../stage/stage.ts";
+import type { Tracees } from "../tree/tracees.ts";
+import { Figures } from "./figures.ts";
+import { type Greeting, greet, type StandbyLink, TICK_MS } from "./standby-link.ts";
+
+export interface PrimaryParts {
+  application: ApplicationSpec;
+  stage: Stage;
+  tracees: Tracees;
+  port: ApplicationInterface;
+  hold: OutputHold;
+  term: number;
+  /** Epochs go on above it. */
+  epoch: number;
+}
+
+export interface PrimaryShell {
+  tell: (event: ViewEvent) => void;
+  note: (kind: string, message: string, details?: Record<string, unknown>) => void;
+}
+
+const STOP_TIMEOUT_US = 100_000;
+const SHADOW_BYTES = 4 * 2 ** 30;
+/** After a stop that failed: the next try. */
+const RETRY_MS = 10;
+
+interface UnderWay {
+  epoch: number;
+  begun: number;
+  /** Standbys whose acknowledgement is still to come. */
+  waiting: Set<string>;
+}
+
+export class Primary {
+  readonly parts: PrimaryParts;
+  readonly figures = new Figures();
+  readonly links = new Map<string, StandbyLink>();
+  readonly #shell: PrimaryShell;
+  readonly #capture: Capture;
+  readonly #period: PeriodOptions;
+  /** Newest held packet at each epoch's cut. */
+  readonly #marks = new Map<number, number>();
+  readonly #timer: NodeJS.Timeout;
+  #underWay: UnderWay | undefined;
+  #lastStart = 0;
+  #lastStopMs = 0;
+  #closed = false;
+  /** Stopped for a planned switch. */
+  #frozen = false;
+  #wake: () => void = () => {};
+  readonly #requests: Array<{ resolve: (end: CheckpointEnd) => void; reject: (error: Error) => void; epoch?: number }> =
+    [];
+  #lastEnd: CheckpointEnd | undefined;
+  #receivers: StandbyLink[] = [];
+  readonly #settled: Array<() => void> = [];
+  #lastTick = performance.now();
+  term: number;
+
+  constructor(parts: PrimaryParts, shell: PrimaryShell) {
+    this.parts = parts;
+    this.term = parts.term;
+    this.#shell = shell;
+    this.#period = { ...periodDefaults, period: parts.application.period };
+    this.#capture = new Capture({
+      stage: parts.stage,
+      tracees: parts.tracees,
+      emit: (operation) => this.#broadcast(operation),
+      stopTimeoutUs: STOP_TIMEOUT_US,
+      shadowBytes: SHADOW_BYTES,
+    });
+    this.#capture.epoch = parts.epoch;
+    parts.hold.onPacket(() => this.#wake());
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    void this.#loop();
+  }
+
+  get epoch(): number {
+    return this.#capture.epoch;
+  }
+
+  get isFrozen(): boolean {
+    return this.#frozen;
+  }
+
+  #broadcast(operation: Operation): void {
+    for (const standby of this.#receivers) standby.link.send({ type: "operation", operation });
+  }
+
+  // --- Standbys ---
+
+  /** A greeted standby; it waits until the view machine says `synchronise`. */
+  addStandby(standby: StandbyLink): void {
+    const { node } = standby;
+    this.links.get(node)?.link.close();
+    this.links.set(node, standby);
+    standby.alive();
+    this.#listenTo(standby);
+    this.#shell.note("standby-connected", `Standby "${node}" is connected`, { node });
+    this.#shell.tell({ kind: "standbyConnected", node });
+  }
+
+  #listenTo(standby: StandbyLink): void {
+    standby.link.onMessage = (message) => this.#receive(standby, message);
+    standby.link.onClose = (error) => this.#lose(standby, error?.message ?? "the connection ended");
+  }
+
+  removeStandby(node: string, reason: string): void {
+    const standby = this.links.get(node);
+    if (!standby) return;
+    standby.link.goodbye(reason);
+    this.#lose(standby, reason);
+  }
+
+  #lose(standby: StandbyLink, reason: string): void {
+    if (this.links.get(standby.node) !== standby) return;
+    this.links.delete(standby.node);
+    standby.link.close();
+    this.#receivers = this.#receivers.filter((other) => other !== standby);
+    if (this.#receivers.length === 0) this.#capture.reset();
+    this.#shell.note("standby-lost", `Standby "${standby.node}" is lost: ${reason}`, { node: standby.node });
+    this.#shell.tell({ kind: "standbyLost", node: standby.node });
+    this.#settle(standby.node);
+  }
+
+  #receive(standby: StandbyLink, message: Message): void {
+    standby.alive();
+    if (message.type === "acknowledged") {
+      standby.acknowledgedEpoch = message.epoch;
+      standby.acknowledgedAt = performance.now();
+      this.#shell.tell({ kind: "acknowledged", node: standby.node, term: message.term, epoch: message.epoch });
+      if (this.#underWay && message.epoch >= this.#underWay.epoch) this.#settle(standby.node);
+    } else if (message.type === "goodbye") this.#lose(standby, message.reason);
+  }
+
+  /** A standby is not waited for any more: it has acknowledged, or is gone. */
+  #settle(node: string): void {
+    const underWay = this.#underWay;
+    if (!underWay?.waiting.delete(node) || underWay.waiting.size > 0) return;
+    this.#underWay = undefined;
+    for (const resolve of this.#settled.splice(0)) resolve();
+    this.figures.committed((performance.now() - underWay.begun) * 1000);
+    for (const request of this.#requests.splice(0)) {
+      if (request.epoch !== undefined && request.epoch <= underWay.epoch) request.resolve(this.#lastEnd!);
+      else this.#requests.push(request);
+    }
+    this.#wake();
+  }
+
+  /** The whole application, to a standby that has nothing; beside the checkpoints that others get. */
+  async synchronise(node: string, greeting: Greeting): Promise<void> {
+    const standby = this.links.get(node);
+    if (!standby) return;
+    try {
+      await greet(standby, greeting);
+      this.#listenTo(standby);
+      const alone = this.#receivers.length === 0;
+      standby.phase = "copying";
+      if (alone) this.#capture.reset();
+      this.#receivers = [...this.#receivers, standby];
+      this.#capture.whole = true;
+      if (!alone)
+        for (const operation of this.#capture.introduce()) standby.link.send({ type: "operation", operation });
+      this.#capture.attachNew();
+      for (const process of this.#capture.captured()) {
+        await this.#capture.copyAll(
+          process,
+          async () => {
+            await standby.link.drained();
+            await new Promise(setImmediate);
+          },
+          (leftBytes) => {
+            standby.remainingBytes = leftBytes;
+          },
+        );
+        if (standby.link.isClosed) return;
+      }
+      standby.phase = "joining";
+      this.#wake();
+    } catch (error) {
+      this.#shell.note("synchronisation-failed", `The first copy to "${node}" failed: ${(error as Error).message}`, {
+        node,
+      });
+      this.removeStandby(node, (error as Error).message);
+    }
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    if (now - this.#lastTick > STARVED_MS) this.#shell.tell({ kind: "awoke" });
+    this.#lastTick = now;
+    for (const standby of [...this.links.values()]) {
+      standby.link.send({ type: "heartbeat" });
+      if (standby.suspected()) this.#lose(standby, "it gives no sign of life");
+    }
+    this.figures.heldPackets = this.parts.hold.pending;
+  }
+
+  // --- What the view machine wants ---
+
+  passThrough(on: boolean): void {
+    const { hold, application } = this.parts;
+    if (on || application.commit === "none") hold.passThrough();
+    else hold.hold();
+  }
+
+  release(epoch: number): void {
+    const mark = this.#marks.get(epoch);
+    if (mark !== undefined) this.parts.hold.release(mark);
+    for (const old of this.#marks.keys()) if (old <= epoch) this.#marks.delete(old);
+  }
+
+  /** The last checkpoint before a planned switch; the application stays stopped. */
+  async finalCheckpoint(): Promise<void> {
+    this.#frozen = true;
+    try {
+      while (this.#underWay) await new Promise<void>((resolve) => this.#settled.push(resolve));
+      this.#checkpoint(true);
+    } catch (error) {
+      this.#frozen = false;
+      this.#shell.tell({ kind: "handOverFailed", reason: (error as Error).message });
+    }
+  }
+
+  /** No checkpoints any more, all output held, until `resume` or the end. */
+  standAside(): void {
+    this.#frozen = true;
+    this.parts.hold.hold();
+  }
+
+  /** A planned switch is off. */
+  resume(term: number): void {
+    this.term = term;
+    this.#frozen = false;
+    this.parts.tracees.release();
+    this.parts.port.announce();
+    this.#wake();
+  }
+
+  /** Takes a checkpoint now; resolves when every standby has it. */
+  checkpointNow(): Promise<CheckpointEnd> {
+    if (this.#ready().length === 0)
+      return Promise.reject(
+        new OperatingError("no-standby", "No standby holds a clone, so there is nobody to take a checkpoint for", {
+          remedy: "Wait until one is in sync.",
+        }),
+      );
+    return new Promise((resolve, reject) => {
+      this.#requests.push({ resolve, reject });
+      this.#wake();
+    });
+  }
+
+  // --- The loop ---
+
+  #ready(): StandbyLink[] {
+    return this.#receivers.filter((standby) => standby.phase === "following" || standby.phase === "joining");
+  }
+
+  async #loop(): Promise<void> {
+    while (!this.#closed) {
+      const waitMs = this.#waitMs();
+      if (waitMs > 0) {
+        await this.#pause(waitMs);
+        continue;
+      }
+      try {
+        this.#checkpoint(false);
+      } catch (error) {
+        if (this.#closed) return;
+        this.#stopFailed(error as Error);
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+  }
+
+  /** Milliseconds until the next checkpoint; Infinity when something must happen first. */
+  #waitMs(): number {
+    if (this.#frozen || this.#underWay || this.#ready().length === 0) return Number.POSITIVE_INFINITY;
+    const joining = this.#receivers.some((standby) => standby.phase === "joining");
+    if (joining || this.#requests.some((request) => request.epoch === undefined)) return 0;
+    const waits = this.parts.hold.pending > 0 && this.parts.hold.holding;
+    return dueAt({ lastStart: this.#lastStart, lastStopMs: this.#lastStopMs }, waits, this.#period) - performance.now();
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(() => this.#wake(), Math.max(1, ms));
+      this.#wake = () => {
+        clearTimeout(timer);
+        this.#wake = () => {};
+        resolve();
+      };
+    });
+  }
+
+  #lastFailure = "";
+
+  #stopFailed(error: Error): void {
+    const code = error instanceof OperatingError ? error.code : "checkpoint-failed";
+    if (code === "barrier-timeout" || error.message === this.#lastFailure) return;
+    this.#lastFailure = error.message;
+    this.#shell.note(code, `No checkpoint could be taken: ${error.message}`);
+  }
+
+  /** One checkpoint, up to its last byte handed to the network. */
+  #checkpoint(final: boolean): void {
+    const begun = performance.now();
+    this.#capture.preDump();
+    const joining = this.#receivers.filter((standby) => standby.phase === "joining");
+    const { end, all } = this.#capture.dump(
+      (epoch) => {
+        // First of all in the stop: what is queued now was sent by a state that the dump includes.
+        this.#marks.set(epoch, this.parts.hold.drain().lastId);
+        if (!final) this.#shell.tell({ kind: "epochCut", epoch });
+      },
+      final,
+      this.term,
+    );
+    this.#lastStart = begun;
+    this.#lastStopMs = end.stopUs / 1000;
+    this.#lastFailure = "";
+    const receivers = this.#ready();
+    this.#underWay = { epoch: end.epoch, begun, waiting: new Set(receivers.map((standby) => standby.node)) };
+    for (const standby of receivers) {
+      const first = joining.includes(standby);
+      standby.link.send({ type: "end", end: first ? { ...end, changed: all, gone: [] } : end, digest: 0 });
+      standby.phase = "following";
+    }
+    if (joining.length && this.#receivers.every((standby) => standby.phase === "following"))
+      this.#capture.whole = false;
+    this.#lastEnd = end;
+    for (const request of this.#requests) request.epoch ??= end.epoch;
+    this.figures.checkpoint(end);
+    if (final) this.#shell.tell({ kind: "finalCheckpointCut", epoch: end.epoch });
+  }
+
+  /** Ends the role; the application itself is the caller's to end, or to leave. */
+  close(reason: string): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#timer);
+    for (const standby of this.links.values()) standby.link.goodbye(reason);
+    this.links.clear();
+    this.#receivers = [];
+    for (const request of this.#requests.splice(0))
+      request.reject(new OperatingError("instance-ended", `The application is not primary here any more: ${reason}`));
+    this.#capture.close();
+    this.#wake();
+  }
+}
+
+/** This process's own ticks late by so much: standbys may have given it up. */
+const STARVED_MS = 90;

@@ -1,0 +1,118 @@
+/** The primary's side of one standby: its connection, how far it is, whether it lives. */
+import { connect, type TLSSocket } from "node:tls";
+import { type DetectorState, detectorDefaults, heartbeat, startDetector, tick } from "../cluster/detector.ts";
+import { type MutualTlsOptions, peerName } from "../cluster/tls.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import { type Hello, type Message, STREAM_VERSION } from "../replication/frames.ts";
+import { Link } from "../replication/link.ts";
+import type { StandbyStatus } from "./control.ts";
+
+/** A standby is given more time than a primary: while it is waited for, output is only late. */
+const STANDBY_FLOOR_MS = 250;
+const CONNECT_MS = 5000;
+
+export class StandbyLink {
+  readonly node: string;
+  readonly link: Link;
+  /**
+   * `greeting`: hello sent; `waiting`: accepted; `copying`: first copy under way; `joining`: the next checkpoint is its first;
+   * `following`: gets every checkpoint.
+   */
+  phase: "greeting" | "waiting" | "copying" | "joining" | "following" = "greeting";
+  remainingBytes = 0;
+  acknowledgedEpoch = 0;
+  acknowledgedAt = 0;
+  #detector: DetectorState;
+
+  constructor(node: string, link: Link) {
+    this.node = node;
+    this.link = link;
+    this.#detector = startDetector(performance.now(), { floorMs: STANDBY_FLOOR_MS });
+  }
+
+  /** Any message is a sign of life. */
+  alive(): void {
+    this.#detector = heartbeat(this.#detector, performance.now());
+  }
+
+  /** Called every tick; whether the standby gives no sign of life. */
+  suspected(): boolean {
+    const { state, suspected } = tick(this.#detector, performance.now());
+    this.#detector = state;
+    return suspected;
+  }
+
+  status(inSync: boolean): StandbyStatus {
+    return {
+      node: this.node,
+      state: inSync ? "in-sync" : this.phase === "greeting" ? "connecting" : "synchronising",
+      ...(this.phase === "copying" ? { remainingBytes: this.remainingBytes } : {}),
+      ...(this.acknowledgedEpoch
+        ? { acknowledgedEpoch: this.acknowledgedEpoch, lagMs: Math.round(performance.now() - this.acknowledgedAt) }
+        : {}),
+    };
+  }
+}
+
+export const TICK_MS = detectorDefaults.tickMs;
+
+/** Connects to the clone on a node. Errors: `clone-unreachable`, `foreign-certificate`. */
+export async function connectStandby(
+  target: { node: string; host: string; port: number },
+  tls: MutualTlsOptions,
+): Promise<StandbyLink> {
+  const socket = await dial(target, tls);
+  const peer = peerName(socket);
+  if (peer !== target.node) {
+    socket.destroy();
+    throw new OperatingError(
+      "foreign-certificate",
+      `${target.host}:${target.port} is "${peer}" by its certificate, not "${target.node}"`,
+    );
+  }
+  return new StandbyLink(target.node, new Link(socket, target.node));
+}
+
+function dial(target: { node: string; host: string; port: number }, tls: MutualTlsOptions): Promise<TLSSocket> {
+  return new Promise((resolve, reject) => {
+    // Who the peer is stands in its certificate's name, checked by the caller; its address may be any.
+    const socket = connect({ host: target.host, port: target.port, ...tls, checkServerIdentity: () => undefined });
+    socket.setTimeout(CONNECT_MS, () => socket.destroy(new Error("timed out")));
+    socket.once("error", (cause) =>
+      reject(
+        new OperatingError("clone-unreachable", `The clone on node "${target.node}" cannot be reached`, { cause }),
+      ),
+    );
+    socket.once("secureConnect", () => {
+      socket.setTimeout(0);
+      resolve(socket);
+    });
+  });
+}
+
+export type Greeting = Omit<Hello, "version" | "clocks">;
+
+/** Greets the clone and waits until it accepts. Errors: `clone-refuses`. The link's handlers are the caller's afterwards. */
+export function greet(standby: StandbyLink, hello: Greeting): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const { link, node } = standby;
+    const refuse = (reason: string) => {
+      reject(
+        new OperatingError("clone-refuses", `The clone on node "${node}" refuses: ${reason}`, { details: { node } }),
+      );
+    };
+    link.onMessage = (message: Message) => {
+      if (message.type === "accepted") {
+        standby.phase = "waiting";
+        resolve();
+      } else if (message.type === "refused") refuse(message.reason);
+      else if (message.type !== "heartbeat") refuse(`it answers "${message.type}"`);
+    };
+    link.onClose = (error) => refuse(error?.message ?? "it closed the connection");
+    const now = String(process.hrtime.bigint());
+    link.send({
+      type: "hello",
+      hello: { version: STREAM_VERSION, clocks: { monotonic: now, boottime: now }, ...hello },
+    });
+  });
+}

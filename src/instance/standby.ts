@@ -1,0 +1,173 @@
+/**
+ * The standby role: receives checkpoints, keeps the last few as they came, applies older ones to the skeleton. What has been
+ * acknowledged is here as a whole; what is applied is never newer than what is acknowledged.
+ */
+import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operations.ts";
+import { IMAGE_VERSION } from "../checkpoint/operations.ts";
+import { checkVersions, prepare } from "../clone/life.ts";
+import { Skeleton } from "../clone/skeleton.ts";
+import { addon } from "../kernel/addon.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import { OutputHold } from "../network/hold.ts";
+import { ApplicationInterface } from "../network/interface.ts";
+import { damaged, type Hello } from "../replication/frames.ts";
+import { Stage } from "../stage/stage.ts";
+import { Tracees } from "../tree/tracees.ts";
+import type { CheckpointSummary, InstanceConfig } from "./control.ts";
+
+interface Held {
+  operations: Operation[];
+  end: CheckpointEnd;
+}
+
+/** What a clone that has come to life consists of. */
+export interface Living {
+  stage: Stage;
+  tracees: Tracees;
+  port: ApplicationInterface;
+  hold: OutputHold;
+  epoch: number;
+}
+
+export class Clone {
+  readonly stage: Stage;
+  readonly #config: InstanceConfig;
+  readonly #skeleton: Skeleton;
+  readonly #port: ApplicationInterface;
+  readonly #hold: OutputHold;
+  /** Resources as of the last applied checkpoint. */
+  readonly #states = new Map<string, Resource>();
+  #held: Held[] = [];
+  #operations: Operation[] = [];
+  #applied: CheckpointEnd | undefined;
+  #newest: CheckpointEnd | undefined;
+  readonly receivedBytes = { value: 0 };
+
+  private constructor(config: InstanceConfig, stage: Stage, port: ApplicationInterface, hold: OutputHold) {
+    this.#config = config;
+    this.stage = stage;
+    this.#skeleton = new Skeleton(stage);
+    this.#port = port;
+    this.#hold = hold;
+  }
+
+  /** An empty clone on a stage of its own, its network closed. */
+  static create(config: InstanceConfig, hello: Hello): Clone {
+    const { application } = config;
+    const now = process.hrtime.bigint();
+    const stage = Stage.create({
+      name: application.name,
+      cgroup: config.cgroup,
+      filesDirectory: `${config.stateDirectory}/files`,
+      clockOffsets: { monotonic: BigInt(hello.clocks.monotonic) - now, boottime: BigInt(hello.clocks.boottime) - now },
+      exitKill: true,
+    });
+    try {
+      const port = createPort(config, stage, true);
+      const hold = OutputHold.open(port);
+      hold.hold();
+      return new Clone(config, stage, port, hold);
+    } catch (error) {
+      stage.destroy();
+      throw error;
+    }
+  }
+
+  get processes(): number {
+    return this.#skeleton.processes.size;
+  }
+
+  get newest(): CheckpointEnd | undefined {
+    return this.#newest;
+  }
+
+  /** An operation as it comes. The first checkpoint is applied at once; later ones wait until they are old enough. */
+  operation(operation: Operation): void {
+    if (operation.op === "pages") {
+      this.receivedBytes.value += operation.bytes.length;
+      if (addon.verify(operation.bytes, 0, operation.bytes.length) < 0)
+        throw damaged("a page stream that is not well-formed");
+    }
+    if (this.#newest) this.#operations.push(operation);
+    else this.#skeleton.apply(operation);
+  }
+
+  /** The end of a checkpoint: checks that it is the next one. From here on it counts. */
+  end(end: CheckpointEnd): void {
+    if (end.version !== IMAGE_VERSION)
+      throw new OperatingError(
+        "image-version",
+        `Checkpoint ${end.epoch} has image version ${end.version}, known is ${IMAGE_VERSION}`,
+      );
+    if (this.#newest && end.epoch <= this.#newest.epoch)
+      throw damaged(`checkpoint ${end.epoch} after ${this.#newest.epoch}`);
+    checkVersions(new Map(end.changed));
+    const first = !this.#newest;
+    this.#newest = end;
+    if (first) this.#commit({ operations: [], end });
+    else this.#held.push({ operations: this.#operations, end });
+    this.#operations = [];
+  }
+
+  /** Applies what is older than the checkpoints to keep; call when nothing more urgent is to do. */
+  applyOld(): void {
+    while (this.#held.length >= Math.max(1, this.#config.application.keep)) this.#commit(this.#held.shift()!);
+  }
+
+  #commit({ operations, end }: Held): void {
+    for (const operation of operations) this.#skeleton.apply(operation);
+    for (const [key, resource] of end.changed) this.#states.set(key, resource);
+    for (const key of end.gone) this.#states.delete(key);
+    this.#applied = end;
+  }
+
+  checkpoints(): CheckpointSummary[] {
+    const ends = [...(this.#applied ? [this.#applied] : []), ...this.#held.map((held) => held.end)];
+    return ends.map(({ epoch, term, at, stopUs, pages, bytes }) => ({ epoch, term, at, stopUs, pages, bytes }));
+  }
+
+  /** Answers for the address from now on; what arrives is kept until the clone lives. */
+  takeAddress(): void {
+    this.#port.setPort("collecting");
+    this.#port.announce();
+  }
+
+  /** Brings the clone to life as of `epoch`. All threads stand still until `release` of the returned tracees. */
+  live(epoch: number): Living {
+    while (this.#held[0] && this.#held[0].end.epoch <= epoch) this.#commit(this.#held.shift()!);
+    this.#held = [];
+    if (this.#applied?.epoch !== epoch)
+      throw new OperatingError(
+        "no-checkpoint",
+        `Checkpoint ${epoch} is not held here (${this.#applied?.epoch ?? "none"} is)`,
+      );
+    const prepared = prepare(this.stage, this.#skeleton, this.#states);
+    const tracees = new Tracees(this.stage.init, false);
+    for (const tid of prepared.tids) tracees.add(tid);
+    tracees.adoptStopped(prepared.tids);
+    this.#port.setPort("forwarding");
+    for (const action of prepared.atLife) action();
+    this.#skeleton.close();
+    return { stage: this.stage, tracees, port: this.#port, hold: this.#hold, epoch };
+  }
+
+  destroy(): void {
+    this.#skeleton.close();
+    this.#port.setPort("blocked");
+    this.#hold.remove();
+    this.stage.destroy();
+    this.#port.remove();
+  }
+}
+
+export function createPort(config: InstanceConfig, stage: Stage, restoring: boolean): ApplicationInterface {
+  const { application, bridge } = config;
+  return ApplicationInterface.create({
+    application: application.name,
+    initPid: stage.init,
+    bridge,
+    address: application.address,
+    restoring,
+    ...(application.gateway === undefined ? {} : { gateway: application.gateway }),
+  });
+}

@@ -1,0 +1,92 @@
+/** The view machine's shell: brings it events in order, does its requests to the store, hands its other actions on. */
+import type { View } from "../cluster/spec.ts";
+import { type ClusterStore, storeKeys } from "../cluster/store.ts";
+import { initialViewState, step, type ViewAction, type ViewEvent, type ViewState } from "../cluster/view.ts";
+
+const READ_AGAIN_MS = 50;
+
+export class ViewShell {
+  state: ViewState;
+  readonly #store: ClusterStore;
+  readonly #key: string;
+  readonly #act: (action: ViewAction) => void;
+  readonly #stop = new AbortController();
+  readonly #queue: ViewEvent[] = [];
+  #stepping = false;
+
+  constructor(node: string, application: string, store: ClusterStore, act: (action: ViewAction) => void) {
+    this.state = initialViewState(node);
+    this.#store = store;
+    this.#key = storeKeys.view(application);
+    this.#act = act;
+  }
+
+  /** Begins to follow the store; the first event must have been told before. */
+  watch(): void {
+    this.#store.watch(
+      this.#key,
+      (change) => {
+        if (change.key === this.#key)
+          this.tell({ kind: "viewSeen", view: change.value as View | undefined, revision: change.revision });
+      },
+      this.#stop.signal,
+    );
+  }
+
+  close(): void {
+    this.#stop.abort();
+  }
+
+  /** Steps the machine. Events told by actions wait until the step's actions are all begun. */
+  tell(event: ViewEvent): void {
+    this.#queue.push(event);
+    if (this.#stepping) return;
+    this.#stepping = true;
+    try {
+      for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
+        const { state, actions } = step(this.state, next);
+        this.state = state;
+        for (const action of actions) this.#do(action);
+      }
+    } finally {
+      this.#stepping = false;
+    }
+  }
+
+  #do(action: ViewAction): void {
+    if (action.kind === "compareAndSwap") void this.#swap(action.expectedRevision, action.view);
+    else if (action.kind === "readView") void this.#read();
+    else this.#act(action);
+  }
+
+  async #swap(expectedRevision: number, view: View): Promise<void> {
+    try {
+      const result = await this.#store.compareAndSwap(this.#key, expectedRevision, view);
+      if (result.ok) this.tell({ kind: "swapped", expectedRevision, view, revision: result.revision });
+      else {
+        const { current } = result;
+        this.tell({
+          kind: "swapFailed",
+          expectedRevision,
+          view: current?.value as View | undefined,
+          revision: current?.revision ?? 0,
+        });
+      }
+    } catch {
+      // The store gave no answer: whether the swap was done is found out by reading again.
+      this.tell({ kind: "swapUnknown", expectedRevision });
+    }
+  }
+
+  async #read(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      try {
+        const found = await this.#store.get<View>(this.#key);
+        this.tell({ kind: "viewRead", view: found?.value, revision: found?.revision ?? 0 });
+        return;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, READ_AGAIN_MS));
+      }
+    }
+  }
+}
