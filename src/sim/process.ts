@@ -113,10 +113,10 @@ export class Process {
   }
 
   drop(peer: string): void {
-    const known = this.outgoing.get(peer);
-    if (known === undefined) return;
-    known.end.send({ kind: "goodbye" });
-    this.#loseStandby(peer);
+    this.run(() => {
+      this.outgoing.get(peer)?.end.send({ kind: "goodbye" });
+      this.#loseStandby(peer);
+    });
   }
 
   #apply(end: StreamEnd, message: Message & { kind: "checkpoint" }): void {
@@ -343,7 +343,7 @@ export class Process {
   #loseStandby(peer: string): void {
     const { role } = this.state;
     this.outgoing.get(peer)?.end.close();
-    this.outgoing.delete(peer);
+    if (!this.outgoing.delete(peer)) return;
     if (role.kind === "primary") this.tell({ kind: "standbyLost", node: peer });
   }
 
