@@ -427,11 +427,11 @@ export class Instance {
       link.send({ type: "refused", reason });
       link.goodbye(reason);
     };
-    if (hello.version !== STREAM_VERSION) return refuse(`stream version ${hello.version}, known is ${STREAM_VERSION}`);
-    if (hello.application !== this.#config.application.name)
-      return refuse(`application "${hello.application}" is not cloned here`);
-    if (hello.node !== link.peer) return refuse(`node "${hello.node}" has the certificate of "${link.peer}"`);
-    if (this.#asking) return refuse("another stream is being accepted");
+    const reason = this.#reasonToRefuse(link, hello);
+    if (reason !== undefined) {
+      refuse(reason);
+      return;
+    }
     this.#asking = { link, hello };
     this.#view.tell({ kind: "viewSeen", view: hello.view, revision: hello.revision });
     this.#view.tell({ kind: "syncStarted", term: hello.term, revision: hello.revision, stream: hello.stream });
@@ -439,6 +439,14 @@ export class Instance {
       this.#asking = undefined;
       refuse("this instance is no standby");
     }
+  }
+
+  #reasonToRefuse(link: Link, hello: Hello): string | undefined {
+    const { name } = this.#config.application;
+    if (hello.version !== STREAM_VERSION) return `stream version ${hello.version}, known is ${STREAM_VERSION}`;
+    if (hello.application !== name) return `application "${hello.application}" is not cloned here`;
+    if (hello.node !== link.peer) return `node "${hello.node}" has the certificate of "${link.peer}"`;
+    return this.#asking ? "another stream is being accepted" : undefined;
   }
 
   #acceptStream(): void {

@@ -202,6 +202,7 @@ export class Primary {
     if (now - this.#lastTick > STARVED_MS) this.#shell.tell({ kind: "awoke" });
     this.#lastTick = now;
     for (const standby of [...this.links.values()]) {
+      if (standby.phase === "greeting") continue;
       standby.link.send({ type: "heartbeat" });
       if (standby.suspected()) this.#lose(standby, "it gives no sign of life");
     }
