@@ -30,11 +30,12 @@ export interface Outcome {
   findings: string[];
 }
 
-/** No connection broke, nothing acknowledged is missing, nothing ran twice. */
+/** No connection broke, nothing acknowledged is missing, nothing ran twice; and it did move each time. */
 export function isSound(outcome: Outcome): boolean {
   const { connectionsBroken, writesMissing, writesUnverified, valuesUnexpected, copiesRunning } = outcome;
   const harm = connectionsBroken + writesMissing + writesUnverified + valuesUnexpected;
-  return harm === 0 && copiesRunning.length === 1 && outcome.writesAcknowledged > 0;
+  const moved = outcome.primaries.every((node, i, all) => node !== all[i - 1]);
+  return harm === 0 && moved && copiesRunning.length === 1 && outcome.writesAcknowledged > 0;
 }
 
 export function renderOutcome(outcome: Outcome, colour: boolean): string {

@@ -17,6 +17,8 @@ const RATE_SECONDS = 4;
 /** Of each scene, so that one can follow. */
 const SCENE_MS = 4000;
 const FOLLOW_MS = 500;
+/** Until a node that came back holds a clone again. */
+const PATIENCE_MS = 30_000;
 
 const LOAD = { connections: CONNECTIONS, pipeline: PIPELINE, seconds: RATE_SECONDS, megabytes: MEGABYTES };
 
@@ -27,6 +29,7 @@ export async function perform(site: RedisSite, display: Display, signal: AbortSi
 
   display.title("The same Redis under protection: home node-a, standby node-b");
   await site.protect({ onProgress: ({ message }) => display.step(message), signal });
+  using follower = new Follower(site, display);
   await fill(site, display);
   await site.untilProtected();
   display.step("in sync; the same load again");
@@ -34,7 +37,7 @@ export async function perform(site: RedisSite, display: Display, signal: AbortSi
   display.step(`${count(perSecond)} writes a second`);
   signal.throwIfAborted();
 
-  const outcome = await count50(site, display, signal);
+  const outcome = await count50(site, display, follower, signal);
   const writesPerSecond = { unprotected, protected: perSecond };
   return { ...outcome, throughputRatio: Number((perSecond / unprotected).toFixed(3)), writesPerSecond };
 }
@@ -55,9 +58,8 @@ async function fill(site: RedisSite, display: Display, target = SERVICE): Promis
 type Counted = Omit<Outcome, "throughputRatio" | "writesPerSecond">;
 
 /** The clients count through all that happens to the server. */
-async function count50(site: RedisSite, display: Display, signal: AbortSignal): Promise<Counted> {
+async function count50(site: RedisSite, display: Display, follower: Follower, signal: AbortSignal): Promise<Counted> {
   display.title(`${CONNECTIONS} clients write numbers and read them back`);
-  const follower = new Follower(site, display);
   const options = { ...SERVICE, connections: CONNECTIONS, progressMs: 1000 };
   const counters = await startWorkload("counters", site.spawn, options, (message) => follower.hear(message));
   const primaries: string[] = [];
@@ -74,8 +76,9 @@ async function count50(site: RedisSite, display: Display, signal: AbortSignal): 
     await counters.mark("planned");
     const { stopMs } = await site.switchTo(to);
     if (stopMs !== null) display.step(`it stood still for ${stopMs.toFixed(0)} ms`);
-    const second = await site.untilProtected({ term: first.term + 1 });
-    primaries.push(second.primary!);
+    const second = await site.untilProtected({ term: first.term + 1, timeoutMs: PATIENCE_MS });
+    if (second.primary !== to) throw new Error(`The switch to ${to} failed: it runs on ${second.primary}`);
+    primaries.push(to);
     await scene();
     const planned = await counters.mark("between");
 
@@ -87,7 +90,7 @@ async function count50(site: RedisSite, display: Display, signal: AbortSignal): 
     windows = { planned, powerOff };
     display.act(`power-on: ${second.primary} comes back; it must not run a second copy`);
     await site.lab.powerOn(second.primary!);
-    const third = await site.untilProtected({ term: second.term + 1 });
+    const third = await site.untilProtected({ term: second.term + 1, timeoutMs: PATIENCE_MS });
     primaries.push(third.primary!);
     await scene();
   } catch (error) {
@@ -96,8 +99,6 @@ async function count50(site: RedisSite, display: Display, signal: AbortSignal): 
     const { findings } = await counters.stop().catch(() => ({ findings: [] }));
     for (const finding of findings) display.problem(finding);
     throw error;
-  } finally {
-    follower.stop();
   }
   display.title("Looking for every acknowledged write");
   const checkpoints = await samples.finish();
@@ -142,7 +143,7 @@ class Follower {
     if (message.event === "broken") this.#display.problem(`connection ${message.connection} broke: ${message.reason}`);
   }
 
-  stop(): void {
+  [Symbol.dispose](): void {
     this.#abort.abort();
   }
 

@@ -72,7 +72,7 @@ export class RedisSite {
   /** Sets `megabytes` of data, every key once. */
   async fill(megabytes: number, target = SERVICE, onProgress: (share: number) => void = () => {}): Promise<void> {
     const keys = keysOf(megabytes);
-    await fillKeys(this.spawn, { ...target, keys, valueBytes: VALUE_BYTES, progressMs: 500 }, (message) => {
+    await fillKeys(this.spawn, { ...target, keys, valueBytes: VALUE_BYTES, progressMs: 1000 }, (message) => {
       if (message.event === "progress") onProgress(message.answered / keys);
     });
   }
