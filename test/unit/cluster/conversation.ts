@@ -4,6 +4,7 @@
  *     NODE EVENT [key=value …]     an event, e.g. `a acknowledged node=b term=1 epoch=3`
  *     NODE store [lost|unanswered] the store serves the node's request: well; not at all; well, but the answer is lost
  *     NODE watch                   the node learns the present record
+ *     NODE dies                    its process is gone; the next event is a new one's
  *
  * Told back: what the node does, and what it then is.
  */
@@ -29,6 +30,11 @@ export class Conversation {
     if (node === undefined || command === undefined) throw new Error(`Not a line of a conversation: "${line}"`);
     if (command === "store") return this.#serve(node, words[0]);
     if (command === "watch") return this.#tell(node, { kind: "viewSeen", ...this.#record });
+    if (command === "dies") {
+      this.#states.delete(node);
+      this.#requests.delete(node);
+      return `${node} is gone`;
+    }
     const operands = Object.fromEntries(words.map((word) => parseOperand(word)));
     return this.#tell(node, { kind: command, ...operands } as unknown as ViewEvent);
   }
