@@ -30,7 +30,10 @@ export interface View {
   /** Grows by one with each new primary. */
   term: number;
   primary: string;
-  /** Standbys whose acknowledgement every release of output needs. */
+  /**
+   * Nodes whose acknowledgement every release of output needs, and which alone may take the next term. Right after a
+   * change of term these are those who can replace the new primary until it lives, the old primary among them (view.ts).
+   */
   inSync: string[];
   /** The application has ended for good (stopped, or exited by itself): nobody takes over. */
   ended?: { reason: string; at: string };
