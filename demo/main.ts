@@ -4,7 +4,7 @@
  * acknowledged write is missing, else 1; 2 when used wrongly.
  */
 import { parseArgs } from "node:util";
-import { OperatingError } from "../src/kernel/failure.ts";
+import { OperatingError, toFailure } from "../src/kernel/failure.ts";
 import { Lab } from "../src/lab/lab.ts";
 import { RedisSite } from "../workload/site.ts";
 import { Display } from "./display.ts";
@@ -59,19 +59,19 @@ async function main(): Promise<void> {
   process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
 
   let outcome: Outcome | undefined;
+  let failure: unknown;
   try {
     display.title("Three nodes and a client host on this machine");
     await lab.up({ nodes: 3, replace: true, onProgress: (what) => display.step(what) });
     outcome = await perform(new RedisSite(lab), display, abort.signal);
   } catch (error) {
+    failure = error;
     if (interrupted === undefined) display.problem(error);
   }
   if (interrupted !== undefined) return await interrupted;
   process.exitCode = outcome !== undefined && isSound(outcome) ? 0 : 1;
-  if (outcome !== undefined) {
-    if (json) process.stdout.write(`${JSON.stringify(outcome, null, 2)}\n`);
-    else process.stdout.write(renderOutcome(outcome, process.stdout.isTTY));
-  }
+  if (json) process.stdout.write(`${JSON.stringify(outcome ?? { failure: toFailure(failure) }, null, 2)}\n`);
+  else if (outcome !== undefined) process.stdout.write(renderOutcome(outcome, process.stdout.isTTY));
   if (keep && lab.isUp()) process.stderr.write(TO_TRY);
   else await lab.down();
 }

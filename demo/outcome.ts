@@ -2,6 +2,11 @@
 import { styleText } from "node:util";
 import { count } from "./display.ts";
 
+export interface Waits {
+  median: number;
+  worst: number;
+}
+
 export interface Outcome {
   connections: number;
   connectionsBroken: number;
@@ -12,10 +17,10 @@ export interface Outcome {
   /** Values that nobody had written, or a write done twice. */
   valuesUnexpected: number;
   readsVerified: number;
-  /** The longest time in which no client at all got an answer. */
-  gapMs: { planned: number; powerOff: number };
+  /** The longest time in which no client at all got an answer; null: it did not come to it. */
+  gapMs: { planned: number | null; powerOff: number | null };
   /** The longest time that one client waited for an answer: the median client's, the unluckiest one's. */
-  waitMs: { planned: { median: number; worst: number }; powerOff: { median: number; worst: number } };
+  waitMs: { planned: Waits | null; powerOff: Waits | null };
   checkpointsPerSecond: number;
   stopMs: { median: number; p99: number; max: number };
   pagesPerCheckpoint: number;
@@ -34,15 +39,15 @@ export interface Outcome {
 export function isSound(outcome: Outcome): boolean {
   const { connectionsBroken, writesMissing, writesUnverified, valuesUnexpected, copiesRunning } = outcome;
   const harm = connectionsBroken + writesMissing + writesUnverified + valuesUnexpected;
-  const moved = outcome.primaries.every((node, i, all) => node !== all[i - 1]);
+  const moved = outcome.primaries.length === 3 && outcome.primaries.every((node, i, all) => node !== all[i - 1]);
   return harm === 0 && moved && copiesRunning.length === 1 && outcome.writesAcknowledged > 0;
 }
 
 export function renderOutcome(outcome: Outcome, colour: boolean): string {
   const { gapMs, waitMs, stopMs, writesPerSecond } = outcome;
-  const ms = (value: number) => `${value.toFixed(value < 10 ? 2 : 0)} ms`;
-  const waits = ({ median, worst }: { median: number; worst: number }) =>
-    `waited at most: median client ${ms(median)}, unluckiest ${ms(worst)}`;
+  const ms = (value: number | null) => (value === null ? "—" : `${value.toFixed(value < 10 ? 2 : 0)} ms`);
+  const waits = (of: Waits | null) =>
+    of === null ? "" : `longest wait: median client ${ms(of.median)}, unluckiest ${ms(of.worst)}`;
   const rows: [string, string, string][] = [
     ["connections", count(outcome.connections), ""],
     ["connections broken", count(outcome.connectionsBroken), ""],
@@ -65,7 +70,7 @@ export function renderOutcome(outcome: Outcome, colour: boolean): string {
     `  ${name.padEnd(widths[0]!)}  ${value.padStart(widths[1]!)}  ${note}`.trimEnd(),
   );
   const sound = isSound(outcome);
-  const verdict = sound ? "No connection broke, no write is missing." : "Something was lost:";
+  const verdict = sound ? "No connection broke, no write is missing." : "Not as it must be:";
   const painted = colour ? styleText(sound ? "green" : "red", verdict, { validateStream: false }) : verdict;
   const findings = outcome.findings.map((finding) => `  ${finding}`);
   return `\n${lines.join("\n")}\n\n${painted}\n${findings.length > 0 ? `${findings.join("\n")}\n` : ""}`;

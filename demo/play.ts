@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ApplicationReport } from "../src/agent/api-types.ts";
 import { CheckpointSamples } from "../workload/checkpoint-samples.ts";
-import { startWorkload } from "../workload/driver.ts";
+import { startWorkload, type Workload } from "../workload/driver.ts";
 import type { WindowSummary } from "../workload/gaps.ts";
 import type { Message } from "../workload/messages.ts";
 import { measureRate } from "../workload/rate.ts";
@@ -17,6 +17,7 @@ const RATE_SECONDS = 4;
 /** Of each scene, so that one can follow. */
 const SCENE_MS = 4000;
 const FOLLOW_MS = 500;
+const BREAKS_TOLD = 3;
 /** Until a node that came back holds a clone again. */
 const PATIENCE_MS = 30_000;
 
@@ -57,54 +58,26 @@ async function fill(site: RedisSite, display: Display, target = SERVICE): Promis
 
 type Counted = Omit<Outcome, "throughputRatio" | "writesPerSecond">;
 
-/** The clients count through all that happens to the server. */
+/** The clients count through all that happens to the server; what they found is told however far the play came. */
 async function count50(site: RedisSite, display: Display, follower: Follower, signal: AbortSignal): Promise<Counted> {
   display.title(`${CONNECTIONS} clients write numbers and read them back`);
   const options = { ...SERVICE, connections: CONNECTIONS, progressMs: 1000 };
   const counters = await startWorkload("counters", site.spawn, options, (message) => follower.hear(message));
-  const primaries: string[] = [];
-  const scene = () => delay(SCENE_MS, undefined, { signal });
   const samples = new CheckpointSamples(() => site.checkpoints());
-  let windows: { planned: WindowSummary; powerOff: WindowSummary };
+  const seen: Scenes = { primaries: [] };
+  let failure: string | undefined;
   try {
-    const first = await site.untilProtected();
-    primaries.push(first.primary!);
-    await scene();
-
-    const to = first.standbys.find(({ state }) => state === "in-sync")!.node;
-    display.act(`planned switch: from ${first.primary} to ${to}`);
-    await counters.mark("planned");
-    const { stopMs } = await site.switchTo(to);
-    if (stopMs !== null) display.step(`it stood still for ${stopMs.toFixed(0)} ms`);
-    const second = await site.untilProtected({ term: first.term + 1, timeoutMs: PATIENCE_MS });
-    if (second.primary !== to) throw new Error(`The switch to ${to} failed: it runs on ${second.primary}`);
-    primaries.push(to);
-    await scene();
-    const planned = await counters.mark("between");
-
-    display.act(`power-off: ${second.primary} dies, no goodbye`);
-    await counters.mark("power-off");
-    await site.lab.powerOff(second.primary!);
-    await scene();
-    const powerOff = await counters.mark("after");
-    windows = { planned, powerOff };
-    display.act(`power-on: ${second.primary} comes back; it must not run a second copy`);
-    await site.lab.powerOn(second.primary!);
-    const third = await site.untilProtected({ term: second.term + 1, timeoutMs: PATIENCE_MS });
-    primaries.push(third.primary!);
-    await scene();
+    await playScenes(site, display, counters, seen, signal);
   } catch (error) {
-    // What the clients found is worth more than how far the play came.
-    samples.stop();
-    const { findings } = await counters.stop().catch(() => ({ findings: [] }));
-    for (const finding of findings) display.problem(finding);
-    throw error;
+    signal.throwIfAborted();
+    display.problem(error);
+    failure = error instanceof Error ? error.message : String(error);
   }
+  samples.stop();
   display.title("Looking for every acknowledged write");
-  const checkpoints = await samples.finish();
-  const result = await counters.stop();
-  const { planned, powerOff } = windows;
+  const [checkpoints, result] = await Promise.all([samples.finish(), counters.stop()]);
   const wait = (window: WindowSummary) => ({ median: window.medianWaitMs, worst: window.worstWaitMs });
+  const { primaries, planned, powerOff } = seen;
   return {
     connections: result.connections,
     connectionsBroken: result.connectionsBroken,
@@ -113,16 +86,60 @@ async function count50(site: RedisSite, display: Display, follower: Follower, si
     writesUnverified: result.writesUnverified,
     valuesUnexpected: result.valuesUnexpected,
     readsVerified: result.readsVerified,
-    gapMs: { planned: planned.silenceMs, powerOff: powerOff.silenceMs },
-    waitMs: { planned: wait(planned), powerOff: wait(powerOff) },
+    gapMs: { planned: planned?.silenceMs ?? null, powerOff: powerOff?.silenceMs ?? null },
+    waitMs: { planned: planned ? wait(planned) : null, powerOff: powerOff ? wait(powerOff) : null },
     checkpointsPerSecond: checkpoints.perSecond,
     stopMs: checkpoints.stopMs,
     pagesPerCheckpoint: checkpoints.pages,
     bytesPerCheckpoint: checkpoints.bytes,
     primaries,
-    copiesRunning: await site.copiesRunning(),
-    findings: result.findings,
+    copiesRunning: await site.copiesRunning().catch(() => []),
+    findings: [...(failure === undefined ? [] : [failure]), ...result.findings],
   };
+}
+
+/** Filled in as the play goes on. */
+interface Scenes {
+  primaries: string[];
+  planned?: WindowSummary;
+  powerOff?: WindowSummary;
+}
+
+async function playScenes(
+  site: RedisSite,
+  display: Display,
+  counters: Workload<"counters">,
+  seen: Scenes,
+  signal: AbortSignal,
+): Promise<void> {
+  const scene = () => delay(SCENE_MS, undefined, { signal });
+  const first = await site.untilProtected({ timeoutMs: PATIENCE_MS });
+  seen.primaries.push(first.primary!);
+  await scene();
+
+  const to = first.standbys.find(({ state }) => state === "in-sync")!.node;
+  display.act(`planned switch: from ${first.primary} to ${to}`);
+  await counters.mark("planned");
+  const { stopMs } = await site.switchTo(to);
+  if (stopMs !== null) display.step(`it stood still for ${stopMs.toFixed(0)} ms`);
+  await scene();
+  seen.planned = await counters.mark("between");
+  const second = await site.untilProtected({ term: first.term + 1, timeoutMs: PATIENCE_MS });
+  seen.primaries.push(second.primary!);
+  if (second.primary !== to) throw new Error(`The switch to ${to} failed: it runs on ${second.primary}`);
+  await scene();
+
+  display.act(`power-off: ${to} dies, no goodbye`);
+  await counters.mark("power-off");
+  await site.lab.powerOff(to);
+  await scene();
+  seen.powerOff = await counters.mark("after");
+
+  display.act(`power-on: ${to} comes back; it must not run a second copy`);
+  await site.lab.powerOn(to);
+  const third = await site.untilProtected({ term: second.term + 1, timeoutMs: PATIENCE_MS });
+  seen.primaries.push(third.primary!);
+  await scene();
 }
 
 /** Asks the cluster now and then, so that the clients' lines can say who answers them, and tells what happened. */
@@ -131,6 +148,7 @@ class Follower {
   readonly #display: Display;
   readonly #abort = new AbortController();
   #report: ApplicationReport | undefined;
+  #broken = 0;
 
   constructor(site: RedisSite, display: Display) {
     this.#site = site;
@@ -140,7 +158,9 @@ class Follower {
 
   hear(message: Message): void {
     if (message.event === "progress") this.#display.second(message, this.#report);
-    if (message.event === "broken") this.#display.problem(`connection ${message.connection} broke: ${message.reason}`);
+    if (message.event !== "broken" || ++this.#broken > BREAKS_TOLD) return;
+    this.#display.problem(`connection ${message.connection} broke: ${message.reason}`);
+    if (this.#broken === BREAKS_TOLD) this.#display.step("further ones are only counted");
   }
 
   [Symbol.dispose](): void {

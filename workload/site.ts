@@ -127,6 +127,7 @@ export class RedisSite {
       try {
         last = await this.report();
         const inSync = last.standbys.filter(({ state }) => state === "in-sync").length;
+        if (last.state === "ended") break;
         if (last.state === "protected" && inSync >= standbys && last.term >= term) return last;
       } catch (error) {
         failure = error;
@@ -134,7 +135,8 @@ export class RedisSite {
       await sleep(POLL_MS);
     }
     const state = last === undefined ? "unknown" : `${last.state} in term ${last.term} on "${last.primary}"`;
-    throw new OperatingError("not-protected", `"${APPLICATION}" is not protected after ${timeoutMs} ms: ${state}`, {
+    const ended = last?.ended === undefined ? "" : ` (${last.ended.reason})`;
+    throw new OperatingError("not-protected", `"${APPLICATION}" is not protected but ${state}${ended}`, {
       details: { problems: last?.problems ?? [], standbys: last?.standbys ?? [] },
       cause: failure,
     });

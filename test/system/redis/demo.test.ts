@@ -39,7 +39,7 @@ test("the demo loses nothing, and tells its figures in one document", { timeout:
   assert.equal(outcome.connections, 50);
   assert.deepEqual([outcome.connectionsBroken, outcome.writesMissing, outcome.findings], [0, 0, []]);
   assert.ok(outcome.writesAcknowledged > 1000);
-  assert.ok(outcome.gapMs.planned > 0 && outcome.gapMs.powerOff > 0);
+  assert.ok(outcome.gapMs.planned! > 0 && outcome.gapMs.powerOff! > 0);
   for (const key of ["checkpointsPerSecond", "pagesPerCheckpoint", "bytesPerCheckpoint", "throughputRatio"] as const) {
     assert.ok(outcome[key] > 0, key);
   }
