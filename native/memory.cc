@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace understudy {
@@ -101,6 +102,7 @@ static Napi::Value copyPages(const Napi::CallbackInfo& info) {
 // The last sent content of pages, to send only what changed in them. Bounded: pages beyond the limit are sent whole.
 struct Shadow {
   std::unordered_map<uint64_t, char*> pages;
+  std::unordered_set<uint64_t> blocks;  // what a page table covers (2 MiB), where something was sent
   std::vector<char*> chunks, spare;
   size_t limit;
   ~Shadow() {
@@ -149,6 +151,34 @@ static Napi::Value shadowDrop(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), n);
 }
 
+// holes(shadow, pagemapFd, out BigUint64Array): blocks in which something was sent and that have no page table any more: given
+// back by madvise(DONTNEED) as a whole, which a scan for written pages does not report (one that has its table is reported page
+// by page). Writes their start addresses and forgets them. Returns how many, or −errno.
+static Napi::Value holes(const Napi::CallbackInfo& info) {
+  auto* s = shadow(info[0]);
+  int fd = word(info[1]);
+  size_t room, found = 0;
+  auto* out = data<uint64_t>(info[2], &room);
+  for (auto it = s->blocks.begin(); it != s->blocks.end() && found < room;) {
+    ScanArguments a = {};
+    Region one;
+    a.size = sizeof a;
+    a.start = *it << 21;
+    a.end = (*it + 1) << 21;
+    a.vec = (uint64_t)&one;
+    a.vec_len = 1;
+    a.max_pages = 1;
+    a.category_anyof_mask = 8 | 16;  // present, or swapped out, or the kernel's marker of a protected page never touched
+    a.return_mask = 8;
+    long n = ioctl(fd, kPagemapScan, &a);
+    if (n < 0) return Napi::Number::New(info.Env(), -errno);
+    if (n > 0) { ++it; continue; }
+    out[found++] = a.start;
+    it = s->blocks.erase(it);
+  }
+  return Napi::Number::New(info.Env(), found);
+}
+
 struct Record { uint64_t address; uint16_t kind, patches; uint32_t bytes; };
 
 static bool isZero(const char* p) {
@@ -171,11 +201,13 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
   auto* out = data<char>(info[5], &room);
   size_t at = word(info[6]);
   bool all = info[7].ToBoolean();
+  uint64_t block = ~0ull;
   Record* run = nullptr;  // whole pages that follow each other share a record
   for (size_t p = from; p < to; p++) {
     if (at + sizeof(Record) + 4 * 64 + kPage > room) return Napi::Number::New(info.Env(), -ENOSPC);
     const char* page = staging + p * kPage;
     uint64_t address = addresses[p];
+    if (s && (address >> 21) != block) s->blocks.insert(block = address >> 21);
     char* old = nullptr;
     bool known = false;
     if (s) {
@@ -345,6 +377,7 @@ void addMemory(Napi::Env env, Napi::Object exports) {
   add(env, exports, "copyPages", copyPages);
   add(env, exports, "shadowNew", shadowNew);
   add(env, exports, "shadowDrop", shadowDrop);
+  add(env, exports, "holes", holes);
   add(env, exports, "encode", encode);
   add(env, exports, "verify", verify);
   add(env, exports, "apply", apply);

@@ -154,7 +154,6 @@ export class Capture {
     const count = this.#retryScan(process, () => (process.needsAll ? tracker.scanAll() : tracker.scanPopulated()));
     process.needsAll = false;
     const regions = tracker.takeRegions(count);
-    tracker.noteCopied(regions);
     let left = tracker.pagesFound(count);
     for (const part of pieces(regions, CHUNK_PAGES)) {
       this.#staging.pages = 0;
@@ -210,7 +209,6 @@ export class Capture {
       const count = this.#retryScan(process, () => this.#scan(process));
       // What grew in place is watched but not in the layout that the clones know; its pages may be among those found.
       const regions = tracker.takeRegions(count);
-      if (count > 0) tracker.noteCopied(regions);
       if (tracker.layoutTextChanged()) {
         const { fresh } = tracker.refresh();
         const layout = process.layoutOperation(fresh);
@@ -263,7 +261,7 @@ export class Capture {
     this.#takeDescriptors(resources);
     for (const process of this.#processes.values()) {
       const { virtualPid } = process.traced;
-      const state = process.state(this.#parentOf(process.pid), now);
+      const state = process.state((pid) => this.#parentOf(pid), now);
       resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
     }
     return { resources, clock: monotonicClock() };

@@ -147,9 +147,10 @@ export class ProcessCapture {
     return { name, ...readRobustList(tid), rseq: readRseq(tid) };
   }
 
-  state(parent: number, now: number): ProcessResource {
+  /** @param parentOf asked only when slow-changing facts are read again */
+  state(parentOf: (pid: number) => number, now: number): ProcessResource {
     if (!this.#state || now - this.#stateAt > SLOW_MS) {
-      this.#state = readProcess(this.pid, parent);
+      this.#state = readProcess(this.pid, parentOf(this.pid));
       this.#stateAt = now;
     }
     return { ...this.#state, inner: this.#inner! };

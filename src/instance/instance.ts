@@ -81,7 +81,7 @@ export class Instance {
   static async begin(config: InstanceConfig): Promise<Instance> {
     mkdirSync(config.stateDirectory, { recursive: true });
     rmSync(`${config.stateDirectory}/failure.json`, { force: true });
-    const instance = new Instance(config, await openStore(config.store), await tlsOptions(config.tls));
+    const instance = new Instance(config, await openStore(config.store, config.tls), await tlsOptions(config.tls));
     await instance.#listen();
     await instance.#control.listen();
     setInterval(() => instance.#tick(), TICK_MS);

@@ -56,6 +56,7 @@ export interface Addon {
   ): number;
   shadowNew(limitPages: number): Shadow;
   shadowDrop(shadow: Shadow, start: number, end: number): number;
+  holes(shadow: Shadow, pagemapFd: number, out: BigUint64Array): number;
   encode(
     staging: Buffer,
     addresses: BigUint64Array,

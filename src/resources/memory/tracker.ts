@@ -27,6 +27,10 @@ const O_CLOEXEC_NONBLOCK = 0o2004000;
 const MAX_REGIONS = 1 << 20;
 const regions = new BigUint64Array(3 * MAX_REGIONS);
 
+/** What one page table covers. */
+const BLOCK_BYTES = 2 << 20;
+const holeStarts = new BigUint64Array(1024);
+
 /** A swapped-out page and the kernel's own marker "protected, never touched" look alike; with swap off, only pages count. */
 const PRESENT = readFileSync("/proc/swaps", "latin1").trim().includes("\n")
   ? PAGE_IS.present | PAGE_IS.swapped
@@ -58,8 +62,6 @@ export class MemoryTracker {
   #userfault = -1;
   #ranges: BigUint64Array = new BigUint64Array(0);
   #privateRanges: BigUint64Array = new BigUint64Array(0);
-  #populated: BigUint64Array | undefined;
-  #copied: BigUint64Array[] = [];
   areas: Area[] = [];
   shadow: Shadow | null = null;
 
@@ -98,8 +100,6 @@ export class MemoryTracker {
     closeDescriptor(this.#userfault);
     this.#userfault = -1;
     this.shadow = null;
-    this.#populated = undefined;
-    this.#copied = [];
   }
 
   close(): void {
@@ -256,47 +256,16 @@ export class MemoryTracker {
   }
 
   /**
-   * Ranges that had pages of their own at the last look and have none now: given back by madvise(DONTNEED) together with
-   * their page tables, which no scan for written pages reports. With all threads stopped.
+   * Ranges whose pages were sent and that were given back together with their page tables, which no scan for written pages
+   * reports. With all threads stopped.
    */
   takeDropped(): Array<[number, number]> {
-    const n = this.#scanPrivate();
-    if (n < 0) throw new SystemCallError("ioctl(PAGEMAP_SCAN)", n, `pid ${this.pid}`);
-    const now = regions.slice(0, 3 * n);
-    const before = this.#populated;
-    const copied = this.#copied.splice(0);
-    this.#populated = now;
-    const dropped = before && !sameWords(before, now) ? subtractRegions(before, now) : [];
-    for (const part of copied) dropped.push(...subtractRegions(part, now));
+    if (!this.shadow) return [];
+    const dropped: Array<[number, number]> = [];
+    for (let n = holeStarts.length; n === holeStarts.length; ) {
+      n = checked(addon.holes(this.shadow, this.#pagemapFd, holeStarts), "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
+      for (const start of holeStarts.subarray(0, n)) dropped.push([Number(start), Number(start) + BLOCK_BYTES]);
+    }
     return dropped;
   }
-
-  /** Regions copied while the application ran: what of them is gone at the next stop is dropped too. */
-  noteCopied(part: BigUint64Array): void {
-    this.#copied.push(part);
-  }
-}
-
-function sameWords(a: BigUint64Array, b: BigUint64Array): boolean {
-  return a.length === b.length && Buffer.from(a.buffer).equals(Buffer.from(b.buffer));
-}
-
-/** Parts of `before` that are in no region of `now`; both sorted, three words a region. */
-export function subtractRegions(before: BigUint64Array, now: BigUint64Array): Array<[number, number]> {
-  const missing: Array<[number, number]> = [];
-  let j = 0;
-  for (let i = 0; i < before.length; i += 3) {
-    let start = before[i]!;
-    const end = before[i + 1]!;
-    while (j < now.length && now[j + 1]! <= start) j += 3;
-    for (let k = j; start < end; k += 3) {
-      if (k >= now.length || now[k]! >= end) {
-        missing.push([Number(start), Number(end)]);
-        break;
-      }
-      if (now[k]! > start) missing.push([Number(start), Number(now[k]!)]);
-      if (now[k + 1]! > start) start = now[k + 1]!;
-    }
-  }
-  return missing;
 }
