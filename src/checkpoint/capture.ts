@@ -8,7 +8,8 @@ import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
 import { dumpThreads, RECORD_BYTES, recordLength, restartInterrupted, setThread } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { kindNamed } from "../resources/kinds.ts";
-import { Staging } from "../resources/memory/tracker.ts";
+import { isTrackable } from "../resources/memory/layout.ts";
+import { Staging, splitRegions } from "../resources/memory/tracker.ts";
 import type { Stage } from "../stage/stage.ts";
 import type { Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
@@ -151,10 +152,11 @@ export class Capture {
     progress: (leftBytes: number) => void,
   ): Promise<void> {
     const { tracker } = process;
-    const count = this.#retryScan(process, () => (process.needsAll ? tracker.scanAll() : tracker.scanPopulated()));
+    this.#followLayout(process);
+    const count = process.needsAll ? tracker.scanAll(false) : tracker.scanPopulated();
+    const regions = this.#takeKnown(process, count);
     process.needsAll = false;
-    const regions = tracker.takeRegions(count);
-    let left = tracker.pagesFound(count);
+    let left = Number(sumPages(regions));
     for (const part of pieces(regions, CHUNK_PAGES)) {
       this.#staging.pages = 0;
       if (!tracker.copy(part, part.length / 3, this.#staging))
@@ -166,18 +168,25 @@ export class Capture {
     }
   }
 
-  /** A scan that meets memory not watched yet makes it watched and known to the clones, then scans again. */
-  #retryScan(process: ProcessCapture, scan: () => number): number {
-    for (let attempt = 0; ; attempt++) {
-      const n = scan();
-      if (n === ERRNO.perm && attempt < 8) {
-        const { fresh } = process.tracker.refresh();
-        const layout = process.layoutOperation(fresh);
-        if (layout) this.#emit(layout);
-        continue;
-      }
-      return checked(n, "ioctl(PAGEMAP_SCAN)", process.pid);
-    }
+  /** While the application runs: what it has mapped since the last look is watched from here on and known to the clones. */
+  #followLayout(process: ProcessCapture): void {
+    const { tracker } = process;
+    if (!tracker.layoutTextChanged()) return;
+    const layout = process.layoutOperation(tracker.refresh().fresh);
+    if (layout) this.#emit(layout);
+  }
+
+  /**
+   * Regions of the last scan as far as the clones know their areas; others, mapped a moment ago by the running application, are
+   * left to the next scan.
+   */
+  #takeKnown(process: ProcessCapture, count: number): BigUint64Array {
+    const { tracker, emitted } = process;
+    checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
+    const ranges = emitted.filter(isTrackable).map((area): [number, number] => [area.start, area.end]);
+    const { inside, outside } = splitRegions(tracker.takeRegions(count), ranges);
+    tracker.owe(outside);
+    return inside;
   }
 
   /** Encodes staged pages into operations. */
@@ -194,28 +203,30 @@ export class Capture {
   }
 
   /** Everything of a process that is new to the clones, else what was written. */
-  #scan(process: ProcessCapture): number {
-    if (!process.needsAll) return process.tracker.scanWritten();
-    const count = process.tracker.scanAll();
-    if (count >= 0) process.needsAll = false;
-    return count;
+  #scan(process: ProcessCapture, strict: boolean): number {
+    return process.needsAll ? process.tracker.scanAll(strict) : process.tracker.scanWritten(strict);
+  }
+
+  /** Runs what takes pages: when it fails half-way, what the scan reported is known no longer, and everything goes out again. */
+  #taking<T>(process: ProcessCapture, take: () => T): T {
+    try {
+      const result = take();
+      process.needsAll = false;
+      return result;
+    } catch (error) {
+      process.needsAll = true;
+      throw error;
+    }
   }
 
   /** One pass over all processes while they run; returns the pages it found. */
   #precopyPass(): number {
     let pages = 0;
-    for (const process of this.#processes.values()) {
-      const { tracker } = process;
-      const count = this.#retryScan(process, () => this.#scan(process));
-      // What grew in place is watched but not in the layout that the clones know; its pages may be among those found.
-      const regions = tracker.takeRegions(count);
-      if (tracker.layoutTextChanged()) {
-        const { fresh } = tracker.refresh();
-        const layout = process.layoutOperation(fresh);
-        if (layout) this.#emit(layout);
-      }
-      pages += this.#encodeRegions(process, regions);
-    }
+    for (const process of this.#processes.values())
+      pages += this.#taking(process, () => {
+        this.#followLayout(process);
+        return this.#encodeRegions(process, this.#takeKnown(process, this.#scan(process, false)));
+      });
     return pages;
   }
 
@@ -255,7 +266,7 @@ export class Capture {
     this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now);
     this.#staging.pages = 0;
-    for (const process of this.#processes.values()) this.#takeMemory(process);
+    for (const process of this.#processes.values()) this.#taking(process, () => this.#takeMemory(process));
     const resources = new Map<string, Resource>();
     this.#takeThreads(resources);
     this.#takeDescriptors(resources);
@@ -269,19 +280,20 @@ export class Capture {
 
   #takeMemory(process: ProcessCapture): void {
     const { tracker } = process;
-    let count = this.#scan(process);
+    let count = this.#scan(process, true);
     let fresh: Array<[number, number]> = [];
+    let regions: BigUint64Array | undefined;
     if (count === ERRNO.perm) {
       fresh = tracker.refresh().fresh;
-      count = this.#scan(process);
-    } else if (tracker.layoutTextChanged()) {
-      const regions = tracker.takeRegions(checked(count, "ioctl(PAGEMAP_SCAN)", process.pid));
-      fresh = tracker.refresh().fresh;
-      this.#stage(process, regions, regions.length / 3, fresh);
-      return;
+      count = checked(this.#scan(process, true), "ioctl(PAGEMAP_SCAN)", process.pid);
+    } else {
+      checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
+      if (tracker.layoutTextChanged()) {
+        regions = tracker.takeRegions(count);
+        fresh = tracker.refresh().fresh;
+      }
     }
-    checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
-    this.#stage(process, undefined, count, fresh);
+    this.#stage(process, regions, count, fresh);
   }
 
   #stage(

@@ -26,6 +26,16 @@ const O_CLOEXEC_NONBLOCK = 0o2004000;
 /** Regions one scan may report: more, and everything is taken as written. */
 const MAX_REGIONS = 1 << 20;
 const regions = new BigUint64Array(3 * MAX_REGIONS);
+const probed = new BigUint64Array(3);
+/** Leading regions that may be other than zero. */
+let reported = 0;
+
+/** Regions that a scan left which then failed. */
+function countRegions(): number {
+  let n = 0;
+  while (n < MAX_REGIONS && regions[3 * n + 1] !== 0n) n++;
+  return n;
+}
 
 /** What one page table covers. */
 const BLOCK_BYTES = 2 << 20;
@@ -62,6 +72,8 @@ export class MemoryTracker {
   #userfault = -1;
   #ranges: BigUint64Array = new BigUint64Array(0);
   #privateRanges: BigUint64Array = new BigUint64Array(0);
+  /** Regions that a scan reported (and protected again) but that nobody could take then: part of the next scan's result. */
+  #owed: BigUint64Array[] = [];
   areas: Area[] = [];
   shadow: Shadow | null = null;
 
@@ -100,6 +112,7 @@ export class MemoryTracker {
     closeDescriptor(this.#userfault);
     this.#userfault = -1;
     this.shadow = null;
+    this.#owed = [];
   }
 
   close(): void {
@@ -153,7 +166,7 @@ export class MemoryTracker {
         PAGE_IS.written,
         0,
         PAGE_IS.written,
-        regions,
+        probed,
       );
       if (r === ERRNO.perm) found.push([area.start, area.end]);
       else checked(r, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
@@ -180,25 +193,47 @@ export class MemoryTracker {
   }
 
   /**
-   * Regions written since the last scan, and write-protects them again. −EPERM: an area is not watched (see refresh).
+   * Regions written since the last scan, and write-protects them again.
+   * @param strict −EPERM when an area is not watched (see refresh); else such areas are passed over
    * @returns number of regions, kept inside until the next scan
    */
-  scanWritten(): number {
-    return addon.scan(
+  scanWritten(strict: boolean): number {
+    regions.fill(0n, 0, 3 * reported);
+    const n = addon.scan(
       this.#pagemapFd,
       this.#ranges,
-      PM_SCAN.wpMatching | PM_SCAN.checkWpAsync,
+      PM_SCAN.wpMatching | (strict ? PM_SCAN.checkWpAsync : 0),
       0,
       PAGE_IS.written,
       0,
       PAGE_IS.written,
       regions,
     );
+    reported = n >= 0 ? n : countRegions();
+    if (n === ERRNO.perm) {
+      // What lies before the unwatched area has been reported, and is protected again: no later scan would tell.
+      if (reported > 0) this.#owed.push(regions.slice(0, 3 * reported));
+      return n;
+    }
+    return n < 0 || this.#owed.length === 0 ? n : this.#addOwed(n);
+  }
+
+  #addOwed(n: number): number {
+    const merged = mergeRegions([regions.slice(0, 3 * n), ...this.#owed.splice(0)]);
+    if (merged.length > regions.length) return ERRNO.noSpace;
+    regions.set(merged);
+    reported = merged.length / 3;
+    return reported;
+  }
+
+  /** Regions for the next scan to report again, because they could not be taken. */
+  owe(part: BigUint64Array): void {
+    if (part.length > 0) this.#owed.push(part);
   }
 
   /** All pages with content of their own (not the file's, never touched ones not). Protects everything first. */
-  scanAll(): number {
-    const protectedRegions = this.scanWritten();
+  scanAll(strict: boolean): number {
+    const protectedRegions = this.scanWritten(strict);
     return protectedRegions < 0 ? protectedRegions : this.scanPopulated();
   }
 
@@ -208,12 +243,17 @@ export class MemoryTracker {
     if (n < 0) return n;
     const shared = this.#rangesOf((area) => area.backing.type === "shared");
     const more = addon.scan(this.#pagemapFd, shared, 0, 0, 0, PRESENT, PAGE_IS.present, regions.subarray(3 * n));
-    return more < 0 ? more : n + more;
+    if (more < 0) return more;
+    reported = Math.max(reported, n + more);
+    return n + more;
   }
 
   /** Private pages that are there (or swapped out) and not the mapped file's: the bit for "file" must be clear. */
   #scanPrivate(): number {
-    return addon.scan(this.#pagemapFd, this.#privateRanges, 0, PAGE_IS.file, PAGE_IS.file, PRESENT, PAGE_IS.present, regions);
+    const { file, present } = PAGE_IS;
+    const n = addon.scan(this.#pagemapFd, this.#privateRanges, 0, file, file, PRESENT, present, regions);
+    reported = Math.max(reported, n);
+    return n;
   }
 
   /** Ranges of areas, neighbours joined. */
@@ -268,4 +308,47 @@ export class MemoryTracker {
     }
     return dropped;
   }
+}
+
+/** Regions of several lists as one, sorted, without overlaps. */
+export function mergeRegions(lists: BigUint64Array[]): BigUint64Array {
+  const all: Array<[bigint, bigint]> = [];
+  for (const list of lists) for (let i = 0; i < list.length; i += 3) all.push([list[i]!, list[i + 1]!]);
+  all.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  const words: bigint[] = [];
+  for (const [start, end] of all) {
+    const last = words.length - 2;
+    if (last > 0 && words[last]! >= start) {
+      if (words[last]! < end) words[last] = end;
+    } else words.push(start, end, 0n);
+  }
+  return new BigUint64Array(words);
+}
+
+/** Parts of `from` inside the given ranges and parts outside; both sorted. */
+export function splitRegions(
+  from: BigUint64Array,
+  ranges: Array<[number, number]>,
+): { inside: BigUint64Array; outside: BigUint64Array } {
+  const inside: bigint[] = [];
+  const outside: bigint[] = [];
+  let j = 0;
+  for (let i = 0; i < from.length; i += 3) {
+    let start = from[i]!;
+    const end = from[i + 1]!;
+    while (j < ranges.length && ranges[j]![1] <= start) j++;
+    for (let k = j; start < end; k++) {
+      const range = ranges[k];
+      if (!range || range[0] >= end) {
+        outside.push(start, end, 0n);
+        break;
+      }
+      const begin = BigInt(range[0]) > start ? BigInt(range[0]) : start;
+      const stop = BigInt(range[1]) < end ? BigInt(range[1]) : end;
+      if (begin > start) outside.push(start, begin, 0n);
+      if (begin < stop) inside.push(begin, stop, 0n);
+      start = stop > start ? stop : start;
+    }
+  }
+  return { inside: new BigUint64Array(inside), outside: new BigUint64Array(outside) };
 }

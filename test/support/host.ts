@@ -1,0 +1,226 @@
+/**
+ * A node in one process, for tests of the engine without network: plays a program on a stage, captures it, or is its clone.
+ * Commands come and answers go over the parent's channel; see local-clone.ts.
+ */
+import { execFileSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import { Capture } from "../../src/checkpoint/capture.ts";
+import type { CheckpointEnd, Operation, Resource } from "../../src/checkpoint/operations.ts";
+import { prepare } from "../../src/clone/life.ts";
+import { Skeleton } from "../../src/clone/skeleton.ts";
+import { addon } from "../../src/kernel/addon.ts";
+import { checked } from "../../src/kernel/errors.ts";
+import { OperatingError } from "../../src/kernel/failure.ts";
+import { resume } from "../../src/kernel/trace.ts";
+import { FrameReader, FrameWriter } from "../../src/replication/frames.ts";
+import { Stage } from "../../src/stage/stage.ts";
+import { startProgram } from "../../src/stage/start.ts";
+import { Tracees } from "../../src/tree/tracees.ts";
+
+export interface StageNames {
+  name: string;
+  cgroup: string;
+  files: string;
+}
+
+export interface CheckpointAnswer {
+  /** Frames of everything since the last one that was taken; empty when the dump was aborted. */
+  frames: Buffer;
+  stopUs: number;
+  pages: number;
+  bytes: number;
+  changed: string[];
+  gone: string[];
+  /** Code or message of what aborted the dump. */
+  error?: string;
+  totalUs: number;
+}
+
+export interface CheckpointOptions {
+  final?: boolean;
+  /** Throws at the beginning of the stop. */
+  failInMark?: boolean;
+  stopTimeoutUs?: number;
+  /** Only the stop, nothing before it. */
+  noPreDump?: boolean;
+}
+
+const LOG = "/var/log/understudy/test.log";
+
+let stage: Stage | undefined;
+let names: StageNames | undefined;
+let tracees: Tracees | undefined;
+let capture: Capture | undefined;
+let skeleton: Skeleton | undefined;
+let reader = new FrameReader();
+let writer = new FrameWriter();
+let parts: Buffer[] = [];
+const states = new Map<string, Resource>();
+const endings: string[] = [];
+
+function emit(operation: Operation): void {
+  parts.push(...writer.encode({ type: "operation", operation }));
+}
+
+function takeFrames(): Buffer {
+  const frames = Buffer.concat(parts);
+  parts = [];
+  return frames;
+}
+
+function createStage(options: StageNames, exitKill: boolean): Stage {
+  names = options;
+  rmSync(options.files, { recursive: true, force: true });
+  stage = Stage.create({
+    name: options.name,
+    cgroup: options.cgroup,
+    filesDirectory: options.files,
+    clockOffsets: { monotonic: 0n, boottime: 0n },
+    exitKill,
+  });
+  return stage;
+}
+
+function trace(init: number): Tracees {
+  const made = new Tracees(init, false);
+  made.onEnding = ({ virtualPid, code, signal }) =>
+    endings.push(`${virtualPid}: ${signal ? `signal ${signal}` : code}`);
+  tracees = made;
+  return made;
+}
+
+/** Until files are replicated: what the program has changed in them, copied as a whole. */
+function copyFiles(upper: string): void {
+  execFileSync("cp", ["-au", `${upper}/.`, `/proc/${stage!.init}/root/`]);
+}
+
+/** What a clone has been sent, applied; the ends' resources are kept for its life. */
+function feed(frames: Buffer): void {
+  // In two parts at an odd place, so that the reader puts frames together.
+  const middle = Math.floor(frames.length / 3) | 1;
+  for (const part of [frames.subarray(0, middle), frames.subarray(middle)])
+    for (const message of reader.feed(Buffer.from(part))) {
+      if (message.type === "operation") {
+        if (message.operation.op === "pages") {
+          const { bytes } = message.operation;
+          checked(addon.verify(bytes, 0, bytes.length), "verify");
+        }
+        skeleton!.apply(message.operation);
+      } else if (message.type === "end") take(message.end);
+      else throw new Error(`Unexpected message ${message.type}`);
+    }
+}
+
+function take(end: CheckpointEnd): void {
+  for (const [key, resource] of end.changed) states.set(key, resource);
+  for (const key of end.gone) states.delete(key);
+}
+
+function checkpoint(options: CheckpointOptions): CheckpointAnswer {
+  const begun = performance.now();
+  const answer = { frames: Buffer.alloc(0), stopUs: 0, pages: 0, bytes: 0, changed: [], gone: [], totalUs: 0 };
+  try {
+    if (!options.noPreDump) capture!.preDump();
+    const mark = () => {
+      if (options.failInMark) throw new OperatingError("injected", "The test lets the dump fail");
+    };
+    const { end } = capture!.dump(mark, options.final ?? false, 1);
+    parts.push(...writer.encode({ type: "end", end, digest: 0 }));
+    const { stopUs, pages, bytes, gone } = end;
+    const changed = end.changed.map(([key]) => key);
+    const totalUs = (performance.now() - begun) * 1000;
+    return { frames: takeFrames(), stopUs, pages, bytes, changed, gone, totalUs };
+  } catch (error) {
+    const failure = error as Error & { code?: string };
+    return { ...answer, error: failure.code ?? String(failure.stack) };
+  }
+}
+
+function capturing(stopTimeoutUs: number): Capture {
+  parts = [];
+  writer = new FrameWriter();
+  capture = new Capture({ stage: stage!, tracees: tracees!, emit, stopTimeoutUs, shadowBytes: 64 << 20 });
+  return capture;
+}
+
+async function firstCopy(): Promise<void> {
+  for (const process of capture!.attachNew())
+    await capture!.copyAll(
+      process,
+      async () => {},
+      () => {},
+    );
+}
+
+const commands = {
+  start(options: StageNames & { command: string[]; environment?: Record<string, string> }): number {
+    const made = createStage(options, false);
+    const traced = trace(made.init);
+    const pid = startProgram(made, {
+      command: options.command,
+      environment: options.environment ?? {},
+      workingDirectory: "/",
+      logPath: LOG,
+    });
+    traced.add(pid);
+    resume(pid);
+    return pid;
+  },
+  async capture(options: { stopTimeoutUs: number }): Promise<void> {
+    capturing(options.stopTimeoutUs);
+    tracees!.drain();
+    await firstCopy();
+  },
+  checkpoint,
+  stage(options: StageNames & { upper: string }): void {
+    states.clear();
+    reader = new FrameReader();
+    skeleton = new Skeleton(createStage(options, true));
+    copyFiles(options.upper);
+  },
+  feed,
+  live(options: { upper: string }): number {
+    copyFiles(options.upper);
+    const { tids, atLife } = prepare(stage!, skeleton!, states);
+    const traced = trace(stage!.init);
+    for (const tid of tids) traced.add(tid);
+    traced.adoptStopped(tids);
+    traced.liveOn();
+    for (const action of atLife) action();
+    traced.release();
+    skeleton = undefined;
+    return [...traced.processes.values()].find((process) => process.virtualPid === 2)?.pid ?? tids[0]!;
+  },
+  endings: () => [...endings],
+  processes: () => [...(tracees?.processes.values() ?? [])].map(({ pid, virtualPid }) => ({ pid, virtualPid })),
+  /** Ends everything and is ready for another program. */
+  clear(): void {
+    const files = names?.files;
+    capture?.close();
+    skeleton?.close();
+    const old = stage;
+    stage = tracees = capture = skeleton = names = undefined;
+    endings.length = 0;
+    old?.destroy();
+    if (files) rmSync(files, { recursive: true, force: true });
+  },
+} as const;
+
+export type Commands = typeof commands;
+
+process.on("SIGCHLD", () => tracees?.drain());
+process.on("disconnect", () => {
+  try {
+    commands.clear();
+  } finally {
+    process.exit(0);
+  }
+});
+process.on("message", async ({ id, method, options }: { id: number; method: keyof Commands; options: never }) => {
+  try {
+    const result = await (commands[method] as (options: never) => unknown)(options);
+    process.send!({ id, result });
+  } catch (error) {
+    process.send!({ id, error: String((error as Error).stack ?? error) });
+  }
+});

@@ -1,0 +1,12 @@
+/** Processes, signals, timers and identity through checkpoints and lives: test/programs/process. */
+import { testPrograms } from "../../support/events.ts";
+
+testPrograms("processes", [
+  { program: "process/signals", idle: true },
+  { program: "process/pending", idle: true },
+  { program: "process/itimer" },
+  { program: "process/tree" },
+  { program: "process/moving", dumps: 10 },
+  { program: "process/exec" },
+  { program: "process/identity", idle: true },
+]);
