@@ -16,6 +16,8 @@ const MEGABYTES = 100;
 const LARGE_MEGABYTES = 500;
 /** After data are written or a standby came in sync: let what follows from it pass. */
 const SETTLE_MS = 1000;
+/** When a part failed. */
+const EVENTS_TOLD = 15;
 
 export const redisBench: Bench = {
   about: "protection of an unmodified Redis: stop times, throughput, switches",
@@ -73,7 +75,11 @@ class RedisRun {
   async #partsWithCheckpoints(): Promise<void> {
     const measures = this.#measures;
     const part = async (name: Part, work: () => Promise<void>) => {
-      if (this.#wants(name)) await this.#attempt(name, work);
+      if (!this.#wants(name)) return;
+      await this.#attempt(name, async () => {
+        await this.#ensureProtected();
+        await work();
+      });
     };
     await part("idle", async () => {
       measures.idle = await this.#idle();
@@ -83,6 +89,26 @@ class RedisRun {
     });
     await part("switch", () => this.#switches());
     await part("power-off", () => this.#powerOffs());
+  }
+
+  /** A part that went wrong must not spoil the next. */
+  async #ensureProtected(): Promise<void> {
+    const unwell = await this.#site.untilProtected({ timeoutMs: 10_000 }).then(
+      () => false,
+      () => true,
+    );
+    if (!unwell) return;
+    this.#context.say("  starting anew");
+    await this.#site.stop().catch(() => {});
+    await this.#begin(MEGABYTES, "checkpoint");
+  }
+
+  async #begin(megabytes: number, commit: "checkpoint" | "none"): Promise<void> {
+    await this.#site.allOn();
+    await this.#site.protect({ commit });
+    await this.#site.fill(megabytes);
+    await this.#site.untilProtected();
+    await sleep(SETTLE_MS);
   }
 
   #wants(part: Part): boolean {
@@ -97,6 +123,8 @@ class RedisRun {
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       this.#context.say(`${what} failed: ${reason}`);
+      const events = await this.#site.events().catch(() => []);
+      for (const { at, node, message } of events.slice(-EVENTS_TOLD)) this.#context.say(`  ${at} ${node}: ${message}`);
       this.#failures.push(`${what}: ${reason}`);
     }
   }
@@ -104,15 +132,12 @@ class RedisRun {
   /** Protects a fresh Redis, fills it, does the work, ends it. */
   async #protected(what: string, megabytes: number, commit: "checkpoint" | "none", work: () => Promise<void>) {
     await this.#attempt(what, async () => {
-      await this.#site.allOn();
-      await this.#site.protect({ commit });
       try {
-        await this.#site.fill(megabytes);
-        await this.#site.untilProtected();
-        await sleep(SETTLE_MS);
+        await this.#begin(megabytes, commit);
         await work();
       } finally {
-        await this.#site.stop();
+        // A failed one may be half there; what it failed with matters more than that.
+        await this.#site.stop().catch(() => {});
       }
     });
   }
