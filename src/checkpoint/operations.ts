@@ -2,6 +2,7 @@
  * What a checkpoint is made of: operations in the order in which a clone applies them, and an end that closes it. Operations
  * sent before the barrier (pre-copy) belong to the next end; a dump that is aborted leaves them there, nothing is lost.
  */
+import type { FileOperation } from "../files/change.ts";
 import type { Area } from "../resources/memory/layout.ts";
 
 /** Grows when an operation or the end changes its meaning. */
@@ -17,7 +18,9 @@ export type Operation =
   /** Ranges given back: zero again, or the file's content. */
   | { op: "drop"; pid: number; ranges: Array<[number, number]> }
   /** A page stream, see native/memory.cc. */
-  | { op: "pages"; pid: number; bytes: Buffer };
+  | { op: "pages"; pid: number; bytes: Buffer }
+  /** One step of the application's files, before the layouts of the same checkpoint. */
+  | FileOperation;
 
 /** A resource's state under its key, e.g. `thread/2/5`, `description/17`. */
 export interface Resource {

@@ -1,0 +1,277 @@
+/**
+ * The clone's side: each step through the merged view of the clone's stage, so that the overlay does its copying and hiding.
+ * Symbolic links are never followed. A step that was taken already does no harm; one that cannot be taken throws.
+ */
+import { call, closeDescriptor, tryCall } from "../kernel/calls.ts";
+import { checked } from "../kernel/errors.ts";
+import {
+  AT_REMOVEDIR,
+  ERRNO_FILES,
+  listExtended,
+  MODE_TYPE,
+  O_CREAT,
+  O_DIRECTORY,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+  openBelow,
+  rawPath,
+  readNames,
+  removeExtended,
+  Status,
+  setExtended,
+  setOwner,
+  setTimes,
+  TYPE_BITS,
+  tryOpenBelow,
+  writeAt,
+} from "../kernel/files.ts";
+import { ASIDE, type Attributes, type FileChange, type FileOperation } from "./change.ts";
+
+const PUNCH_HOLE_KEEP_SIZE = 3;
+/** Kept by the overlay, or by a security module that the standby may not have. */
+const NOT_OURS = /^(trusted\.overlay\.|security\.(selinux|ima|evm)$)/;
+
+export class FileApply {
+  readonly #rootFd: number;
+  readonly #status = new Status();
+  /** The directory used last: steps come in its order. */
+  #directory: { path: string; fd: number } | undefined;
+  /** The file written last. */
+  #file: { path: string; fd: number } | undefined;
+
+  /** @param rootFd O_PATH descriptor of the clone's root (`Stage.rootFd`); stays the caller's */
+  constructor(rootFd: number) {
+    this.#rootFd = rootFd;
+  }
+
+  close(): void {
+    this.#forget();
+  }
+
+  #forget(): void {
+    closeDescriptor(this.#directory?.fd ?? -1);
+    closeDescriptor(this.#file?.fd ?? -1);
+    this.#directory = undefined;
+    this.#file = undefined;
+  }
+
+  /** @throws SystemCallError with the call, the path and the cause */
+  apply(operation: FileOperation): void {
+    const { change } = operation;
+    switch (change.type) {
+      case "write":
+        writeAt(this.#open(change.path), change.bytes, change.at);
+        return;
+      case "zero":
+        this.#zero(change.path, change.at, change.length);
+        return;
+      case "size":
+        checked(tryCall("ftruncate", this.#open(change.path), change.size), "ftruncate", change.path);
+        return;
+      case "attributes":
+        this.#setAttributes(change.path, change.attributes);
+        return;
+      default:
+        this.#forget();
+        this.#applyName(change);
+    }
+  }
+
+  #applyName(change: Exclude<FileChange, { type: "write" | "zero" | "size" | "attributes" }>): void {
+    switch (change.type) {
+      case "remove":
+        this.#remove(change.path);
+        return;
+      case "move":
+        this.#move(change.from, change.to);
+        return;
+      case "link":
+        this.#link(change.from, change.to);
+        return;
+      case "directory":
+        this.#makeDirectory(change.path, change.fresh);
+        return;
+      case "file": {
+        this.#remove(change.path);
+        const flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW;
+        this.#file = { path: change.path, fd: openBelow(this.#rootFd, change.path, flags, 0o600) };
+        return;
+      }
+      case "symlink": {
+        this.#remove(change.path);
+        const [fd, name] = this.#at(change.path);
+        checked(tryCall("symlinkat", rawPath(change.target), fd, name), "symlinkat", change.path);
+        return;
+      }
+      case "special": {
+        this.#remove(change.path);
+        const [fd, name] = this.#at(change.path);
+        const [major, minor] = change.device;
+        const device = ((major & 0xfff) << 8) | (minor & 0xff) | ((minor & 0xfff00) << 12);
+        checked(tryCall("mknodat", fd, name, change.mode, device), "mknodat", change.path);
+        return;
+      }
+      case "settle": {
+        const [fd, name] = this.#at(`${change.path === "/" ? "" : change.path}/${ASIDE}`);
+        const result = tryCall("unlinkat", fd, name, AT_REMOVEDIR);
+        if (result !== ERRNO_FILES.noEntry) checked(result, "unlinkat", change.path);
+        return;
+      }
+      default:
+        change satisfies never;
+    }
+  }
+
+  /** Descriptor of the directory that a path lies in, and the name there. */
+  #at(path: string): [fd: number, name: Buffer] {
+    const slash = path.lastIndexOf("/");
+    const parent = path.slice(0, slash);
+    if (this.#directory?.path !== parent) {
+      closeDescriptor(this.#directory?.fd ?? -1);
+      this.#directory = undefined;
+      this.#directory = { path: parent, fd: openBelow(this.#rootFd, parent, O_PATH | O_DIRECTORY) };
+    }
+    return [this.#directory.fd, rawPath(path.slice(slash + 1) || ".")];
+  }
+
+  #open(path: string): number {
+    if (this.#file?.path === path) return this.#file.fd;
+    closeDescriptor(this.#file?.fd ?? -1);
+    this.#file = undefined;
+    const fd = openBelow(this.#rootFd, path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+    this.#file = { path, fd };
+    return fd;
+  }
+
+  #zero(path: string, at: number, length: number): void {
+    const fd = this.#open(path);
+    if (tryCall("fallocate", fd, PUNCH_HOLE_KEEP_SIZE, at, length) >= 0) return;
+    // Not every file system makes holes.
+    const zeros = Buffer.alloc(Math.min(length, 1 << 20));
+    for (let done = 0; done < length; done += zeros.length)
+      writeAt(fd, zeros.subarray(0, Math.min(zeros.length, length - done)), at + done);
+  }
+
+  #remove(path: string): void {
+    const [fd, name] = this.#at(path);
+    const result = tryCall("unlinkat", fd, name, 0);
+    if (result >= 0 || result === ERRNO_FILES.noEntry) return;
+    if (result !== ERRNO_FILES.isDirectory) checked(result, "unlinkat", path);
+    this.#empty(openBelow(this.#rootFd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    checked(tryCall("unlinkat", fd, name, AT_REMOVEDIR), "unlinkat", path);
+  }
+
+  /** Removes all in a directory; closes it. */
+  #empty(fd: number): void {
+    try {
+      for (const name of readNames(fd)) {
+        const result = tryCall("unlinkat", fd, rawPath(name), 0);
+        if (result !== ERRNO_FILES.isDirectory) {
+          checked(result, "unlinkat", name);
+          continue;
+        }
+        this.#empty(openBelow(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+        checked(tryCall("unlinkat", fd, rawPath(name), AT_REMOVEDIR), "unlinkat", name);
+      }
+    } finally {
+      closeDescriptor(fd);
+    }
+  }
+
+  #makeDirectory(path: string, fresh: boolean): void {
+    if (fresh) this.#remove(path);
+    const [fd, name] = this.#at(path);
+    let result = tryCall("mkdirat", fd, name, 0o700);
+    if (result === ERRNO_FILES.exists) {
+      if (this.#isDirectory(path)) return;
+      this.#remove(path);
+      result = tryCall("mkdirat", fd, name, 0o700);
+    }
+    checked(result, "mkdirat", path);
+  }
+
+  #isDirectory(path: string): boolean {
+    const [fd, name] = this.#at(path);
+    checked(this.#status.read(fd, name.toString("latin1", 0, name.length - 1)), "statx", path);
+    return (this.#status.mode & MODE_TYPE) === TYPE_BITS.directory;
+  }
+
+  #move(from: string, to: string): void {
+    const aside = to.lastIndexOf(`/${ASIDE}/`);
+    if (aside >= 0) {
+      const [fd, name] = this.#at(`${to.slice(0, aside)}/${ASIDE}`);
+      const result = tryCall("mkdirat", fd, name, 0o700);
+      if (result !== ERRNO_FILES.exists) checked(result, "mkdirat", to);
+    }
+    this.#pair(from, to, (fromFd, fromName, toFd, toName) => {
+      checked(tryCall("renameat", fromFd, fromName, toFd, toName), "renameat", `${from} to ${to}`);
+    });
+  }
+
+  #link(from: string, to: string): void {
+    this.#remove(to);
+    this.#pair(from, to, (fromFd, fromName, toFd, toName) => {
+      checked(tryCall("linkat", fromFd, fromName, toFd, toName, 0), "linkat", `${from} to ${to}`);
+    });
+  }
+
+  #pair(from: string, to: string, body: (fromFd: number, from: Buffer, toFd: number, to: Buffer) => void): void {
+    const slash = from.lastIndexOf("/");
+    const fromFd = openBelow(this.#rootFd, from.slice(0, slash), O_PATH | O_DIRECTORY);
+    try {
+      const [toFd, toName] = this.#at(to);
+      body(fromFd, rawPath(from.slice(slash + 1)), toFd, toName);
+    } finally {
+      closeDescriptor(fromFd);
+    }
+  }
+
+  #setAttributes(path: string, attributes: Attributes): void {
+    const [fd, raw] = this.#at(path);
+    const name = raw.toString("latin1", 0, raw.length - 1);
+    checked(this.#status.read(fd, name), "statx", path);
+    const type = this.#status.mode & MODE_TYPE;
+    // The owner first: changing it clears set-id bits and file capabilities.
+    setOwner(fd, name, attributes.uid, attributes.gid);
+    if (type !== TYPE_BITS.symlink) {
+      checked(tryCall("fchmodat", fd, raw, attributes.mode), "fchmodat", path);
+      this.#setExtended(path, attributes.extended);
+    }
+    setTimes(fd, name, attributes.accessed, attributes.modified);
+  }
+
+  #setExtended(path: string, wanted: Array<[string, Buffer]>): void {
+    const handle = tryOpenBelow(this.#rootFd, path, O_PATH | O_NOFOLLOW);
+    checked(handle, "openat2", path);
+    try {
+      // The attribute calls take no O_PATH descriptor, but follow this link to exactly that inode.
+      const at = `/proc/self/fd/${handle}`;
+      for (const name of listExtended(at))
+        if (!NOT_OURS.test(name) && !wanted.some(([other]) => other === name))
+          checked(removeExtended(at, name), "removexattr", path);
+      for (const [name, value] of wanted)
+        if (!NOT_OURS.test(name)) checked(setExtended(at, name, value), "setxattr", path);
+    } finally {
+      closeDescriptor(handle);
+    }
+  }
+}
+
+/** Bytes of an operation's data, for figures and limits. */
+export function dataBytes(change: FileChange): number {
+  return change.type === "write" ? change.bytes.length : 0;
+}
+
+/** Makes what has been applied survive a power failure of the standby. */
+export function syncFiles(rootFd: number): void {
+  const fd = openBelow(rootFd, "", O_RDONLY | O_DIRECTORY);
+  try {
+    call("syncfs", fd);
+  } finally {
+    closeDescriptor(fd);
+  }
+}

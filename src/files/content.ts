@@ -1,0 +1,154 @@
+/** The bytes of one file towards the clones: all that is not as it was last sent, block by block, or given ranges. */
+import { hash } from "node:crypto";
+import { nextData, readAt } from "../kernel/files.ts";
+import { CHUNK_BYTES, type FileChange } from "./change.ts";
+
+export const BLOCK_BYTES = 4096;
+const DIGEST_BYTES = 16;
+const zeroBlock = Buffer.alloc(BLOCK_BYTES);
+const zeroDigest = Buffer.alloc(DIGEST_BYTES);
+const scratch = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+
+export type EmitChange = (change: FileChange) => void;
+/** Bytes from the first to before the last. */
+export type Range = [start: number, end: number];
+
+/** What the clones have of a file. */
+export class SentContent {
+  size = 0;
+  /** 16 bytes per block, zero for a block of zeros; undefined when what the clones have is not known block by block. */
+  #digests: Buffer | undefined = Buffer.alloc(0);
+  /** Nothing but zeros has been sent so far. */
+  #empty = true;
+
+  /** The clones may have anything: everything is sent next time. */
+  forget(): void {
+    this.#digests = undefined;
+    this.#empty = false;
+  }
+
+  #setSize(path: string, size: number, emit: EmitChange): void {
+    if (this.size !== size) emit({ type: "size", path, size });
+    this.size = size;
+    const bytes = Math.ceil(size / BLOCK_BYTES) * DIGEST_BYTES;
+    const old = this.#digests;
+    if (!old || old.length === bytes) return;
+    this.#digests = Buffer.alloc(bytes);
+    old.copy(this.#digests, 0, 0, Math.min(old.length, bytes));
+  }
+
+  /**
+   * Sends what differs from the last time; all of it when that is not known.
+   * @param remember keep digests, so that the next comparison knows; not needed where a log tells the ranges
+   */
+  compare(fd: number, size: number, path: string, emit: EmitChange, remember: boolean): void {
+    this.#setSize(path, size, emit);
+    const known = this.#digests;
+    const digests = known ?? (remember ? Buffer.alloc(Math.ceil(size / BLOCK_BYTES) * DIGEST_BYTES) : undefined);
+    const sender = new ChunkSender(path, emit, remember || !this.#empty ? digests : undefined);
+    sender.always = known === undefined;
+    sender.zeros = known === undefined && !this.#empty;
+    for (let at = 0; at < size; at += CHUNK_BYTES) sender.send(fd, at, Math.min(CHUNK_BYTES, size - at), size);
+    this.#digests = remember ? digests : undefined;
+    if (size > 0) this.#empty = false;
+  }
+
+  /** Before `all`, for a file that no clone has: its length. */
+  begin(path: string, size: number, emit: EmitChange, remember: boolean): void {
+    if (!remember) this.#digests = undefined;
+    this.#setSize(path, size, emit);
+  }
+
+  /**
+   * Sends everything, for a clone that has nothing, in pieces; passes may go on in between. Yields bytes. `path` is asked at
+   * each piece, for the file may be renamed; undefined ends it.
+   */
+  *all(fd: number, path: () => string | undefined, emit: EmitChange): Generator<number> {
+    for (let at = 0; at < this.size; at += CHUNK_BYTES) {
+      const name = path();
+      if (name === undefined) return;
+      const length = Math.min(CHUNK_BYTES, this.size - at);
+      const sender = new ChunkSender(name, emit, this.#digests);
+      sender.always = true;
+      sender.zeros = this.#digests === undefined && !this.#empty;
+      sender.send(fd, at, length, this.size);
+      this.#empty = false;
+      yield length;
+    }
+  }
+
+  /** Sends ranges that the log names; bytes beyond the size are not there any more. */
+  ranges(fd: number, size: number, path: string, ranges: Range[], emit: EmitChange): void {
+    if (ranges.length > 0) this.forget();
+    this.#setSize(path, size, emit);
+    for (const [start, last] of ranges) {
+      const end = Math.min(last, size);
+      for (let at = start; at < end; ) {
+        const data = nextData(fd, at, end);
+        if (data - at >= BLOCK_BYTES) {
+          emit({ type: "zero", path, at, length: data - at });
+          at = data;
+          continue;
+        }
+        const bytes = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, end - at));
+        bytes.fill(0, readAt(fd, bytes, at));
+        emit({ type: "write", path, at, bytes });
+        at += bytes.length;
+      }
+    }
+  }
+}
+
+/** Sends the blocks of one piece; neighbours that go out together make one operation. */
+class ChunkSender {
+  /** Send blocks whose digest is as before, too, unless they are zeros known to be zeros. */
+  always = false;
+  /** Send zeros even where no digest says that there was something else. */
+  zeros = false;
+  readonly #path: string;
+  readonly #emit: EmitChange;
+  readonly #digests: Buffer | undefined;
+  #runStart = 0;
+  #run: "write" | "zero" | undefined;
+
+  constructor(path: string, emit: EmitChange, digests: Buffer | undefined) {
+    this.#path = path;
+    this.#emit = emit;
+    this.#digests = digests;
+  }
+
+  send(fd: number, offset: number, length: number, size: number): void {
+    const chunk = scratch.subarray(0, length);
+    if (nextData(fd, offset, size) >= offset + length) chunk.fill(0);
+    else chunk.fill(0, readAt(fd, chunk, offset));
+    for (let at = 0; at < length; at += BLOCK_BYTES) {
+      const kind = this.#judge(chunk.subarray(at, at + BLOCK_BYTES), offset + at);
+      if (kind === this.#run) continue;
+      this.#flush(chunk, offset, at);
+      this.#runStart = at;
+      this.#run = kind;
+    }
+    this.#flush(chunk, offset, length);
+  }
+
+  #judge(block: Buffer, offset: number): "write" | "zero" | undefined {
+    const isZero = block.compare(zeroBlock, 0, block.length) === 0;
+    if (!this.#digests) return isZero ? (this.zeros ? "zero" : undefined) : "write";
+    const digestAt = (offset / BLOCK_BYTES) * DIGEST_BYTES;
+    const old = this.#digests.subarray(digestAt, digestAt + DIGEST_BYTES);
+    const digest = isZero ? zeroDigest : hash("sha256", block, "buffer").subarray(0, DIGEST_BYTES);
+    const same = digest.equals(old);
+    if (!same) digest.copy(old);
+    if (isZero) return !same || this.zeros ? "zero" : undefined;
+    return !same || this.always ? "write" : undefined;
+  }
+
+  #flush(chunk: Buffer, offset: number, end: number): void {
+    const start = this.#runStart;
+    const at = offset + start;
+    if (this.#run === "write")
+      this.#emit({ type: "write", path: this.#path, at, bytes: Buffer.from(chunk.subarray(start, end)) });
+    else if (this.#run === "zero") this.#emit({ type: "zero", path: this.#path, at, length: end - start });
+    this.#run = undefined;
+  }
+}

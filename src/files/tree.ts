@@ -1,0 +1,458 @@
+/**
+ * One directory tree of the application as the clones know it, and the way to what it is now. A pass looks (which names came,
+ * went, which inodes changed) and then tells: names out of the way, directories, names into place, content, attributes.
+ * Whatever changes while a pass looks is found by the next one, for every status is taken before what it stands for is read.
+ */
+import { closeDescriptor, openPath } from "../kernel/calls.ts";
+import {
+  bareTree,
+  O_DIRECTORY,
+  O_NOATIME,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_RDONLY,
+  readNames,
+  Status,
+  tryOpenBelow,
+  tryReadLink,
+} from "../kernel/files.ts";
+import { ASIDE, type FileChange } from "./change.ts";
+import type { EmitChange, Range } from "./content.ts";
+import { isOpaque, kindOf, Node } from "./node.ts";
+
+export interface TreeOptions {
+  /** Where the tree's own files are on this node: the overlay's upper directory. */
+  directory: string;
+  /** What the application sees it as: "/" or e.g. "/dev/shm". */
+  at: string;
+  /** Root of the layer below, whose directories show through; none for a file system of its own. */
+  lower?: string;
+  /** A change always gives a new time of change once the old one was looked at (multigrain timestamps, kernel 6.13). */
+  exactTimes: boolean;
+}
+
+/** What has been noticed since the last pass. */
+export interface Noticed {
+  /** Inodes to look at; undefined: all. */
+  inodes: Set<number> | undefined;
+  /** Ranges written per inode, merged; only for inodes that the log followed all the time. */
+  ranges: Map<number, Range[]>;
+}
+
+/** The log's side: told of inodes before their content is read. Returns whether it follows them. */
+export interface Follower {
+  follow(inode: number): boolean;
+  unfollow(inode: number): void;
+}
+
+export const EVERYTHING: Noticed = { inodes: undefined, ranges: new Map() };
+/** Times of change are taken from a clock that ticks every 1–10 ms. */
+const TICK_MS = 30;
+
+const join = (directory: string, name: string) => (directory === "" ? name : `${directory}/${name}`);
+const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
+
+export class Tree {
+  readonly #options: TreeOptions;
+  readonly #rootFd: number;
+  readonly #lowerFd: number;
+  readonly #status = new Status();
+  readonly #other = new Status();
+  readonly #paths = new Map<string, Node>();
+  /** Everything but directories and whiteouts, by identity. */
+  readonly #files = new Map<string, Node>();
+  readonly #byInode = new Map<number, Node>();
+  readonly #follower: Follower | undefined;
+  /** Their times of change may not show the next change: looked at by the next pass in any case. */
+  #suspects = new Set<Node>();
+  // What the current pass has seen.
+  #come = new Map<string, Node>();
+  #gone = new Map<string, Node>();
+  #changed = new Set<Node>();
+  #examine = new Set<Node>();
+  #seenMs = 0;
+
+  constructor(options: TreeOptions, follower?: Follower) {
+    this.#options = options;
+    this.#follower = follower;
+    this.#rootFd = openPath(options.directory, O_RDONLY | O_DIRECTORY);
+    this.#lowerFd = options.lower === undefined ? -1 : bareTree(options.lower);
+  }
+
+  get size(): number {
+    return this.#paths.size;
+  }
+
+  close(): void {
+    this.reset();
+    closeDescriptor(this.#rootFd);
+    closeDescriptor(this.#lowerFd);
+  }
+
+  /** The clones know nothing any more. */
+  reset(): void {
+    for (const inode of this.#byInode.keys()) this.#follower?.unfollow(inode);
+    this.#paths.clear();
+    this.#files.clear();
+    this.#byInode.clear();
+    this.#suspects.clear();
+  }
+
+  /** Nothing that the log told so far can be relied upon. */
+  distrust(): void {
+    for (const node of this.#byInode.values()) {
+      if (node.content && node.complete) {
+        node.complete = false;
+        node.content.forget();
+      }
+      this.#follow(node);
+    }
+  }
+
+  /** Regular files as they are known now, for a copy of their content. */
+  regularFiles(): Node[] {
+    return [...this.#files.values()].filter((node) => node.kind === "file");
+  }
+
+  nodeAt(path: string): Node | undefined {
+    return this.#paths.get(path);
+  }
+
+  /** Path in the application's view. */
+  outer(path: string): string {
+    const { at } = this.#options;
+    return path === "" ? at : at === "/" ? `/${path}` : `${at}/${path}`;
+  }
+
+  hostPath(path: string): string {
+    return path === "" ? this.#options.directory : `${this.#options.directory}/${path}`;
+  }
+
+  /** Path in this tree of a path in the application's view; undefined when it lies elsewhere. */
+  inner(path: string): string | undefined {
+    const { at } = this.#options;
+    if (at === "/") return path.slice(1);
+    return path === at ? "" : path.startsWith(`${at}/`) ? path.slice(at.length + 1) : undefined;
+  }
+
+  openFile(node: Node): number {
+    const path = node.path;
+    if (path === undefined) return -1;
+    return tryOpenBelow(this.#rootFd, path, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK);
+  }
+
+  /**
+   * Brings the clones to what the tree is now.
+   * @param mapped paths (of this tree) whose content may change without any sign: mapped shared and writable
+   * @param contentLater new files stay empty; their content is the caller's to send
+   */
+  pass(noticed: Noticed, mapped: Iterable<string>, emit: EmitChange, contentLater = false): void {
+    this.#come = new Map();
+    this.#gone = new Map();
+    this.#changed = new Set();
+    this.#seenMs = Date.now();
+    this.#examine = this.#suspects;
+    this.#suspects = new Set();
+    this.#look(noticed.inodes);
+    const compared = new Set<Node>();
+    for (const path of mapped) {
+      const node = this.#paths.get(path);
+      if (node?.content) compared.add(node);
+    }
+    if (this.#come.size + this.#gone.size + this.#changed.size + compared.size === 0) return;
+    this.#tell(noticed, compared, emit, contentLater);
+  }
+
+  // --- Looking ---
+
+  #look(inodes: Set<number> | undefined): void {
+    const root = this.#paths.get("");
+    if (!root) {
+      if (this.#status.read(this.#rootFd, "") < 0) return;
+      this.#arrive("");
+    } else if (inodes === undefined) this.#visit("", root, true);
+    else {
+      const nodes = [...inodes].flatMap((inode) => this.#byInode.get(inode) ?? []);
+      nodes.push(...this.#examine);
+      // A directory before what is in it: it may be gone with all of that.
+      for (const node of nodes.sort((a, b) => Number(b.kind === "directory") - Number(a.kind === "directory")))
+        for (const path of [...node.paths]) if (this.#paths.get(path) === node) this.#visit(path, node, false);
+    }
+  }
+
+  #visit(path: string, node: Node, deep: boolean): void {
+    const status = this.#status;
+    if (status.read(this.#rootFd, path) < 0 || (node.kind !== "whiteout" && status.key !== node.key)) {
+      // Its directory has changed meanwhile, which shows there.
+      const parent = this.#paths.get(parentOf(path));
+      if (parent) this.#suspects.add(parent);
+      return;
+    }
+    this.#compare(path, node, deep);
+  }
+
+  /** `#status` is that of the node at `path`. */
+  #compare(path: string, node: Node, deep: boolean): void {
+    if (node.kind === "whiteout") return;
+    const changed = this.#examine.has(node) || !node.isAsKnown(this.#status);
+    if (changed) this.#note(node);
+    if (node.kind !== "directory") return;
+    if (changed) this.#readDirectory(path, node, deep);
+    else if (deep)
+      for (const name of node.children) {
+        const child = this.#paths.get(join(path, name));
+        if (child) this.#visit(join(path, name), child, true);
+      }
+  }
+
+  #note(node: Node): void {
+    node.update(this.#status);
+    const changedMs = node.changedSeconds * 1000 + node.changedNs / 1e6;
+    if (!this.#options.exactTimes && changedMs >= this.#seenMs - TICK_MS) this.#suspects.add(node);
+    this.#changed.add(node);
+  }
+
+  #readDirectory(path: string, node: Node, deep: boolean): void {
+    const fd = tryOpenBelow(this.#rootFd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOATIME);
+    if (fd < 0) {
+      this.#suspects.add(node);
+      return;
+    }
+    let names: string[];
+    try {
+      names = readNames(fd);
+    } finally {
+      closeDescriptor(fd);
+    }
+    const now = new Set(names);
+    for (const name of [...node.children]) if (!now.has(name)) this.#leave(join(path, name));
+    for (const name of names) this.#lookAtName(path, node, name, deep);
+  }
+
+  #lookAtName(directory: string, parent: Node, name: string, deep: boolean): void {
+    const path = join(directory, name);
+    const known = this.#paths.get(path);
+    if (this.#status.read(this.#rootFd, path) < 0) {
+      this.#suspects.add(parent);
+      if (known) this.#leave(path);
+      return;
+    }
+    const same =
+      known && (known.kind === "whiteout" ? kindOf(this.#status) === "whiteout" : known.key === this.#status.key);
+    if (same) {
+      this.#compare(path, known, deep);
+      return;
+    }
+    if (known) this.#leave(path);
+    this.#arrive(path);
+  }
+
+  /** A name is not there any more, nor is anything below it. */
+  #leave(path: string): void {
+    const node = this.#paths.get(path);
+    if (!node) return;
+    for (const name of [...node.children]) this.#leave(join(path, name));
+    this.#paths.delete(path);
+    this.#paths.get(parentOf(path))?.children.delete(path.slice(path.lastIndexOf("/") + 1));
+    node.paths.delete(path);
+    if (this.#come.get(path) === node) this.#come.delete(path);
+    else this.#gone.set(path, node);
+  }
+
+  /** A new name; `#status` is what stands there. */
+  #arrive(path: string): void {
+    const kind = kindOf(this.#status);
+    const keyed = kind !== "directory" && kind !== "whiteout";
+    let node = keyed ? this.#files.get(this.#status.key) : undefined;
+    if (node) this.#note(node);
+    else {
+      node = new Node(this.#status);
+      if (keyed) this.#files.set(node.key, node);
+      if (kind !== "whiteout") {
+        this.#byInode.set(node.inode, node);
+        this.#follow(node);
+        // What happened between the status and the log's attention is not in the log.
+        if (node.followed && (this.#status.read(this.#rootFd, path) < 0 || this.#status.key !== node.key)) {
+          const parent = this.#paths.get(parentOf(path));
+          if (parent) this.#suspects.add(parent);
+        } else this.#note(node);
+      }
+    }
+    this.#paths.set(path, node);
+    node.paths.add(path);
+    if (path !== "") this.#paths.get(parentOf(path))?.children.add(path.slice(path.lastIndexOf("/") + 1));
+    this.#come.set(path, node);
+    if (kind === "symlink") node.target = tryReadLink(this.#rootFd, path);
+    if (kind === "directory") {
+      node.fresh = path !== "" && this.#isFresh(path);
+      this.#readDirectory(path, node, true);
+    }
+  }
+
+  #follow(node: Node): void {
+    if (this.#follower && node.kind !== "whiteout") node.followed = this.#follower.follow(node.inode);
+  }
+
+  #isFresh(path: string): boolean {
+    if (this.#lowerFd < 0 || this.#paths.get(parentOf(path))?.fresh || isOpaque(this.hostPath(path))) return true;
+    return this.#other.read(this.#lowerFd, path) < 0 || kindOf(this.#other) !== "directory";
+  }
+
+  // --- Telling ---
+
+  #tell(noticed: Noticed, compared: Set<Node>, emit: EmitChange, contentLater: boolean): void {
+    const touched = new Set<Node>();
+    const touch = (path: string) => {
+      const parent = path === "" ? undefined : this.#paths.get(parentOf(path));
+      if (parent) touched.add(parent);
+    };
+    for (const path of [...this.#come.keys(), ...this.#gone.keys()]) touch(path);
+    const aside = this.#putAside(emit);
+    this.#removeGone(emit);
+    this.#place(aside, emit);
+    if (aside.size > 0) {
+      emit({ type: "settle", path: this.outer("") });
+      const root = this.#paths.get("");
+      if (root) touched.add(root);
+    }
+    for (const node of this.#gone.values()) this.#forget(node);
+    const written = new Set<Node>();
+    for (const node of new Set([...this.#changed, ...compared]))
+      if (
+        node.content &&
+        (node.complete || !contentLater) &&
+        this.#sendContent(node, noticed, compared.has(node), emit)
+      )
+        written.add(node);
+    for (const node of new Set([...this.#changed, ...written, ...touched]))
+      this.#sendAttributes(node, written.has(node) || touched.has(node), emit);
+  }
+
+  #sendAttributes(node: Node, always: boolean, emit: EmitChange): void {
+    const path = node.path;
+    if (path === undefined || node.kind === "whiteout") return;
+    const attributes = node.takeAttributes(this.hostPath(path), always || this.#come.get(path) === node);
+    if (attributes) emit({ type: "attributes", path: this.outer(path), attributes });
+  }
+
+  /** Inodes that keep no name but get another: out of the way, so that any exchange of names works. */
+  #putAside(emit: EmitChange): Map<Node, string> {
+    const aside = new Map<Node, string>();
+    const coming = new Set(this.#come.values());
+    for (const [path, node] of this.#gone) {
+      if (node.kind === "directory" || node.kind === "whiteout" || aside.has(node) || !coming.has(node)) continue;
+      if ([...node.paths].some((other) => this.#come.get(other) !== node)) continue;
+      const to = this.outer(join(ASIDE, String(aside.size)));
+      aside.set(node, to);
+      emit({ type: "move", from: this.outer(path), to });
+      this.#gone.delete(path);
+    }
+    return aside;
+  }
+
+  #removeGone(emit: EmitChange): void {
+    for (const [path, node] of this.#gone) {
+      // What stood in a directory that is gone goes with it; a directory of the same name may have come since.
+      if (path !== "" && this.#gone.has(parentOf(path))) continue;
+      if (node.kind !== "whiteout") emit({ type: "remove", path: this.outer(path) });
+    }
+  }
+
+  #place(aside: Map<Node, string>, emit: EmitChange): void {
+    const placed = new Set<Node>();
+    const placedAt = new Set<string>();
+    for (const path of [...this.#come.keys()].sort()) {
+      const node = this.#come.get(path)!;
+      const outer = this.outer(path);
+      const standing = [...node.paths].find(
+        (other) => other !== path && (this.#come.get(other) !== node || placedAt.has(other)),
+      );
+      const from = aside.get(node);
+      if (node.kind === "directory") {
+        if (path !== "") emit({ type: "directory", path: outer, fresh: node.fresh });
+      } else if (node.kind === "whiteout") emit({ type: "remove", path: outer });
+      else if (from !== undefined && !placed.has(node)) emit({ type: "move", from, to: outer });
+      else if (standing !== undefined) emit({ type: "link", from: this.outer(standing), to: outer });
+      else emit(creation(node, outer));
+      placed.add(node);
+      placedAt.add(path);
+    }
+  }
+
+  #forget(node: Node): void {
+    if (node.paths.size > 0) return;
+    if (this.#files.get(node.key) === node) this.#files.delete(node.key);
+    if (this.#byInode.get(node.inode) !== node) return;
+    this.#byInode.delete(node.inode);
+    this.#follower?.unfollow(node.inode);
+  }
+
+  /** Whether anything of the file had to be sent. */
+  #sendContent(node: Node, noticed: Noticed, compare: boolean, emit: EmitChange): boolean {
+    const content = node.content!;
+    const path = node.path;
+    if (path === undefined) return false;
+    let sent = false;
+    const tell = (change: FileChange) => {
+      sent = true;
+      emit(change);
+    };
+    const fd = this.openFile(node);
+    if (fd < 0) {
+      this.#suspects.add(node);
+      return false;
+    }
+    try {
+      const ranges = noticed.ranges.get(node.inode);
+      const { followed, complete, size } = node;
+      if (followed && complete && !compare) content.ranges(fd, size, this.outer(path), ranges ?? [], tell);
+      else content.compare(fd, size, this.outer(path), tell, !followed || compare);
+      node.complete = true;
+    } finally {
+      closeDescriptor(fd);
+    }
+    return sent;
+  }
+
+  // --- A newcomer ---
+
+  /** All that there is but the files' bytes, as steps for a clone that has nothing. */
+  *structure(): Generator<FileChange> {
+    const told = new Map<Node, string>();
+    for (const path of [...this.#paths.keys()].sort()) {
+      const node = this.#paths.get(path)!;
+      const outer = this.outer(path);
+      const other = told.get(node);
+      if (node.kind === "directory") {
+        if (path !== "") yield { type: "directory", path: outer, fresh: node.fresh };
+      } else if (node.kind === "whiteout") yield { type: "remove", path: outer };
+      else if (other !== undefined) yield { type: "link", from: other, to: outer };
+      else {
+        yield creation(node, outer);
+        if (node.content) yield { type: "size", path: outer, size: node.content.size };
+      }
+      told.set(node, outer);
+    }
+    for (const [node, outer] of told) {
+      if (node.kind === "whiteout" || node.path === undefined) continue;
+      yield { type: "attributes", path: outer, attributes: node.attributes(this.hostPath(node.path)) };
+    }
+  }
+
+  /** The clones' file gets its length, its bytes are to follow. */
+  begin(node: Node, emit: EmitChange): void {
+    const path = node.path;
+    if (path !== undefined) node.content!.begin(this.outer(path), node.size, emit, !node.followed);
+  }
+
+  /** Attributes of a file whose bytes have been sent beside the passes. */
+  attributesOf(node: Node, emit: EmitChange): void {
+    this.#sendAttributes(node, true, emit);
+  }
+}
+
+function creation(node: Node, path: string): FileChange {
+  if (node.kind === "file") return { type: "file", path };
+  if (node.kind === "symlink") return { type: "symlink", path, target: node.target };
+  return { type: "special", path, mode: node.mode, device: node.device };
+}

@@ -1,0 +1,133 @@
+/**
+ * Random programs change their files; at each cut, the clones' files are the same: names, types, bytes, attributes, links.
+ * FILES_RUNS (default 150) and FILES_SEED choose how many and which; a failure prints both and the shortest sequence.
+ */
+import assert from "node:assert/strict";
+import { mkdirSync, utimesSync, writeFileSync } from "node:fs";
+import { test } from "node:test";
+import fc from "fast-check";
+import { FileApply } from "../../../src/files/apply.ts";
+import { FileCapture } from "../../../src/files/capture.ts";
+import type { FileOperation } from "../../../src/files/change.ts";
+import { closeDescriptor } from "../../../src/kernel/calls.ts";
+import { type Layer, Overlays, ownMounts } from "./overlays.ts";
+import { describe, type FileStep, perform, type Step, step } from "./program.ts";
+
+const RUNS = Number(process.env.FILES_RUNS ?? 150);
+const SEED = Number(process.env.FILES_SEED ?? Math.floor(Math.random() * 2 ** 31));
+
+function lowerLayer(overlays: Overlays, name: string, extra: boolean): string {
+  const lower = overlays.path(name);
+  mkdirSync(`${lower}/low/sub`, { recursive: true });
+  writeFileSync(`${lower}/low/a`, "lower a");
+  writeFileSync(`${lower}/low/sub/b`, Buffer.alloc(10_000, 7));
+  writeFileSync(`${lower}/sub`, "a file below");
+  if (extra) {
+    // Only the standby's node has these; the application's names hide them.
+    mkdirSync(`${lower}/extra/sub`, { recursive: true });
+    writeFileSync(`${lower}/extra/a`, "not the application's");
+  }
+  for (const name of ["low/a", "low/sub/b", "low/sub", "low", "sub", ""]) utimesSync(`${lower}/${name}`, 1e9, 1e9);
+  return lower;
+}
+
+interface Clone {
+  layer: Layer;
+  apply: FileApply;
+}
+
+class Scene {
+  readonly overlays = new Overlays();
+  readonly primary: Layer;
+  readonly capture: FileCapture;
+  readonly clones: Clone[] = [];
+
+  constructor() {
+    const lower = lowerLayer(this.overlays, "lower", false);
+    this.primary = this.overlays.mount("primary", lower);
+    this.capture = new FileCapture({ filesDirectory: this.primary.directory, lower });
+    this.addClone();
+    perform(this.primary.root, this.primary.rootFd, { do: "mkdir", path: "extra" });
+  }
+
+  addClone(): Clone {
+    const name = `clone-${this.clones.length}`;
+    const layer = this.overlays.mount(name, lowerLayer(this.overlays, `lower-${name}`, true));
+    const clone = { layer, apply: new FileApply(layer.rootFd) };
+    this.clones.push(clone);
+    return clone;
+  }
+
+  readonly emit = (operation: FileOperation) => {
+    for (const { apply } of this.clones) apply.apply(operation);
+  };
+
+  perform(step: FileStep): void {
+    // A name that is gone from the application's layer shows what a later clone's own node has there.
+    const names = "from" in step ? [step.from, step.to] : [step.path];
+    if (names.includes("extra") && /^(remove|rename|exchange)$/.test(step.do)) return;
+    perform(this.primary.root, this.primary.rootFd, step);
+  }
+
+  cut(): void {
+    for (const operation of this.capture.cut()) this.emit(operation);
+    const wanted = describe(this.primary.root);
+    for (const { layer } of this.clones) assert.deepEqual(describe(layer.root), wanted);
+  }
+
+  close(): void {
+    this.capture.close();
+    for (const { layer, apply } of this.clones) {
+      apply.close();
+      closeDescriptor(layer.rootFd);
+    }
+    closeDescriptor(this.primary.rootFd);
+    this.overlays.remove();
+  }
+}
+
+async function run(steps: Step[], joining: FileStep[]): Promise<void> {
+  const scene = new Scene();
+  try {
+    await scene.capture.copyAll(scene.emit, async () => {});
+    for (const step of steps) {
+      if (step.do === "preDump") scene.capture.preDump(scene.emit);
+      else if (step.do === "cut") scene.cut();
+      else if (step.do === "newcomer") await join(scene, joining);
+      else if (isFileStep(step)) scene.perform(step);
+    }
+    scene.cut();
+    assert.deepEqual(scene.capture.cut(), [], "nothing has changed, so nothing is sent");
+  } finally {
+    scene.close();
+  }
+}
+
+/** Another clone comes while the program goes on and others take checkpoints. */
+async function join(scene: Scene, steps: FileStep[]): Promise<void> {
+  if (scene.clones.length > 2) return;
+  const clone = scene.addClone();
+  for (const operation of scene.capture.introduce()) clone.apply.apply(operation);
+  const rest = [...steps];
+  await scene.capture.copyAll(scene.emit, async () => {
+    const step = rest.shift();
+    if (!step) return;
+    scene.perform(step);
+    if (rest.length % 2 === 0) scene.capture.preDump(scene.emit);
+  });
+}
+
+const isFileStep = (step: Step): step is FileStep =>
+  step.do !== "preDump" && step.do !== "cut" && step.do !== "newcomer";
+
+test(`clones have the primary's files after each cut (seed ${SEED})`, async () => {
+  ownMounts();
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { minLength: 1, maxLength: 60, size: "max" }),
+      fc.array(step, { maxLength: 6 }).map((steps) => steps.filter(isFileStep)),
+      run,
+    ),
+    { numRuns: RUNS, seed: SEED },
+  );
+});
