@@ -26,6 +26,8 @@ const UNPROTECTED_PORT = 6390;
 export const VALUE_BYTES = 900;
 const KEYS_PER_MEGABYTE = 1000;
 const POLL_MS = 50;
+/** An empty Redis is in sync after seconds, on a busy machine, too. */
+const PROTECT_LIMIT_MS = 60_000;
 
 export const keysOf = (megabytes: number) => megabytes * KEYS_PER_MEGABYTE;
 
@@ -56,7 +58,9 @@ export class RedisSite {
 
   /** Starts Redis under protection; resolves when its standbys are in sync. @throws OperatingError the agent's */
   async protect(options: ProtectOptions = {}): Promise<ApplicationReport> {
-    const { commit = "checkpoint", home = "node-a", standby = ["node-b"], period = "auto", signal } = options;
+    const { commit = "checkpoint", home = "node-a", standby = ["node-b"], period = "auto" } = options;
+    const limit = AbortSignal.timeout(PROTECT_LIMIT_MS);
+    const signal = options.signal === undefined ? limit : AbortSignal.any([options.signal, limit]);
     const address = `${SERVICE.host}/24`;
     const body = { name: APPLICATION, command: redisCommand(SERVICE.port), address, standby, commit, period };
     const agent = AgentClient.unix(this.lab.agentSocket(home));
