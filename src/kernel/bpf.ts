@@ -13,6 +13,8 @@ const COMMAND = {
   programAttach: 8,
   programDetach: 9,
   programById: 13,
+  openTracepoint: 17,
+  mapLookupBatch: 24,
   mapById: 14,
   infoByFd: 15,
   programQuery: 16,
@@ -21,7 +23,10 @@ const COMMAND = {
 const ATTRIBUTE_BYTES = 144;
 const MAP_TYPE_HASH = 1;
 const MAP_TYPE_ARRAY = 2;
+const MAP_NO_PREALLOC = 1;
 const PROGRAM_TYPE_SCHED_CLS = 3;
+const PROGRAM_TYPE_TRACING = 26;
+const ATTACH_RAW_TRACEPOINT = 23;
 /** Where a traffic program sits on an interface (tcx, kernel 6.6). It stays until the interface goes or it is detached. */
 export const TCX = { ingress: 46, egress: 47 } as const;
 
@@ -33,13 +38,24 @@ function pointer(into: Buffer, offset: number, target: Buffer): void {
   into.writeBigUInt64LE(BigInt(addon.addressOf(target)), offset);
 }
 
-function createMap(type: number, keyBytes: number, valueBytes: number, entries: number): number {
+function createMap(type: number, keyBytes: number, valueBytes: number, entries: number, flags = 0): number {
   const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
   attributes.writeUInt32LE(type, 0);
   attributes.writeUInt32LE(keyBytes, 4);
   attributes.writeUInt32LE(valueBytes, 8);
   attributes.writeUInt32LE(entries, 12);
+  attributes.writeUInt32LE(flags, 16);
   return checked(bpf(COMMAND.mapCreate, attributes), "bpf", "map");
+}
+
+/** An array map; keys are 0 to `entries` − 1. */
+export function createArrayMap(valueBytes: number, entries: number): number {
+  return createMap(MAP_TYPE_ARRAY, 4, valueBytes, entries);
+}
+
+/** A hash map whose elements take memory only while they exist. */
+export function createSparseMap(keyBytes: number, valueBytes: number, entries: number): number {
+  return createMap(MAP_TYPE_HASH, keyBytes, valueBytes, entries, MAP_NO_PREALLOC);
 }
 
 /** An array map of one value. */
@@ -67,6 +83,42 @@ export function writeMap(mapFd: number, key: Buffer, value: Buffer): void {
   checked(element(COMMAND.mapUpdate, mapFd, key, value), "bpf", "map update");
 }
 
+/** 0 or −errno. */
+export function tryReadMap(mapFd: number, key: Buffer, value: Buffer): number {
+  return element(COMMAND.mapLookup, mapFd, key, value);
+}
+
+/** 0 or −errno. */
+export function tryWriteMap(mapFd: number, key: Buffer, value: Buffer): number {
+  return element(COMMAND.mapUpdate, mapFd, key, value);
+}
+
+/** 0 or −errno. */
+export function tryDeleteFromMap(mapFd: number, key: Buffer): number {
+  return element(COMMAND.mapDelete, mapFd, key, null);
+}
+
+/** Elements `first` to `first + count` − 1 of an array map, in one call (kernel 5.6). */
+export function readArray(mapFd: number, first: number, count: number, values: Buffer): void {
+  const before = Buffer.alloc(4);
+  const after = Buffer.alloc(4);
+  const keys = Buffer.allocUnsafe(4 * count);
+  const attributes = Buffer.alloc(56);
+  if (first > 0) {
+    before.writeUInt32LE(first - 1);
+    pointer(attributes, 0, before);
+  }
+  pointer(attributes, 8, after);
+  pointer(attributes, 16, keys);
+  pointer(attributes, 24, values);
+  attributes.writeUInt32LE(count, 32);
+  attributes.writeUInt32LE(mapFd, 36);
+  const result = bpf(COMMAND.mapLookupBatch, attributes);
+  // ENOENT: these were the array's last.
+  const ENOENT = -2;
+  if (result !== ENOENT) checked(result, "bpf", "map lookup batch");
+}
+
 /** Instructions of eight bytes: opcode, registers, jump offset, constant. */
 export type Instruction = readonly [
   code: number,
@@ -86,9 +138,35 @@ export function loadMapValue(register: number, mapFd: number, at = 0): Instructi
 }
 
 const LOG_BYTES = 65536;
+const EAGAIN = -11;
+const LOAD_TRIES = 32;
 
 /** Loads a traffic program; throws with the verifier's last words. */
 export function loadTrafficProgram(name: string, instructions: readonly Instruction[]): number {
+  return loadProgram(PROGRAM_TYPE_SCHED_CLS, name, instructions, () => {});
+}
+
+/** Loads a program for a typed raw tracepoint, given by the BTF id of its `btf_trace_…` type. */
+export function loadTracingProgram(name: string, instructions: readonly Instruction[], btfId: number): number {
+  return loadProgram(PROGRAM_TYPE_TRACING, name, instructions, (attributes) => {
+    attributes.writeUInt32LE(ATTACH_RAW_TRACEPOINT, 68);
+    attributes.writeUInt32LE(btfId, 108);
+  });
+}
+
+/** Runs a tracing program at its tracepoint until the returned descriptor is closed. */
+export function attachTracing(programFd: number): number {
+  const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
+  attributes.writeUInt32LE(programFd, 8);
+  return checked(bpf(COMMAND.openTracepoint, attributes), "bpf", "attach to a tracepoint");
+}
+
+function loadProgram(
+  type: number,
+  name: string,
+  instructions: readonly Instruction[],
+  complete: (attributes: Buffer) => void,
+): number {
   const code = Buffer.alloc(instructions.length * 8);
   instructions.forEach(([opcode, destination, source, offset, constant], i) => {
     code.writeUInt8(opcode, i * 8);
@@ -99,7 +177,7 @@ export function loadTrafficProgram(name: string, instructions: readonly Instruct
   const licence = Buffer.from("Dual MIT/GPL\0");
   const log = Buffer.alloc(LOG_BYTES);
   const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
-  attributes.writeUInt32LE(PROGRAM_TYPE_SCHED_CLS, 0);
+  attributes.writeUInt32LE(type, 0);
   attributes.writeUInt32LE(instructions.length, 4);
   pointer(attributes, 8, code);
   pointer(attributes, 16, licence);
@@ -107,6 +185,7 @@ export function loadTrafficProgram(name: string, instructions: readonly Instruct
   attributes.writeUInt32LE(LOG_BYTES, 28);
   pointer(attributes, 32, log);
   attributes.write(name.slice(0, 15), 48, "latin1");
+  complete(attributes);
   const result = bpf(COMMAND.programLoad, attributes);
   const end = log.indexOf(0);
   return checked(

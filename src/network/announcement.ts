@@ -1,5 +1,6 @@
 /** The frame that tells every neighbour and switch where an address is now. */
 import { isIPv6 } from "node:net";
+import { checksum } from "../kernel/checksum.ts";
 import { addressBytes } from "../kernel/socket.ts";
 
 const ETH_P_ARP = 0x0806;
@@ -52,13 +53,4 @@ function advertisement(address: Buffer, hardware: Buffer): Buffer {
   body.writeUInt16BE(checksum(Buffer.concat([address, ALL_NODES, pseudo, body])), 2);
   const multicast = Buffer.from([0x33, 0x33, 0, 0, 0, 1]);
   return Buffer.concat([ethernet(multicast, hardware, ETH_P_IPV6), header, body]);
-}
-
-/** The internet checksum (RFC 1071). */
-export function checksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2)
-    sum += bytes.readUInt8(i) * 256 + (i + 1 < bytes.length ? bytes.readUInt8(i + 1) : 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }

@@ -10,10 +10,12 @@ import { announcement } from "./announcement.ts";
 import { Gate, PASS } from "./gate.ts";
 
 /**
- * `blocked`: nothing passes, either way. `collecting`: the address is answered for (ARP, neighbour discovery), what
- * arrives is kept, nothing leaves. `forwarding`: what was kept is delivered, everything passes.
+ * `blocked`: nothing passes, either way. `collecting`: the address is answered for (ARP, neighbour discovery), what arrives is
+ * kept, nothing leaves. `speaking`: the same, but what the application sends passes. `forwarding`: what was kept is
+ * delivered, everything passes. A take-over goes through all four: restored connections must have sent what they have
+ * (`speaking`) before anything reaches them, because the kernel throws away a packet that acknowledges more than was sent.
  */
-export type PortState = "blocked" | "collecting" | "forwarding";
+export type PortState = "blocked" | "collecting" | "speaking" | "forwarding";
 
 export interface InterfaceOptions {
   application: string;
@@ -35,8 +37,14 @@ const TAP_GRACE_MS = 1000;
 const portFlags: Record<PortState, number> = {
   blocked: 0,
   collecting: PASS.neighbours,
+  speaking: PASS.neighbours | PASS.out,
   forwarding: PASS.neighbours | PASS.in | PASS.out,
 };
+
+function stateOf(flags: number): PortState {
+  const states = Object.keys(portFlags) as PortState[];
+  return states.find((state) => portFlags[state] === (flags & ~PASS.free)) ?? "blocked";
+}
 
 /** Name of the node's end: `us-NAME`, shortened with a hash when it would not fit. */
 export function nodeEndName(application: string): string {
@@ -124,7 +132,8 @@ export class ApplicationInterface {
       return undefined;
     }
     const adopted = new ApplicationInterface(options, namespaceFd, gate, [nodeIndex, applicationIndex]);
-    adopted.#state = gate.flags & PASS.out ? "forwarding" : gate.flags & PASS.neighbours ? "collecting" : "blocked";
+    adopted.#state = stateOf(gate.flags);
+    if (adopted.#state === "collecting" || adopted.#state === "speaking") adopted.#tap!.start();
     adopted.#free = (gate.flags & PASS.free) !== 0;
     return adopted;
   }
@@ -141,10 +150,12 @@ export class ApplicationInterface {
   /** Microseconds; starts no program and takes no lock of the network's configuration. */
   setPort(state: PortState): void {
     if (state === this.#state) return;
-    if (state === "collecting") (this.#tap ?? this.#prepareTap()).start();
+    const collects = state === "collecting" || state === "speaking";
+    const collected = this.#state === "collecting" || this.#state === "speaking";
+    if (collects && !collected) (this.#tap ?? this.#prepareTap()).start();
     this.#state = state;
     this.#apply();
-    if (this.#tap !== undefined && state !== "collecting") this.#endCollecting(this.#tap, state === "forwarding");
+    if (collected && !collects) this.#endCollecting(this.#tap!, state === "forwarding");
   }
 
   /** Whether what leaves goes out at once (true, as at the beginning) or through the rule that holds it. */

@@ -2,6 +2,7 @@
  * Segments given to the application's own kernel as if its peer had sent them, over a raw socket of its network namespace:
  * the only way to put a restored socket into a state that begins with the peer's FIN or RST.
  */
+import { checksum } from "../../kernel/checksum.ts";
 import { checked } from "../../kernel/errors.ts";
 import { AF_INET, AF_INET6, closeSocket, SOCK_RAW, send, socket } from "../../kernel/socket.ts";
 import type { TcpRecord } from "./record.ts";
@@ -69,22 +70,22 @@ export function inject(segment: Segment): void {
 
 const MAPPED_PREFIX = Buffer.from("00000000000000000000ffff", "hex");
 
-function isMapped(address: Buffer): boolean {
+export function isMapped(address: Buffer): boolean {
   return address.length === 28 && address.subarray(8, 20).equals(MAPPED_PREFIX);
 }
 
-function address4(address: Buffer): Buffer {
+export function address4(address: Buffer): Buffer {
   return address.length === 28 ? address.subarray(20, 24) : address.subarray(4, 8);
 }
 
-function target(v4: boolean, destination: Buffer): Buffer {
+export function target(v4: boolean, destination: Buffer): Buffer {
   const out = Buffer.alloc(v4 ? 16 : 28);
   out.writeUInt16LE(v4 ? AF_INET : AF_INET6, 0);
   destination.copy(out, v4 ? 4 : 8);
   return out;
 }
 
-function header4(source: Buffer, destination: Buffer, length: number): Buffer {
+export function header4(source: Buffer, destination: Buffer, length: number): Buffer {
   const out = Buffer.alloc(20);
   out.writeUInt8(0x45, 0);
   out.writeUInt16BE(20 + length, 2);
@@ -95,7 +96,7 @@ function header4(source: Buffer, destination: Buffer, length: number): Buffer {
   return out;
 }
 
-function header6(source: Buffer, destination: Buffer, length: number): Buffer {
+export function header6(source: Buffer, destination: Buffer, length: number): Buffer {
   const out = Buffer.alloc(40);
   out.writeUInt8(0x60, 0);
   out.writeUInt16BE(length, 4);
@@ -123,13 +124,4 @@ function tcpBytes(segment: Segment, source: Buffer, destination: Buffer): Buffer
   pseudo.writeUInt16BE(out.length, 2);
   out.writeUInt16BE(checksum(Buffer.concat([source, destination, pseudo, out])), 16);
   return out;
-}
-
-/** The internet checksum (RFC 1071). */
-function checksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2)
-    sum += bytes.readUInt8(i) * 256 + (i + 1 < bytes.length ? bytes.readUInt8(i + 1) : 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }

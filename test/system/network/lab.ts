@@ -12,6 +12,7 @@ export class Host {
   readonly name: string;
   readonly fd: number;
   readonly holder: ChildProcess;
+  readonly #children: ChildProcess[] = [];
 
   private constructor(name: string, holder: ChildProcess) {
     this.name = name;
@@ -44,11 +45,13 @@ export class Host {
   }
 
   spawn(command: string, args: string[]): ChildProcess {
-    return this.run(() => spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] }));
+    const child = this.run(() => spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] }));
+    this.#children.push(child);
+    return child;
   }
 
   close(): void {
-    this.holder.kill("SIGKILL");
+    for (const child of [this.holder, ...this.#children]) child.kill("SIGKILL");
     closeNamespace(this.fd);
   }
 }
