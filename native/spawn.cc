@@ -2,6 +2,7 @@
 #include "addon.h"
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -11,6 +12,25 @@
 #include <string>
 
 namespace understudy {
+
+// The rest of a vfork's child: nothing of the parent's memory but `error` may change.
+[[noreturn]] static void becomeProgram(const char* path, char** argv, char** env, const int32_t* fds, size_t n, volatile int* error) {
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (int s = 1; s < 65; s++) signal(s, SIG_DFL);
+  int highest = 2;
+  for (size_t i = 0; i + 1 < n; i += 2) {
+    if (fds[i + 1] > highest) highest = fds[i + 1];
+    if (fds[i] == fds[i + 1]) fcntl(fds[i], F_SETFD, 0);
+    else if (dup2(fds[i], fds[i + 1]) < 0) { *error = errno; _exit(127); }
+  }
+  // Whatever this process was given by others stays out of the application.
+  syscall(436 /* close_range */, highest + 1, ~0u, 0);
+  execve(path, argv, env);
+  *error = errno;
+  _exit(127);
+}
 
 // spawn(path, argv string[], fds [from, to…] Int32Array): vfork and exec with an empty environment; not a child that libuv
 // knows. Descriptors not named are close-on-exec as Node.js opens them. Returns the pid or −errno.
@@ -22,25 +42,12 @@ static Napi::Value spawn(const Napi::CallbackInfo& info) {
   std::vector<char*> argv;
   for (auto& s : strings) argv.push_back(s.data());
   argv.push_back(nullptr);
-  size_t n;
-  auto* fds = data<int32_t>(info[2], &n);
+  const auto* fds = data<int32_t>(info[2]);
+  const size_t n = info[2].As<Napi::Int32Array>().ElementLength();
   char* env[] = {nullptr};
-  sigset_t none, old;
-  sigemptyset(&none);
   volatile int error = 0;
   pid_t pid = vfork();
-  if (pid == 0) {
-    sigprocmask(SIG_SETMASK, &none, nullptr);
-    for (int s = 1; s < 65; s++) signal(s, SIG_DFL);
-    for (size_t i = 0; i + 1 < n; i += 2) {
-      if (fds[i] == fds[i + 1]) fcntl(fds[i], F_SETFD, 0);
-      else if (dup2(fds[i], fds[i + 1]) < 0) { error = errno; _exit(127); }
-    }
-    execve(path.c_str(), argv.data(), env);
-    error = errno;
-    _exit(127);
-  }
-  (void)old;
+  if (pid == 0) becomeProgram(path.c_str(), argv.data(), env, fds, n, &error);
   if (pid < 0) return Napi::Number::New(info.Env(), -errno);
   if (error) {
     waitpid(pid, nullptr, 0);

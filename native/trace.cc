@@ -49,6 +49,70 @@ static Napi::Value stopAll(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), missing);
 }
 
+// Whether a signal waits that the thread does not block: then its call was not interrupted by the tracer alone.
+static bool signalWaits(pid_t tid) {
+  struct { uint64_t offset; uint32_t flags; int32_t number; } which = {0, 0, 64};
+  static siginfo_t found[64];
+  uint64_t blocked = 0;
+  if (ptrace((__ptrace_request)0x420a /* PTRACE_GETSIGMASK */, tid, 8, &blocked) < 0) return true;
+  for (which.flags = 0; which.flags < 2; which.flags++) {
+    long n = ptrace((__ptrace_request)0x4209 /* PTRACE_PEEKSIGINFO */, tid, &which, found);
+    for (long i = 0; i < n; i++)
+      if (!(blocked >> (found[i].si_signo - 1) & 1)) return true;
+  }
+  return false;
+}
+
+// restartEndless(tids Int32Array): the kernel ends some calls with EINTR after any stop (signal(7)). Those without a timeout
+// start again instead, unless a signal is there as well. All must stand in an interrupt stop. Returns how many.
+static Napi::Value restartEndless(const Napi::CallbackInfo& info) {
+  size_t n, changed = 0;
+  auto* tids = data<int32_t>(info[0], &n);
+  for (size_t i = 0; i < n; i++) {
+    user_regs_struct regs;
+    if (ptrace(PTRACE_GETREGS, tids[i], 0, &regs) < 0 || (long)regs.rax != -EINTR) continue;
+    bool endless = false;
+    switch (regs.orig_rax) {
+      case 232:  // epoll_wait
+      case 281:  // epoll_pwait
+        endless = (int)regs.r10 < 0;
+        break;
+      case 441:  // epoll_pwait2
+        endless = regs.r10 == 0;
+        break;
+      case 128:  // rt_sigtimedwait
+        endless = regs.rdx == 0;
+        break;
+    }
+    if (!endless || signalWaits(tids[i])) continue;
+    regs.rax = regs.orig_rax;
+    regs.orig_rax = -1;
+    regs.rip -= 2;
+    if (ptrace(PTRACE_SETREGS, tids[i], 0, &regs) == 0) changed++;
+  }
+  return Napi::Number::New(info.Env(), changed);
+}
+
+// pendingSignals(tids Int32Array, shared, out): siginfos (128 bytes each) waiting for each thread, or for its process, after
+// {int32 index, int32 count}. Returns the bytes used, or −errno.
+static Napi::Value pendingSignals(const Napi::CallbackInfo& info) {
+  size_t n, room, at = 0;
+  auto* tids = data<int32_t>(info[0], &n);
+  struct { uint64_t offset; uint32_t flags; int32_t number; } which = {0, info[1].ToBoolean() ? 1u : 0u, 0};
+  auto* out = data<char>(info[2], &room);
+  for (size_t i = 0; i < n; i++) {
+    which.number = (int32_t)((room - at) / 128) - 1;
+    if (which.number < 1) return Napi::Number::New(info.Env(), -ENOSPC);
+    long found = ptrace((__ptrace_request)0x4209 /* PTRACE_PEEKSIGINFO */, tids[i], &which, out + at + 8);
+    if (found < 0) return Napi::Number::New(info.Env(), -errno);
+    if (found == 0) continue;
+    int32_t head[2] = {(int32_t)i, (int32_t)found};
+    memcpy(out + at, head, 8);
+    at += 8 + 128 * found;
+  }
+  return Napi::Number::New(info.Env(), at);
+}
+
 // continueAll(tids Int32Array): −errno of the first that failed for another reason than having gone.
 static Napi::Value continueAll(const Napi::CallbackInfo& info) {
   size_t n;
@@ -99,6 +163,8 @@ static Napi::Value setThread(const Napi::CallbackInfo& info) {
 void addTrace(Napi::Env env, Napi::Object exports) {
   add(env, exports, "stopAll", stopAll);
   add(env, exports, "continueAll", continueAll);
+  add(env, exports, "restartEndless", restartEndless);
+  add(env, exports, "pendingSignals", pendingSignals);
   add(env, exports, "dumpThreads", dumpThreads);
   add(env, exports, "setThread", setThread);
 }

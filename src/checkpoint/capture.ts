@@ -3,9 +3,10 @@
  * stop in which what is left is taken, encoding after it runs again. See ARCHITECTURE.md, "The way of one checkpoint".
  */
 import { addon } from "../kernel/addon.ts";
-import { checked } from "../kernel/errors.ts";
+import { checked, SystemCallError } from "../kernel/errors.ts";
 import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
-import { dumpThreads, RECORD_BYTES, recordLength, restartInterrupted, setThread } from "../kernel/trace.ts";
+import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
+import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { kindNamed } from "../resources/kinds.ts";
 import { isTrackable } from "../resources/memory/layout.ts";
@@ -13,7 +14,7 @@ import { Staging, splitRegions } from "../resources/memory/tracker.ts";
 import type { Stage } from "../stage/stage.ts";
 import type { Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
-import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource } from "./operations.ts";
+import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource, type ZombieState } from "./operations.ts";
 import { ProcessCapture } from "./process-capture.ts";
 import { States } from "./states.ts";
 
@@ -118,7 +119,7 @@ export class Capture {
       }
       process.tracker.shadow = addon.shadowNew(Math.floor(this.#options.shadowBytes / PAGE_BYTES));
       this.#processes.set(traced.pid, process);
-      this.#emit({ op: "process", pid: traced.virtualPid, parent: this.#parentOf(traced.pid) });
+      this.#emit(this.#birth(process));
       const layout = process.layoutOperation([]);
       if (layout) this.#emit(layout);
       added.push(process);
@@ -133,10 +134,15 @@ export class Capture {
     return 1;
   }
 
+  #birth({ pid, traced }: ProcessCapture): Operation {
+    const session = Number(statusField(readStatus(pid), "NSsid").split(/\s+/).at(-1));
+    return { op: "process", pid: traced.virtualPid, parent: this.#parentOf(pid), session };
+  }
+
   /** What makes every process known to a clone that has none, as the other clones know it now. */
   introduce(): Operation[] {
     return [...this.#processes.values()].flatMap((process): Operation[] => [
-      { op: "process", pid: process.traced.virtualPid, parent: this.#parentOf(process.pid) },
+      this.#birth(process),
       { op: "layout", pid: process.traced.virtualPid, areas: process.emitted, fresh: [] },
     ]);
   }
@@ -223,10 +229,12 @@ export class Capture {
   #precopyPass(): number {
     let pages = 0;
     for (const process of this.#processes.values())
-      pages += this.#taking(process, () => {
-        this.#followLayout(process);
-        return this.#encodeRegions(process, this.#takeKnown(process, this.#scan(process, false)));
-      });
+      pages += unlessEnded(() =>
+        this.#taking(process, () => {
+          this.#followLayout(process);
+          return this.#encodeRegions(process, this.#takeKnown(process, this.#scan(process, false)));
+        }),
+      );
     return pages;
   }
 
@@ -270,9 +278,15 @@ export class Capture {
     const resources = new Map<string, Resource>();
     this.#takeThreads(resources);
     this.#takeDescriptors(resources);
-    for (const process of this.#processes.values()) {
+    this.#takeZombies(resources);
+    const leaders = [...this.#processes.values()];
+    const pending = pendingSignals(
+      Int32Array.from(leaders, (process) => process.traced.threads.keys().next().value!),
+      true,
+    );
+    for (const [i, process] of leaders.entries()) {
       const { virtualPid } = process.traced;
-      const state = process.state((pid) => this.#parentOf(pid), now);
+      const state = process.state((pid) => this.#parentOf(pid), now, pending.get(i) ?? []);
       resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
     }
     return { resources, clock: monotonicClock() };
@@ -346,15 +360,30 @@ export class Capture {
     const tids = this.#options.tracees.tids();
     if (this.#records.length < tids.length * RECORD_BYTES) this.#records = Buffer.alloc(tids.length * RECORD_BYTES);
     dumpThreads(tids, this.#records);
+    const pending = pendingSignals(tids, false);
     tids.forEach((tid, i) => {
       const thread = this.#options.tracees.thread(tid)!;
       const process = this.#processes.get(thread.process.pid)!;
       const own = this.#records.subarray(i * RECORD_BYTES, (i + 1) * RECORD_BYTES);
-      if (restartInterrupted(own, false)) setThread(tid, own);
       const record = Buffer.from(own.subarray(0, recordLength(own)));
-      const state = process.threadState(thread, record);
+      const state = process.threadState(thread, record, pending.get(i) ?? []);
       resources.set(`thread/${state.process}/${state.tid}`, { kind: "thread", version: 1, state });
     });
+  }
+
+  /** Ended processes that their parents have not collected: their pids and exit codes. */
+  #takeZombies(resources: Map<string, Resource>): void {
+    const { endings, processes } = this.#options.tracees;
+    for (const { pid, virtualPid, code, signal } of endings.values()) {
+      const parent = zombieParent(pid);
+      const known = parent === undefined ? undefined : processes.get(parent);
+      if (!known) {
+        endings.delete(pid);
+        continue;
+      }
+      const state: ZombieState = { pid: virtualPid, parent: known.virtualPid, code: code ?? 0, signal: signal ?? 0 };
+      resources.set(`zombie/${virtualPid}`, { kind: "zombie", version: 1, state });
+    }
   }
 
   #takeDescriptors(resources: Map<string, Resource>): void {
@@ -395,6 +424,26 @@ export class Capture {
     this.#pages = 0;
     this.#bytes = 0;
     return end;
+  }
+}
+
+/** The parent (as this program sees it) of a process that has ended and is there still. */
+function zombieParent(pid: number): number | undefined {
+  try {
+    const [state, parent] = statFields(pid);
+    return state === "Z" ? Number(parent) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What is done with a running process may find it gone: the next stop takes notice of that. */
+function unlessEnded(look: () => number): number {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof SystemCallError && error.code === "ESRCH") return 0;
+    throw error;
   }
 }
 

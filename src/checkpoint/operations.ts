@@ -9,8 +9,8 @@ import type { Area } from "../resources/memory/layout.ts";
 export const IMAGE_VERSION = 1;
 
 export type Operation =
-  /** A process the clone does not have: pid and parent as the application sees them. Its memory begins empty. */
-  | { op: "process"; pid: number; parent: number }
+  /** A process the clone does not have: pid, parent and session as the application sees them. Its memory begins empty. */
+  | { op: "process"; pid: number; parent: number; session: number }
   /** A process that has ended, or whose memory is another since an exec (then `process` follows). */
   | { op: "process-end"; pid: number }
   /** The areas of its memory now; `fresh` ranges have no old content. */
@@ -27,6 +27,15 @@ export interface Resource {
   kind: string;
   version: number;
   state: unknown;
+}
+
+/** A process that has ended and waits for its parent to ask how: a resource of kind "zombie". */
+export interface ZombieState {
+  pid: number;
+  parent: number;
+  code: number;
+  /** That ended it, or 0. */
+  signal: number;
 }
 
 export interface CheckpointEnd {

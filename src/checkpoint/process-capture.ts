@@ -8,6 +8,7 @@ import {
   type InnerThread,
   readInnerProcess,
   readInnerThread,
+  readIntervalTimers,
   readRobustList,
   readRseq,
 } from "../resources/process/inner.ts";
@@ -23,6 +24,8 @@ export interface ThreadState {
   /** See kernel/trace.ts: general registers, signal mask, xsave area. */
   record: Buffer;
   inner: InnerThread;
+  /** Signals that wait for it, siginfos in order. */
+  pending: Buffer[];
   robustList: number;
   robustListBytes: number;
   rseq: { address: number; bytes: number; signature: number };
@@ -30,12 +33,17 @@ export interface ThreadState {
 
 export interface ProcessResource extends ProcessState {
   inner: InnerProcess;
+  /** Signals that wait for any of its threads, siginfos in order. */
+  pending: Buffer[];
 }
 
 /** A thread just born may still set up its alternate stack and the like: looked at again in each stop for so long. */
 const YOUNG_MS = 2000;
 /** Slow-changing facts without a signal of their change are read again after so long. */
 const SLOW_MS = 1000;
+
+/** Who catches one of these may have an interval timer, which changes by itself: SIGALRM, SIGVTALRM, SIGPROF. */
+const ALARM_SIGNALS = (1n << 13n) | (1n << 25n) | (1n << 26n);
 
 interface KnownThread {
   inner: InnerThread;
@@ -57,6 +65,7 @@ export class ProcessCapture {
   #state: ProcessState | undefined;
   #stateAt = 0;
   #inner: InnerProcess | undefined;
+  #innerAt = 0;
   #signalMasks = "";
   readonly #threads = new Map<number, KnownThread>();
 
@@ -89,54 +98,43 @@ export class ProcessCapture {
   /** Reads what needs calls in the application, where it is not known or may have changed. All threads are stopped. */
   refreshInner(now: number): void {
     const status = readStatus(this.pid);
-    const masks = statusField(status, "SigIgn") + statusField(status, "SigCgt");
+    const ignored = statusField(status, "SigIgn");
+    const caught = statusField(status, "SigCgt");
+    const masks = ignored + caught;
     const stale = [...this.traced.threads.values()].filter(
       (t) => !this.#threads.has(t.tid) || now - t.bornAt < YOUNG_MS,
     );
     for (const tid of this.#threads.keys()) if (!this.traced.threads.has(tid)) this.#threads.delete(tid);
-    const young = now - this.traced.bornAt < YOUNG_MS;
-    const readProcessToo = !this.#inner || masks !== this.#signalMasks || young;
-    if (stale.length === 0 && !readProcessToo) return;
+    const old = now - this.traced.bornAt < YOUNG_MS || now - this.#innerAt > SLOW_MS;
+    const whole = !this.#inner || masks !== this.#signalMasks || old;
+    const signals = BigInt(`0x${caught}`);
+    const timers = !whole && (signals & ALARM_SIGNALS) !== 0n;
+    if (stale.length === 0 && !whole && !timers) return;
+    const read = (remote: Remote) => {
+      if (whole) this.#inner = readInnerProcess(remote, signals, BigInt(`0x${ignored}`));
+      else if (timers) this.#inner = { ...this.#inner!, timers: readIntervalTimers(remote) };
+    };
+    const visited = stale.length > 0 ? stale : [this.traced.threads.values().next().value!];
     let scratch = 0;
-    stale.forEach((thread, i) =>
-      this.#visit(
-        thread,
-        i === 0 && readProcessToo,
-        i === stale.length - 1,
-        () => scratch,
-        (at) => {
-          scratch = at;
-        },
-      ),
-    );
-    if (stale.length === 0) {
-      const first = this.traced.threads.values().next().value!;
-      this.#visit(
-        first,
-        true,
-        true,
-        () => 0,
-        () => {},
-      );
-    }
+    visited.forEach((thread, i) => {
+      scratch = this.#visit(thread, scratch, i === visited.length - 1, i === 0 ? read : () => {});
+    });
     this.#signalMasks = masks;
+    if (whole) this.#innerAt = now;
   }
 
-  #visit(
-    thread: TracedThread,
-    process: boolean,
-    last: boolean,
-    scratch: () => number,
-    keep: (at: number) => void,
-  ): void {
+  /** Makes calls in one thread; the first of a row maps the scratch memory, the last takes it away. Returns where it is. */
+  #visit(thread: TracedThread, scratch: number, last: boolean, read: (remote: Remote) => void): number {
     const remote = this.#remote(thread.tid).begin();
     try {
-      if (scratch()) remote.useScratch(scratch(), false);
-      else keep(remote.mapScratch());
-      if (process) this.#inner = readInnerProcess(remote);
+      if (scratch) remote.useScratch(scratch, false);
+      else remote.mapScratch();
+      read(remote);
       const inner = readInnerThread(remote);
       this.#threads.set(thread.tid, { inner, ...this.#outer(thread.tid) });
+      const at = remote.scratch;
       if (last) remote.unmapScratch();
+      return at;
     } finally {
       remote.end();
     }
@@ -148,17 +146,17 @@ export class ProcessCapture {
   }
 
   /** @param parentOf asked only when slow-changing facts are read again */
-  state(parentOf: (pid: number) => number, now: number): ProcessResource {
+  state(parentOf: (pid: number) => number, now: number, pending: Buffer[]): ProcessResource {
     if (!this.#state || now - this.#stateAt > SLOW_MS) {
       this.#state = readProcess(this.pid, parentOf(this.pid));
       this.#stateAt = now;
     }
-    return { ...this.#state, inner: this.#inner! };
+    return { ...this.#state, inner: this.#inner!, pending };
   }
 
-  threadState(thread: TracedThread, record: Buffer): ThreadState {
+  threadState(thread: TracedThread, record: Buffer, pending: Buffer[]): ThreadState {
     const { inner, ...outer } = this.#threads.get(thread.tid)!;
-    return { process: this.traced.virtualPid, tid: thread.virtualTid, record, inner, ...outer };
+    return { process: this.traced.virtualPid, tid: thread.virtualTid, record, inner, pending, ...outer };
   }
 
   /** The layout as an operation, when it is not the one the clones know. */

@@ -3,21 +3,26 @@
  * application speaks is done before; what remains for the instant of life is collected in `atLife`.
  */
 import { writeFileSync } from "node:fs";
-import type { Resource } from "../checkpoint/operations.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { Resource, ZombieState } from "../checkpoint/operations.ts";
 import type { ProcessResource, ThreadState } from "../checkpoint/process-capture.ts";
 import { addon } from "../kernel/addon.ts";
 import { call, closeDescriptor, openInRoot } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { inNamespace } from "../kernel/namespace.ts";
+import { readStatus } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { isInterruptStop, RECORD_BYTES, restartInterrupted, setThread } from "../kernel/trace.ts";
 import type { DescriptorEntry } from "../resources/descriptor/table.ts";
 import type { CreateContext } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
 import { restoreInnerProcess } from "../resources/process/inner.ts";
+import { parseCredentials } from "../resources/process/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
-import type { Skeleton, SkeletonProcess } from "./skeleton.ts";
+import { restoreCredentials } from "./credentials.ts";
+import { beginSession, type Skeleton, type SkeletonProcess } from "./skeleton.ts";
+import { makeZombie } from "./zombie.ts";
 
 const F_DUPFD = 0;
 const O_CLOEXEC = 0o2000000;
@@ -28,6 +33,11 @@ const PR_SET_MM = 35;
 const PR_SET_MM_MAP = 14;
 const MM_MAP_BYTES = 104;
 const SS_ONSTACK = 1;
+const NR_SIGTIMEDWAIT = 128;
+const NR_SIGQUEUEINFO = 129;
+const NR_SETPRIORITY = 141;
+const NR_TGSIGQUEUEINFO = 297;
+const PRIO_PROCESS = 0;
 const RLIM_INFINITY = 0xffffffffffffffffn;
 
 type States = ReadonlyMap<string, Resource>;
@@ -54,10 +64,12 @@ export interface Prepared {
   atLife: Array<() => void>;
 }
 
+const OWN_KINDS = new Set(["process", "thread", "descriptors", "zombie"]);
+
 /** Whether a state's version is one this program understands. */
 export function checkVersions(states: States): void {
   for (const [key, { kind, version }] of states) {
-    const known = kind === "process" || kind === "thread" || kind === "descriptors" ? 1 : kindNamed(kind)?.version;
+    const known = OWN_KINDS.has(kind) ? 1 : kindNamed(kind)?.version;
     if (known === version) continue;
     throw new OperatingError(
       "image-version",
@@ -73,20 +85,17 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
   checkVersions(states);
   skeleton.setThreads(threadsWanted(states));
   const atLife: Array<() => void> = [];
+  joinGroups(skeleton, states);
+  for (const zombie of statesOf<ZombieState>(states, "zombie")) makeZombie(skeleton, zombie);
   const own = createDescriptions(stage, states, atLife);
   try {
     for (const process of skeleton.processes.values()) {
-      const state = states.get(`process/${process.virtualPid}`)?.state as ProcessResource | undefined;
-      if (!state)
-        throw new OperatingError(
-          "checkpoint-inconsistent",
-          `The checkpoint has no state of process ${process.virtualPid}`,
-        );
+      const state = stateOf(process, states);
       giveIdentity(stage, process, state);
       installDescriptors(process, states, own);
       const threads = statesOf<ThreadState>(states, "thread").filter((t) => t.process === process.virtualPid);
-      for (const thread of threads) restoreThread(process, thread);
-      finishProcess(process, state, threads);
+      for (const thread of threads) restoreThread(process, state.nice, thread);
+      finishProcess(stage, process, state, threads);
     }
   } finally {
     atLife.push(() => {
@@ -95,6 +104,28 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
   }
   const tids = [...skeleton.processes.values()].flatMap((process) => [...process.threads.values()]);
   return { tids, atLife };
+}
+
+function stateOf(process: SkeletonProcess, states: States): ProcessResource {
+  const state = states.get(`process/${process.virtualPid}`)?.state as ProcessResource | undefined;
+  if (state) return state;
+  throw new OperatingError("checkpoint-inconsistent", `The checkpoint has no state of process ${process.virtualPid}`);
+}
+
+/** Sessions first, then groups: leaders before those who join them. */
+function joinGroups(skeleton: Skeleton, states: States): void {
+  const all = [...skeleton.processes.values()].map((process) => ({ process, state: stateOf(process, states) }));
+  for (const { process, state } of all) if (state.session === state.pid) beginSession(process);
+  const leadersFirst = all.toSorted(
+    (a, b) => Number(b.state.group === b.state.pid) - Number(a.state.group === a.state.pid),
+  );
+  for (const { process, state } of leadersFirst) {
+    if (process.group === state.group) continue;
+    // A group whose leader has ended cannot be joined anew: then it stays in the one it was born into.
+    if (state.group !== state.pid && !skeleton.processes.has(state.group)) continue;
+    process.remote.call("setpgid", 0, state.group);
+    process.group = state.group;
+  }
 }
 
 /** Makes every open file description, in this process; returns its descriptors by description. */
@@ -195,8 +226,6 @@ function giveIdentity(stage: Stage, process: SkeletonProcess, state: ProcessReso
       ["close", theirs!],
       ["chdir", remote.putString(state.workingDirectory)],
       ["umask", state.umask],
-      ...(state.session === state.pid ? [["setsid"] as RemoteCall] : []),
-      ...(state.group !== state.session && state.group === state.pid ? [["setpgid", 0, 0] as RemoteCall] : []),
     ]);
   } finally {
     closeDescriptor(executable);
@@ -221,12 +250,17 @@ function raiseDescriptorLimit(pid: number): void {
   setLimit(pid, RLIMIT_NOFILE, hard, hard);
 }
 
+function remoteOf(process: SkeletonProcess, host: number): Remote {
+  if (host === process.pid) return process.remote;
+  const remote = new Remote(host, process.remote.gadget, process.memoryFd).begin();
+  remote.useScratch(process.remote.scratch, false);
+  return remote;
+}
+
 /** One thread's own facts, by calls in it; its registers come last, in finishProcess. */
-function restoreThread(process: SkeletonProcess, state: ThreadState): void {
+function restoreThread(process: SkeletonProcess, nice: number, state: ThreadState): void {
   const host = process.threads.get(state.tid)!;
-  const remote =
-    host === process.pid ? process.remote : new Remote(host, process.remote.gadget, process.memoryFd).begin();
-  if (remote !== process.remote) remote.useScratch(process.remote.scratch, false);
+  const remote = remoteOf(process, host);
   remote.reset();
   const stack = Buffer.from(state.inner.alternateStack);
   stack.writeInt32LE(stack.readInt32LE(8) & ~SS_ONSTACK, 8);
@@ -239,20 +273,49 @@ function restoreThread(process: SkeletonProcess, state: ThreadState): void {
   if (state.robustList) calls.push(["set_robust_list", state.robustList, state.robustListBytes]);
   if (state.rseq.address) calls.push(["rseq", state.rseq.address, state.rseq.bytes, 0, state.rseq.signature]);
   remote.batchChecked(calls);
+  if (nice !== 0) checked(addon.syscall(NR_SETPRIORITY, PRIO_PROCESS, host, nice), "setpriority", host);
+}
+
+/** Signals that came to the clone while it was made go; those that waited for the application wait again. */
+function restorePending(process: SkeletonProcess, state: ProcessResource, threads: ThreadState[]): void {
+  for (const thread of threads) {
+    const remote = remoteOf(process, process.threads.get(thread.tid)!);
+    remote.reset();
+    const all = remote.put(Buffer.alloc(8, 0xff));
+    const now = remote.put(Buffer.alloc(16));
+    while (remote.tryCallNumber(NR_SIGTIMEDWAIT, all, 0, now, 8) > 0);
+  }
+  for (const thread of threads) {
+    const remote = remoteOf(process, process.threads.get(thread.tid)!);
+    for (const info of thread.pending) {
+      remote.reset();
+      const at = remote.put(info);
+      remote.callNumber(NR_TGSIGQUEUEINFO, process.virtualPid, thread.tid, info.readInt32LE(), at);
+    }
+  }
+  for (const info of state.pending) {
+    process.remote.reset();
+    const at = process.remote.put(info);
+    process.remote.callNumber(NR_SIGQUEUEINFO, process.virtualPid, info.readInt32LE(), at);
+  }
 }
 
 /** The last calls in the process, then the scratch goes and every thread gets its registers. */
-function finishProcess(process: SkeletonProcess, state: ProcessResource, threads: ThreadState[]): void {
+function finishProcess(stage: Stage, process: SkeletonProcess, state: ProcessResource, threads: ThreadState[]): void {
   const { remote, pid } = process;
-  remote.reset();
-  const calls = restoreInnerProcess(remote, state.inner);
-  if (state.inner.dumpable !== 1) calls.push(["prctl", PR_SET_DUMPABLE, state.inner.dumpable]);
-  remote.batchChecked(calls);
-  remote.gadget = vdsoGadget(process);
-  remote.call("munmap", remote.scratch, SCRATCH_BYTES);
   state.limits.forEach(([soft, hard], resource) => {
     setLimit(pid, resource, soft, hard);
   });
+  if (!isDeepStrictEqual(state.credentials, parseCredentials(readStatus(stage.init))))
+    for (const host of process.threads.values()) restoreCredentials(remoteOf(process, host), state.credentials);
+  remote.reset();
+  const calls = restoreInnerProcess(remote, state.inner);
+  // Other credentials have made it undumpable.
+  if (state.inner.dumpable < 2) calls.push(["prctl", PR_SET_DUMPABLE, state.inner.dumpable]);
+  remote.batchChecked(calls);
+  restorePending(process, state, threads);
+  remote.gadget = vdsoGadget(process);
+  remote.call("munmap", remote.scratch, SCRATCH_BYTES);
   for (const thread of threads) giveRegisters(process.threads.get(thread.tid)!, thread);
 }
 
@@ -270,6 +333,6 @@ function giveRegisters(tid: number, state: ThreadState): void {
     throw new SystemCallError("ptrace(INTERRUPT)", -4, `unexpected stop ${status} of ${tid}`);
   const record = Buffer.alloc(RECORD_BYTES);
   state.record.copy(record);
-  restartInterrupted(record, true);
+  restartInterrupted(record);
   setThread(tid, record);
 }

@@ -2,7 +2,7 @@
  * The hot clone before it lives: real processes and threads with the application's pids, all stopped, their memory laid out
  * and filled as checkpoints come. Ends with this process until it is brought to life.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import type { Operation } from "../checkpoint/operations.ts";
 import { addon } from "../kernel/addon.ts";
 import { call, closeDescriptor, openInRoot, openPath } from "../kernel/calls.ts";
@@ -22,6 +22,9 @@ const ASIDE_AT = 0x10000000;
 const O_RDWR = 2;
 const O_RDONLY = 0;
 const SIGCHLD = 17;
+const SIGKILL = 9;
+const WALL = 0x40000000;
+const pause = new Int32Array(new SharedArrayBuffer(4));
 const CLONE_ARGS_BYTES = 88;
 const THREAD_FLAGS = CLONE.vm | CLONE.fs | CLONE.files | CLONE.sighand | CLONE.thread | CLONE.sysvsem;
 
@@ -32,12 +35,15 @@ export interface SkeletonProcess {
   memoryFd: number;
   remote: Remote;
   areas: Area[];
+  /** As it is now; those of a process before it lives may be others than the application's. */
+  session: number;
+  group: number;
   /** Host tids by the application's. */
   threads: Map<number, number>;
   placed: boolean;
 }
 
-/** struct clone_args with one chosen pid. */
+/** struct clone_args with one chosen pid, or the next free one (`setTidAt` 0). */
 function cloneArguments(flags: number, exitSignal: number, setTidAt: number, stackAt: number): Buffer {
   const args = Buffer.alloc(CLONE_ARGS_BYTES);
   const put = (at: number, value: number) => args.writeBigUInt64LE(BigInt(value), at);
@@ -48,19 +54,35 @@ function cloneArguments(flags: number, exitSignal: number, setTidAt: number, sta
     put(48, 4096);
   }
   put(64, setTidAt);
-  put(72, 1);
+  put(72, setTidAt ? 1 : 0);
   return args;
 }
 
-function cloneWith(remote: Remote, flags: number, exitSignal: number, wanted: number): number {
+/** A new process or thread made by a stopped one; stopped before its first instruction. Returns its host pid. */
+export function cloneWith(remote: Remote, flags: number, exitSignal: number, wanted: number): number {
   remote.reset();
   const tid = Buffer.alloc(4);
   tid.writeInt32LE(wanted);
   const stack = flags & CLONE.thread ? remote.put(Buffer.alloc(4096)) : 0;
-  const args = remote.put(cloneArguments(flags, exitSignal, remote.put(tid), stack));
+  const args = remote.put(cloneArguments(flags, exitSignal, wanted ? remote.put(tid) : 0, stack));
   const child = remote.callForChild("clone3", args, CLONE_ARGS_BYTES);
   waitFor(child);
   return child;
+}
+
+interface Born {
+  pid: number;
+  /** Scratch memory inherited, or 0. */
+  scratch: number;
+  session: number;
+  group: number;
+}
+
+/** setsid, unless it leads its session already. */
+export function beginSession(process: SkeletonProcess): void {
+  if (process.session === process.virtualPid) return;
+  process.remote.call("setsid");
+  process.session = process.group = process.virtualPid;
 }
 
 export class Skeleton {
@@ -86,7 +108,7 @@ export class Skeleton {
   apply(operation: Operation): void {
     switch (operation.op) {
       case "process":
-        this.#makeProcess(operation.pid, operation.parent);
+        this.#makeProcess(operation.pid, operation.parent, operation.session);
         return;
       case "process-end":
         this.#endProcess(operation.pid);
@@ -106,28 +128,64 @@ export class Skeleton {
     }
   }
 
-  #makeProcess(virtualPid: number, parent: number): void {
+  #makeProcess(virtualPid: number, parent: number, session: number): void {
     if (this.processes.has(virtualPid)) this.#endProcess(virtualPid);
     const above = this.processes.get(parent);
-    const pid = above
-      ? cloneWith(above.remote, 0, SIGCHLD, virtualPid)
-      : this.stage.visit((remote) => cloneWith(remote, 0, SIGCHLD, virtualPid));
+    // Since it made others before, the parent has begun a session of its own.
+    if (above && session === parent && above.session !== session) beginSession(above);
+    const made =
+      session === virtualPid || session === (above?.session ?? 0)
+        ? this.#fork(above, virtualPid)
+        : this.#forkInSession(above, virtualPid, session);
+    const { pid } = made;
     const memoryFd = openPath(`/proc/${pid}/mem`, O_RDWR);
     const remote = new Remote(pid, above ? above.remote.gadget : this.stage.gadget, memoryFd);
     remote.begin();
-    if (above) remote.useScratch(above.remote.scratch, false);
+    if (made.scratch) remote.useScratch(made.scratch, false);
     else remote.mapScratch(SCRATCH_AT);
     remote.gadget = remote.scratchGadget;
     const threads = new Map([[virtualPid, pid]]);
-    this.processes.set(virtualPid, { virtualPid, parent, pid, memoryFd, remote, areas: [], threads, placed: false });
+    const { session: bornIn, group } = made;
+    const process = { virtualPid, parent, pid, memoryFd, remote, areas: [], threads, placed: false };
+    this.processes.set(virtualPid, { ...process, session: bornIn, group });
+    if (session === virtualPid) beginSession(this.process(virtualPid));
   }
 
-  #endProcess(virtualPid: number): void {
-    const process = this.process(virtualPid);
-    this.processes.delete(virtualPid);
-    closeDescriptor(process.memoryFd);
-    call("kill", process.pid, 9);
-    const left = new Set(process.threads.values());
+  #fork(above: SkeletonProcess | undefined, virtualPid: number): Born {
+    if (!above) {
+      const pid = this.stage.visit((remote) => cloneWith(remote, 0, SIGCHLD, virtualPid));
+      return { pid, scratch: 0, session: 0, group: 0 };
+    }
+    const pid = cloneWith(above.remote, 0, SIGCHLD, virtualPid);
+    return { pid, scratch: above.remote.scratch, session: above.session, group: above.group };
+  }
+
+  /** An orphan of another session than its new parent's: made by a process of that session, which ends at once. */
+  #forkInSession(above: SkeletonProcess | undefined, virtualPid: number, session: number): Born {
+    const leader = this.processes.get(session);
+    if (above || (leader && leader.session !== session)) return this.#fork(above, virtualPid);
+    const between = leader ? cloneWith(leader.remote, 0, SIGCHLD, 0) : this.#fork(undefined, session).pid;
+    const memoryFd = openPath(`/proc/${between}/mem`, O_RDWR);
+    try {
+      const remote = new Remote(between, leader ? leader.remote.gadget : this.stage.gadget, memoryFd).begin();
+      if (leader) remote.useScratch(leader.remote.scratch, false);
+      else {
+        remote.mapScratch(SCRATCH_AT);
+        remote.call("setsid");
+      }
+      const pid = cloneWith(remote, 0, SIGCHLD, virtualPid);
+      const { scratch } = remote;
+      this.#kill(between, leader);
+      return { pid, scratch, session, group: leader?.group ?? session };
+    } finally {
+      closeDescriptor(memoryFd);
+    }
+  }
+
+  /** Ends a process for good: its pid is free when this returns. */
+  #kill(pid: number, parent: SkeletonProcess | undefined, threads: Iterable<number> = [pid]): void {
+    call("kill", pid, SIGKILL);
+    const left = new Set(threads);
     while (left.size > 0) {
       const told = waitAny();
       if (!told) continue;
@@ -135,6 +193,19 @@ export class Skeleton {
       if (ended) left.delete(told.tid);
       else resume(told.tid);
     }
+    // The parent stands still and would collect it never; without one the init does, in its own time.
+    if (parent) parent.remote.tryCall("wait4", -1, 0, WALL, 0);
+    for (let i = 0; existsSync(`/proc/${pid}`) && i < 2000; i++) Atomics.wait(pause, 0, 0, 1);
+  }
+
+  #endProcess(virtualPid: number): void {
+    const process = this.process(virtualPid);
+    this.processes.delete(virtualPid);
+    closeDescriptor(process.memoryFd);
+    const threads = [...process.threads.values()];
+    this.#kill(process.pid, this.processes.get(process.parent), threads);
+    // Its children are the init's now.
+    for (const child of this.processes.values()) if (child.parent === virtualPid) child.parent = 1;
   }
 
   #layOut(process: SkeletonProcess, areas: Area[], fresh: Array<[number, number]>): void {

@@ -21,6 +21,8 @@ export interface Addon {
 
   /** Interrupts all, takes one wait status each; returns how many gave none in time. See native/trace.cc. */
   stopAll(tids: Int32Array, statuses: Int32Array, timeoutUs: number, interrupt: boolean): number;
+  restartEndless(tids: Int32Array): number;
+  pendingSignals(tids: Int32Array, shared: boolean, out: Buffer): number;
   continueAll(tids: Int32Array): number;
   dumpThreads(tids: Int32Array, out: Buffer, strideBytes: number): number;
   setThread(tid: number, record: Buffer): number;

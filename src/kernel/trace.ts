@@ -110,26 +110,35 @@ export function signalMask(record: Buffer): bigint {
   return record.readBigUInt64LE(SIGMASK_AT);
 }
 
-/** Calls that the kernel ends with EINTR after a stop, never restarts (signal(7)); value: which argument is a timeout. */
-const TIMEOUT_REGISTER = new Map<number, number>([
-  [232 /* epoll_wait */, REGISTER.r10],
-  [281 /* epoll_pwait */, REGISTER.r10],
-]);
-
 /**
- * Makes an interrupted call start again where neither the kernel would (epoll_wait without a timeout: it returns EINTR after
- * any stop), nor could on another machine (-516: its continuation block lives in the old kernel's thread).
+ * Makes an interrupted call start again where the kernel could not on another machine: −516, whose continuation block lives in
+ * the old kernel's thread. (What a stop ends with EINTR has been dealt with before, see `restartEndless`.)
  * @returns whether the record was changed
  */
-export function restartInterrupted(record: Buffer, elsewhere: boolean): boolean {
+export function restartInterrupted(record: Buffer): boolean {
   const number = Number(record.readBigInt64LE(REGISTER.origRax));
   const result = Number(record.readBigInt64LE(REGISTER.rax));
-  if (number < 0) return false;
-  const timeout = TIMEOUT_REGISTER.get(number);
-  const endless = result === -4 && timeout !== undefined && record.readInt32LE(timeout) < 0;
-  if (!endless && !(elsewhere && result === RESTART.block)) return false;
+  if (number < 0 || result !== RESTART.block) return false;
   record.writeBigInt64LE(BigInt(number), REGISTER.rax);
   record.writeBigInt64LE(record.readBigInt64LE(REGISTER.rip) - 2n, REGISTER.rip);
   record.writeBigInt64LE(-1n, REGISTER.origRax);
   return true;
+}
+
+const SIGINFO_BYTES = 128;
+const pendingBuffer = Buffer.alloc(256 * 1024);
+
+/** Signals that wait for each of the stopped threads (or, `shared`, for their processes): siginfos by index in `tids`. */
+export function pendingSignals(tids: Int32Array, shared: boolean): Map<number, Buffer[]> {
+  const used = checked(addon.pendingSignals(tids, shared, pendingBuffer), "ptrace(PEEKSIGINFO)");
+  const pending = new Map<number, Buffer[]>();
+  for (let at = 0; at < used; ) {
+    const [index, count] = [pendingBuffer.readInt32LE(at), pendingBuffer.readInt32LE(at + 4)];
+    at += 8;
+    const list: Buffer[] = [];
+    for (let i = 0; i < count; i++, at += SIGINFO_BYTES)
+      list.push(Buffer.from(pendingBuffer.subarray(at, at + SIGINFO_BYTES)));
+    pending.set(index, list);
+  }
+  return pending;
 }

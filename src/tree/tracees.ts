@@ -28,6 +28,7 @@ export interface TracedProcess {
   bornAt: number;
 }
 
+/** A process that has ended and that its parent has perhaps not collected yet. */
 export interface Ending {
   pid: number;
   virtualPid: number;
@@ -44,6 +45,8 @@ export class Tracees {
   readonly #groupStopped = new Set<number>();
   /** Threads that a stop has, in the order of `tids`. */
   #stopped: Int32Array | undefined;
+  /** Processes that ended since they were looked at last. */
+  readonly endings = new Map<number, Ending>();
   readonly #init: number;
   readonly #options: number;
   onEnding: (ending: Ending) => void = () => {};
@@ -115,7 +118,11 @@ export class Tracees {
     thread.process.threads.delete(tid);
     if (thread.process.threads.size === 0) {
       this.processes.delete(thread.process.pid);
-      if (ending) this.onEnding({ ...ending, virtualPid: thread.process.virtualPid });
+      if (ending) {
+        const whole = { ...ending, pid: thread.process.pid, virtualPid: thread.process.virtualPid };
+        this.endings.set(whole.pid, whole);
+        this.onEnding(whole);
+      }
     }
     this.onChange();
   }
@@ -217,6 +224,7 @@ export class Tracees {
         else if (status !== 0 && this.#handle(tid, status, true)) stopped.add(tid);
       });
       if (missing > 0) {
+        addon.restartEndless(Int32Array.from(stopped));
         for (const tid of stopped) this.#go(tid);
         throw new OperatingError(
           "barrier-timeout",
@@ -225,6 +233,7 @@ export class Tracees {
       }
     }
     this.#stopped = Int32Array.from(stopped);
+    addon.restartEndless(this.#stopped);
     return this.#stopped;
   }
 

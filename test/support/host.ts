@@ -132,6 +132,7 @@ function checkpoint(options: CheckpointOptions): CheckpointAnswer {
     return { frames: takeFrames(), stopUs, pages, bytes, changed, gone, totalUs };
   } catch (error) {
     const failure = error as Error & { code?: string };
+    if (failure.code !== "injected" && failure.code !== "barrier-timeout") process.stderr.write(`${failure.stack}\n`);
     return { ...answer, error: failure.code ?? String(failure.stack) };
   }
 }

@@ -134,7 +134,13 @@ export class Life {
   /** Sends SIGUSR1, on which a test program checks itself; returns the line it prints. */
   async check(): Promise<string> {
     const before = this.lines().length;
-    process.kill(this.pid, "SIGUSR1");
+    try {
+      process.kill(this.pid, "SIGUSR1");
+    } catch (error) {
+      throw new Error(`The program has ended: ${(await this.#host.ask("endings")).join()}; ${this.log()}`, {
+        cause: error,
+      });
+    }
     return this.line(before);
   }
 

@@ -8,7 +8,7 @@
 import { readFileSync } from "node:fs";
 import { addon, type Shadow } from "../../kernel/addon.ts";
 import { closeDescriptor, openPath, pidfdGetfd, pidfdOpen, Reader } from "../../kernel/calls.ts";
-import { checked, SystemCallError } from "../../kernel/errors.ts";
+import { checked } from "../../kernel/errors.ts";
 import { ERRNO, NR, PAGE_BYTES, PAGE_IS, PM_SCAN } from "../../kernel/numbers.ts";
 import type { Remote } from "../../kernel/remote.ts";
 import { type Area, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
@@ -21,6 +21,7 @@ const UFFD_API = 0xaan;
 const UFFD_FEATURE_WP_UNPOPULATED = 1n << 13n;
 const UFFD_FEATURE_WP_ASYNC = 1n << 15n;
 const UFFDIO_REGISTER_MODE_WP = 2n;
+const UFFD_USER_MODE_ONLY = 1;
 const O_CLOEXEC_NONBLOCK = 0o2004000;
 
 /** Regions one scan may report: more, and everything is taken as written. */
@@ -63,6 +64,17 @@ export interface LayoutChange {
   changed: boolean;
 }
 
+/**
+ * Without CAP_SYS_PTRACE a process gets only one for faults of user code, unless vm.unprivileged_userfaultfd allows more. That
+ * makes no difference here: the kernel itself resolves what it reports asynchronously.
+ */
+function openUserfault(remote: Remote): number {
+  const fd = remote.tryCall("userfaultfd", O_CLOEXEC_NONBLOCK);
+  return fd === ERRNO.perm
+    ? remote.call("userfaultfd", O_CLOEXEC_NONBLOCK | UFFD_USER_MODE_ONLY)
+    : checked(fd, "userfaultfd");
+}
+
 export class MemoryTracker {
   readonly pid: number;
   readonly memoryFd: number;
@@ -87,7 +99,7 @@ export class MemoryTracker {
   /** Begins to watch: needs one stopped thread of the process. Errors: EBUSY (the application watches its own memory). */
   watch(remote: Remote): void {
     if (this.#userfault >= 0) return;
-    const fd = remote.call("userfaultfd", O_CLOEXEC_NONBLOCK);
+    const fd = openUserfault(remote);
     const pidfd = pidfdOpen(this.pid);
     try {
       this.#userfault = pidfdGetfd(pidfd, fd);

@@ -12,6 +12,8 @@ export interface PipeState {
   sizeBytes: number;
   /** Only with a reading end. */
   content: Buffer;
+  /** Lengths of the packets in it, when it was made with O_DIRECT. */
+  packets: number[];
 }
 
 const FIONREAD = 0x541b;
@@ -19,6 +21,8 @@ const F_SETPIPE_SZ = 1031;
 const F_GETPIPE_SZ = 1032;
 const F_SETFL = 4;
 const SPLICE_F_NONBLOCK = 2;
+const O_DIRECT = 0o40000;
+const NOTHING = { content: Buffer.alloc(0), packets: [] };
 const count = Buffer.alloc(4);
 
 function makePipe(): [number, number] {
@@ -28,22 +32,48 @@ function makePipe(): [number, number] {
 }
 
 /** The bytes in a pipe; they stay there. */
-function peek(fd: number, sizeBytes: number): Buffer {
+function peek(fd: number, sizeBytes: number): { content: Buffer; packets: number[] } {
   call("ioctl", fd, FIONREAD, count);
   const length = count.readInt32LE();
-  if (length === 0) return Buffer.alloc(0);
+  if (length === 0) return NOTHING;
   const [reader, writer] = makePipe();
   try {
     call("fcntl", writer, F_SETPIPE_SZ, sizeBytes);
     const copied = call("tee", fd, writer, length, SPLICE_F_NONBLOCK);
     const content = Buffer.alloc(copied);
-    let at = 0;
-    while (at < copied) at += checked(addon.syscall(NR.read, reader, content.subarray(at), copied - at), "read");
-    return content;
+    const packets: number[] = [];
+    for (let at = 0; at < copied; ) {
+      const n = checked(addon.syscall(NR.read, reader, content.subarray(at), copied - at), "read");
+      packets.push(n);
+      at += n;
+    }
+    return { content, packets };
   } finally {
     closeDescriptor(reader);
     closeDescriptor(writer);
   }
+}
+
+/** Only a writing end has the flag; without one left, several reads for its content tell. */
+function isPacketized({ pipe, packets }: PipeState, context: CreateContext): boolean {
+  const ends = [...context.states.values()]
+    .filter(({ kind }) => kind === "pipe")
+    .map(({ state }) => state as PipeState);
+  return packets.length > 1 || ends.some((end) => end.pipe === pipe && (end.flags & O_DIRECT) !== 0);
+}
+
+function fillPipe(writer: number, { content, packets }: PipeState, packetized: boolean): void {
+  if (!packetized) {
+    call("write", writer, content, content.length);
+    return;
+  }
+  call("fcntl", writer, F_SETFL, O_DIRECT);
+  let at = 0;
+  for (const length of packets) {
+    call("write", writer, content.subarray(at, at + length), length);
+    at += length;
+  }
+  call("fcntl", writer, F_SETFL, 0);
 }
 
 interface Ends {
@@ -57,11 +87,11 @@ function endsOf(state: PipeState, context: CreateContext): Ends {
   if (known) return known;
   const [reader, writer] = makePipe();
   call("fcntl", writer, F_SETPIPE_SZ, state.sizeBytes);
-  const content = [...context.states.values()]
+  const full = [...context.states.values()]
     .filter(({ kind }) => kind === "pipe")
     .map(({ state: other }) => other as PipeState)
-    .find((other) => other.pipe === state.pipe && other.content.length > 0)?.content;
-  if (content) call("write", writer, content, content.length);
+    .find((other) => other.pipe === state.pipe && other.content.length > 0);
+  if (full) fillPipe(writer, full, isPacketized(full, context));
   const ends = { reader, writer };
   context.shared.set(key, ends);
   context.atLife(() => {
@@ -85,7 +115,7 @@ export const pipe: DescriptorKind<PipeState> = {
         pipe: description.link,
         flags: description.flags,
         sizeBytes,
-        content: reads ? peek(fd, sizeBytes) : Buffer.alloc(0),
+        ...(reads ? peek(fd, sizeBytes) : NOTHING),
       };
     }),
   create(state, context) {

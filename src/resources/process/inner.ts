@@ -8,7 +8,9 @@ import type { Remote, RemoteCall } from "../../kernel/remote.ts";
 
 export const SIGNALS = 64;
 const ACTION_BYTES = 32;
+const SIG_IGN = 1n;
 const SIGKILL = 9;
+const SIGCHLD = 17;
 const SIGSTOP = 19;
 const NR_BRK = 12;
 const PR_GET_TID_ADDRESS = 40;
@@ -34,24 +36,46 @@ export interface InnerThread {
   deathSignal: number;
 }
 
-/** Reads both with batches of single calls: `remote` has begun in the thread and has a scratch mapping. */
-export function readInnerProcess(remote: Remote): InnerProcess {
+/** Signals with special flags even when they are not caught (SA_NOCLDWAIT). */
+const ALWAYS_READ = 1n << BigInt(SIGCHLD - 1);
+
+/**
+ * By single calls: `remote` has begun in the thread and has a scratch mapping.
+ * @param caught, ignored masks as in /proc/PID/status: only what is caught has more to tell
+ */
+export function readInnerProcess(remote: Remote, caught: bigint, ignored: bigint): InnerProcess {
   remote.reset();
   const actions = remote.put(Buffer.alloc(SIGNALS * ACTION_BYTES));
   const timers = remote.put(Buffer.alloc(96));
   const value = remote.put(Buffer.alloc(8));
+  const read = caught | ALWAYS_READ;
   for (let s = 1; s <= SIGNALS; s++)
-    if (s !== SIGKILL && s !== SIGSTOP) remote.call("rt_sigaction", s, 0, actions + (s - 1) * ACTION_BYTES, 8);
-  for (let which = 0; which < 3; which++) remote.call("getitimer", which, timers + 32 * which);
+    if ((read >> BigInt(s - 1)) & 1n) remote.call("rt_sigaction", s, 0, actions + (s - 1) * ACTION_BYTES, 8);
+  readTimers(remote, timers);
   const dumpable = remote.call("prctl", PR_GET_DUMPABLE);
   remote.call("prctl", PR_GET_CHILD_SUBREAPER, value);
+  const all = remote.read(actions, SIGNALS * ACTION_BYTES);
+  for (let s = 1; s <= SIGNALS; s++)
+    if (((ignored & ~read) >> BigInt(s - 1)) & 1n) all.writeBigUInt64LE(SIG_IGN, (s - 1) * ACTION_BYTES);
   return {
-    actions: remote.read(actions, SIGNALS * ACTION_BYTES),
+    actions: all,
     timers: remote.read(timers, 96),
     dumpable,
     childSubreaper: remote.read(value, 4).readInt32LE(),
     brk: remote.callNumber(NR_BRK, 0),
   };
+}
+
+function readTimers(remote: Remote, at: number): void {
+  for (let which = 0; which < 3; which++) remote.call("getitimer", which, at + 32 * which);
+}
+
+/** As part of `readInnerProcess`: what changes by itself. */
+export function readIntervalTimers(remote: Remote): Buffer {
+  remote.reset();
+  const timers = remote.put(Buffer.alloc(96));
+  readTimers(remote, timers);
+  return remote.read(timers, 96);
 }
 
 export function readInnerThread(remote: Remote): InnerThread {

@@ -1,7 +1,6 @@
 /** A process and its threads as plain data; how they are read from outside. */
 import { readFileSync, readlinkSync } from "node:fs";
-import { call } from "../../kernel/calls.ts";
-import { type MemoryMarks, memoryMarks, readStatus, statFields, statusField } from "../../kernel/procfs.ts";
+import { type MemoryMarks, memoryMarks, readSmall, readStatus, statFields, statusField } from "../../kernel/procfs.ts";
 
 export interface ProcessState {
   /** Pids as the application sees them. */
@@ -57,21 +56,12 @@ export function parseCredentials(status: string): Credentials {
   };
 }
 
-const RESOURCES = 16;
-const RLIM_INFINITY = 0xffffffffffffffffn;
+const LIMIT_LINE = /^Max .{22}(\S+)\s+(\S+)/gm;
 
+/** From /proc, not by prlimit, which needs CAP_SYS_RESOURCE for a process of another user. In the order of RLIMIT_*. */
 function readLimits(pid: number): Array<[number, number]> {
-  const limits: Array<[number, number]> = [];
-  const value = Buffer.alloc(16);
-  const word = (at: number) => {
-    const v = value.readBigUInt64LE(at);
-    return v === RLIM_INFINITY ? -1 : Number(v);
-  };
-  for (let resource = 0; resource < RESOURCES; resource++) {
-    call("prlimit64", pid, resource, null, value);
-    limits.push([word(0), word(8)]);
-  }
-  return limits;
+  const value = (text: string) => (text === "unlimited" ? -1 : Number(text));
+  return [...readSmall(`/proc/${pid}/limits`).matchAll(LIMIT_LINE)].map((m) => [value(m[1]!), value(m[2]!)]);
 }
 
 /** Reads a stopped process. `pid` is the one this program sees. */

@@ -28,25 +28,27 @@ export const timerfd: DescriptorKind<TimerfdState> = {
   dump: (descriptions, context) =>
     descriptions.map((description) => {
       const info = context.info(description);
-      return {
-        flags: description.flags,
-        clock: Number(infoField(info, "clockid")),
-        ticks: infoField(info, "ticks"),
-        left: pair(infoField(info, "it_value")),
-        interval: pair(infoField(info, "it_interval")),
-      };
+      const ticks = infoField(info, "ticks");
+      const left = pair(infoField(info, "it_value"));
+      const interval = pair(infoField(info, "it_interval"));
+      // One that has fired stands still, with nothing left, until its ticks are read.
+      const stands = ticks !== "0" && left[0] === 0 && left[1] === 0;
+      const clock = Number(infoField(info, "clockid"));
+      return { flags: description.flags, clock, ticks, left: stands ? interval : left, interval };
     }),
   create(state, context) {
     const fd = call("timerfd_create", state.clock, O.closeOnExec | O.nonBlock);
-    if (state.ticks !== "0" && state.ticks !== "") {
-      const word = Buffer.alloc(8);
-      word.writeBigUInt64LE(BigInt(state.ticks));
-      call("ioctl", fd, TFD_IOC_SET_TICKS, word);
-    }
     call("fcntl", fd, F_SETFL, state.flags);
     const value = Buffer.alloc(32);
     [...state.interval, ...state.left].forEach((n, i) => value.writeBigInt64LE(BigInt(n), 8 * i));
-    context.atLife(() => call("timerfd_settime", fd, 0, value, null));
+    context.atLife(() => {
+      call("timerfd_settime", fd, 0, value, null);
+      // Setting the time forgets ticks.
+      if (state.ticks === "0" || state.ticks === "") return;
+      const word = Buffer.alloc(8);
+      word.writeBigUInt64LE(BigInt(state.ticks));
+      call("ioctl", fd, TFD_IOC_SET_TICKS, word);
+    });
     return fd;
   },
 };

@@ -46,8 +46,9 @@ int main(void) {
   struct seen first[count];
   memset(first, 0, sizeof first);
   sleepMs(50);
+  *round_ = 2;
   for (int i = 0; i < count; i++) {
-    while (seen[i].round != 1) sleepMs(1);
+    while (seen[i].round != 2) sleepMs(1);
     first[i] = seen[i];
   }
   begin();
