@@ -576,6 +576,7 @@ export class Instance {
     const primary = this.#primary;
     const { application, node, listenHost } = this.#config;
     const links = primary ? [...primary.links.values()] : [];
+    const lost = primary ? new Set([...primary.lost, ...inSync.filter((other) => !primary.links.has(other))]) : [];
     return {
       application: application.name,
       node,
@@ -588,9 +589,7 @@ export class Instance {
       stream: { host: listenHost, port: this.#streamPort },
       standbys: [
         ...links.map((link) => link.status(inSync.includes(link.node) && link.phase === "following")),
-        ...inSync
-          .filter((other) => primary && !primary.links.has(other))
-          .map((other) => ({ node: other, state: "lost" as const })),
+        ...[...lost].map((other) => ({ node: other, state: "lost" as const })),
       ],
       processes: primary?.parts.tracees.processes.size ?? this.#clone?.processes ?? 0,
       threads: primary?.parts.tracees.threadCount ?? 0,

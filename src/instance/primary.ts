@@ -48,6 +48,8 @@ export class Primary {
   readonly parts: PrimaryParts;
   readonly figures = new Figures();
   readonly links = new Map<string, StandbyLink>();
+  /** Standbys that were connected and are not any more. */
+  readonly lost = new Set<string>();
   readonly #shell: PrimaryShell;
   readonly #capture: Capture;
   readonly #period: PeriodOptions;
@@ -106,6 +108,7 @@ export class Primary {
     const { node } = standby;
     this.links.get(node)?.link.close();
     this.links.set(node, standby);
+    this.lost.delete(node);
     standby.alive();
     this.#listenTo(standby);
     this.#shell.note("standby-connected", `Standby "${node}" is connected`, { node });
@@ -122,12 +125,14 @@ export class Primary {
     if (!standby) return;
     standby.link.goodbye(reason);
     this.#lose(standby, reason);
+    this.lost.delete(node);
   }
 
   #lose(standby: StandbyLink, reason: string): void {
     if (this.links.get(standby.node) !== standby) return;
     this.links.delete(standby.node);
     standby.link.close();
+    this.lost.add(standby.node);
     this.#receivers = this.#receivers.filter((other) => other !== standby);
     if (this.#receivers.length === 0) this.#capture.reset();
     this.#shell.note("standby-lost", `Standby "${standby.node}" is lost: ${reason}`, { node: standby.node });
