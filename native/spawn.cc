@@ -32,6 +32,12 @@ namespace understudy {
   _exit(127);
 }
 
+static pid_t beginProgram(const char* path, char** argv, char** env, const int32_t* fds, size_t n, volatile int* error) {
+  pid_t pid = vfork();
+  if (pid == 0) becomeProgram(path, argv, env, fds, n, error);
+  return pid;
+}
+
 // spawn(path, argv string[], fds [from, to…] Int32Array): vfork and exec with an empty environment; not a child that libuv
 // knows. Descriptors not named are close-on-exec as Node.js opens them. Returns the pid or −errno.
 static Napi::Value spawn(const Napi::CallbackInfo& info) {
@@ -46,8 +52,7 @@ static Napi::Value spawn(const Napi::CallbackInfo& info) {
   const size_t n = info[2].As<Napi::Int32Array>().ElementLength();
   char* env[] = {nullptr};
   volatile int error = 0;
-  pid_t pid = vfork();
-  if (pid == 0) becomeProgram(path.c_str(), argv.data(), env, fds, n, &error);
+  pid_t pid = beginProgram(path.c_str(), argv.data(), env, fds, n, &error);
   if (pid < 0) return Napi::Number::New(info.Env(), -errno);
   if (error) {
     waitpid(pid, nullptr, 0);

@@ -7,6 +7,7 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unordered_map>
 
 #ifndef NT_X86_XSTATE
 #define NT_X86_XSTATE 0x202
@@ -63,6 +64,25 @@ static bool signalWaits(pid_t tid) {
   return false;
 }
 
+constexpr long kRestartBlock = -516;
+constexpr uint64_t kRestartSyscall = 219;
+static std::unordered_map<pid_t, uint64_t> restarted;
+
+// Number of the call that a thread goes on with by restart_syscall, or that number itself when it cannot be found out: from the
+// instruction before (mov $nr, %eax), else as seen when it was interrupted first.
+static uint64_t originalCall(pid_t tid, const user_regs_struct& regs) {
+  errno = 0;
+  uint64_t code = ptrace(PTRACE_PEEKTEXT, tid, regs.rip - 7, 0);
+  auto* bytes = (const uint8_t*)&code;
+  if (!errno && bytes[0] == 0xb8 && bytes[5] == 0x0f && bytes[6] == 0x05) {
+    uint32_t number;
+    memcpy(&number, bytes + 1, 4);
+    return number;
+  }
+  auto seen = restarted.find(tid);
+  return seen == restarted.end() ? kRestartSyscall : seen->second;
+}
+
 // restartEndless(tids Int32Array): the kernel ends some calls with EINTR after any stop (signal(7)). Those without a timeout
 // start again instead, unless a signal is there as well. All must stand in an interrupt stop. Returns how many.
 static Napi::Value restartEndless(const Napi::CallbackInfo& info) {
@@ -70,7 +90,12 @@ static Napi::Value restartEndless(const Napi::CallbackInfo& info) {
   auto* tids = data<int32_t>(info[0], &n);
   for (size_t i = 0; i < n; i++) {
     user_regs_struct regs;
-    if (ptrace(PTRACE_GETREGS, tids[i], 0, &regs) < 0 || (long)regs.rax != -EINTR) continue;
+    if (ptrace(PTRACE_GETREGS, tids[i], 0, &regs) < 0) continue;
+    if ((long)regs.rax == kRestartBlock && regs.orig_rax != kRestartSyscall) {
+      if (restarted.size() > 100000) restarted.clear();
+      restarted[tids[i]] = regs.orig_rax;
+    }
+    if ((long)regs.rax != -EINTR) continue;
     bool endless = false;
     switch (regs.orig_rax) {
       case 232:  // epoll_wait
@@ -136,6 +161,9 @@ static Napi::Value dumpThreads(const Napi::CallbackInfo& info) {
   for (size_t i = 0; i < n; i++) {
     char* record = out + i * stride;
     if (ptrace(PTRACE_GETREGS, tids[i], 0, record) < 0) return Napi::Number::New(info.Env(), -errno);
+    auto& regs = *(user_regs_struct*)record;
+    // Where else the thread may go on there is no restart block: it must know the call itself. To this kernel it is all one.
+    if ((long)regs.rax == kRestartBlock && regs.orig_rax == kRestartSyscall) regs.orig_rax = originalCall(tids[i], regs);
     if (ptrace((__ptrace_request)0x420a /* PTRACE_GETSIGMASK */, tids[i], 8, record + kGeneral) < 0)
       return Napi::Number::New(info.Env(), -errno);
     iovec v = {record + kHeader, stride - kHeader};
