@@ -189,7 +189,7 @@ static bool isZero(const char* p) {
   return true;
 }
 
-// encode(staging, addresses, from, to, shadow or null, out, offset, whole): appends the page stream of staged pages
+// encode(staging, addresses, from, to, shadow or null, out, offset, whole, shared BigUint64Array[start, end…]): appends the page stream of staged pages
 // [from, to) to `out`. Returns the new offset, or −ENOSPC. Unchanged pages produce nothing; with `whole`, every page goes out as
 // it is, because a receiver that does not have the shadow's content reads along.
 static Napi::Value encode(const Napi::CallbackInfo& info) {
@@ -201,6 +201,14 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
   auto* out = data<char>(info[5], &room);
   size_t at = word(info[6]);
   bool all = info[7].ToBoolean();
+  // Memory that others write too: what was sent last from here need not be what the clone has.
+  size_t sharedWords;
+  auto* shared = data<uint64_t>(info[8], &sharedWords);
+  auto isShared = [&](uint64_t a) {
+    for (size_t i = 0; i + 1 < sharedWords; i += 2)
+      if (a >= shared[i] && a < shared[i + 1]) return true;
+    return false;
+  };
   uint64_t block = ~0ull;
   Record* run = nullptr;  // whole pages that follow each other share a record
   for (size_t p = from; p < to; p++) {
@@ -210,7 +218,7 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
     if (s && (address >> 21) != block) s->blocks.insert(block = address >> 21);
     char* old = nullptr;
     bool known = false;
-    if (s) {
+    if (s && !(sharedWords && isShared(address))) {
       auto it = s->pages.find(address);
       if (it != s->pages.end()) { old = it->second; known = true; }
       else if ((old = s->slot())) s->pages.emplace(address, old);

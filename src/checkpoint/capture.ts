@@ -201,7 +201,8 @@ export class Capture {
     for (let at = from; at < to; at += CHUNK_PAGES) {
       const end = Math.min(to, at + CHUNK_PAGES);
       const out = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, (end - at) * (PAGE_BYTES + 16) + 2 * PAGE_BYTES));
-      const n = addon.encode(this.#staging.bytes, this.#staging.addresses, at, end, tracker.shadow, out, 0, this.whole);
+      const { bytes, addresses } = this.#staging;
+      const n = addon.encode(bytes, addresses, at, end, tracker.shadow, out, 0, this.whole, tracker.shared);
       checked(n, "encode");
       this.#pages += end - at;
       if (n > 0) this.#emit({ op: "pages", pid: process.traced.virtualPid, bytes: out.subarray(0, n) });

@@ -68,6 +68,7 @@ export interface Addon {
     out: Buffer,
     offset: number,
     whole: boolean,
+    shared: BigUint64Array,
   ): number;
   verify(stream: Buffer, offset: number, end: number): number;
   apply(pid: number, memFd: number, stream: Buffer, offset: number, end: number): number;

@@ -27,6 +27,7 @@ const O_CLOEXEC_NONBLOCK = 0o2004000;
 /** Regions one scan may report: more, and everything is taken as written. */
 const MAX_REGIONS = 1 << 20;
 const regions = new BigUint64Array(3 * MAX_REGIONS);
+const NO_RANGES = new BigUint64Array(0);
 const probed = new BigUint64Array(3);
 /** Leading regions that may be other than zero. */
 let reported = 0;
@@ -87,6 +88,8 @@ export class MemoryTracker {
   /** Regions that a scan reported (and protected again) but that nobody could take then: part of the next scan's result. */
   #owed: BigUint64Array[] = [];
   areas: Area[] = [];
+  /** Ranges of memory that other mappings may write too. */
+  shared: BigUint64Array = NO_RANGES;
   shadow: Shadow | null = null;
 
   constructor(pid: number) {
@@ -144,6 +147,7 @@ export class MemoryTracker {
     this.#ranges = new BigUint64Array(ranges.flatMap(([start, end]) => [BigInt(start), BigInt(end)]));
     // One call over holes and all costs less than one for each area, where no shared memory must be left out.
     const anyShared = this.areas.some((area) => area.backing.type === "shared");
+    this.shared = anyShared ? this.#rangesOf((area) => area.backing.type === "shared") : NO_RANGES;
     this.#privateRanges = anyShared ? this.#rangesOf((area) => area.backing.type !== "shared") : this.#ranges;
     return true;
   }
@@ -253,8 +257,7 @@ export class MemoryTracker {
   scanPopulated(): number {
     const n = this.#scanPrivate();
     if (n < 0) return n;
-    const shared = this.#rangesOf((area) => area.backing.type === "shared");
-    const more = addon.scan(this.#pagemapFd, shared, 0, 0, 0, PRESENT, PAGE_IS.present, regions.subarray(3 * n));
+    const more = addon.scan(this.#pagemapFd, this.shared, 0, 0, 0, PRESENT, PAGE_IS.present, regions.subarray(3 * n));
     if (more < 0) return more;
     reported = Math.max(reported, n + more);
     return n + more;
