@@ -2,9 +2,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { closeDescriptor, openPath } from "../kernel/calls.ts";
+import { OperatingError } from "../kernel/failure.ts";
 import { O_CREAT, O_RDWR, openBelow, Status, writeAt } from "../kernel/files.ts";
 import type { FileChange, FileOperation } from "./change.ts";
-import { EVERYTHING, type Noticed, Tree, type TreeOptions } from "./tree.ts";
+import { FileLog } from "./log.ts";
+import { EVERYTHING, type Noticed, Tree } from "./tree.ts";
 
 export interface FileCaptureOptions {
   /** Directory with the layer's `upper`; see stage/root.ts. */
@@ -13,6 +15,8 @@ export interface FileCaptureOptions {
   lower?: string;
   /** Host pid of the application's init: its /dev/shm is a tree of its own. */
   init?: number;
+  /** False: compare, even where the kernel could tell the ranges. A log given stays the caller's. */
+  log?: FileLog | false;
 }
 
 export interface CutHints {
@@ -23,14 +27,36 @@ export interface CutHints {
 export type EmitOperation = (operation: FileOperation) => void;
 
 export class FileCapture {
-  readonly #trees: Tree[];
+  readonly #layer: Tree;
+  /** Directories of the application's that are file systems of their own. */
+  readonly #others: Tree[];
+  readonly #log: FileLog | undefined;
+  #ownsLog = false;
+  /** Why there is no log; undefined when there is one. */
+  readonly logMissing: string | undefined;
 
   constructor(options: FileCaptureOptions) {
     const { filesDirectory, lower = "/", init } = options;
+    const directory = join(filesDirectory, "upper");
+    const opened = this.#open(options.log, directory);
+    this.#log = opened.log;
+    this.logMissing = opened.missing;
     const exactTimes = hasExactTimes(filesDirectory);
-    const of = (tree: Omit<TreeOptions, "exactTimes">) => new Tree({ ...tree, exactTimes });
-    this.#trees = [of({ directory: join(filesDirectory, "upper"), at: "/", lower })];
-    if (init !== undefined) this.#trees.push(of({ directory: `/proc/${init}/root/dev/shm`, at: "/dev/shm" }));
+    this.#layer = new Tree({ directory, at: "/", lower, exactTimes }, this.#log);
+    const shared = `/proc/${init}/root/dev/shm`;
+    this.#others = init === undefined ? [] : [new Tree({ directory: shared, at: "/dev/shm", exactTimes: false })];
+  }
+
+  #open(wanted: FileLog | false | undefined, directory: string): { log?: FileLog; missing?: string } {
+    if (wanted === false) return { missing: "not wanted" };
+    if (wanted) return { log: wanted };
+    const opened = openLog(directory);
+    this.#ownsLog = opened.log !== undefined;
+    return opened;
+  }
+
+  get #trees(): Tree[] {
+    return [this.#layer, ...this.#others];
   }
 
   /** The clones know nothing any more: the next pass sends everything. */
@@ -40,6 +66,7 @@ export class FileCapture {
 
   close(): void {
     for (const tree of this.#trees) tree.close();
+    if (this.#ownsLog) this.#log?.close();
   }
 
   /** Steps for a clone that joins others: all names and attributes, files without their bytes; `copyAll` then sends those. */
@@ -58,7 +85,7 @@ export class FileCapture {
   ): Promise<void> {
     const tell = (change: FileChange) => emit({ op: "file", change });
     for (const tree of this.#trees) {
-      tree.pass(this.#noticed(), [], tell, true);
+      tree.pass(this.#notice(tree, true), [], tell, true);
       await drained();
       const files = tree.regularFiles();
       let left = files.reduce((sum, node) => sum + node.size, 0);
@@ -89,26 +116,46 @@ export class FileCapture {
 
   /** While the application runs: sends ahead what has changed, so that the cut finds little. */
   preDump(emit: EmitOperation, hints: CutHints = {}): void {
-    this.#pass((change) => emit({ op: "file", change }), hints);
+    this.#pass((change) => emit({ op: "file", change }), hints, true);
   }
 
   /** In the stop: everything that has changed since, with its bytes as of now. */
   cut(hints: CutHints = {}): FileOperation[] {
     const operations: FileOperation[] = [];
-    this.#pass((change) => operations.push({ op: "file", change }), hints);
+    this.#pass((change) => operations.push({ op: "file", change }), hints, false);
     return operations;
   }
 
-  #noticed(): Noticed {
-    return EVERYTHING;
+  #notice(tree: Tree, running: boolean): Noticed {
+    if (tree !== this.#layer || !this.#log) return EVERYTHING;
+    const noticed = this.#log.take(running);
+    if (!noticed) {
+      tree.distrust();
+      return EVERYTHING;
+    }
+    return noticed;
   }
 
-  #pass(tell: (change: FileChange) => void, hints: CutHints): void {
-    const noticed = this.#noticed();
+  #pass(tell: (change: FileChange) => void, hints: CutHints, running: boolean): void {
     for (const tree of this.#trees) {
       const mapped = [...(hints.mapped ?? [])].flatMap((path) => tree.inner(path) ?? []);
-      tree.pass(noticed, mapped, tell);
+      tree.pass(this.#notice(tree, running), mapped, tell);
     }
+  }
+}
+
+/** The log for what is on the directory's file system, or why there can be none. */
+export function openLog(directory: string): { log?: FileLog; missing?: string } {
+  const fd = openPath(directory, 0);
+  try {
+    const status = new Status();
+    status.read(fd, "");
+    return { log: new FileLog(directory, { major: status.ownMajor, minor: status.ownMinor }) };
+  } catch (error) {
+    if (error instanceof OperatingError) return { missing: error.message };
+    throw error;
+  } finally {
+    closeDescriptor(fd);
   }
 }
 

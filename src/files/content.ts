@@ -77,12 +77,17 @@ export class SentContent {
     }
   }
 
-  /** Sends ranges that the log names; bytes beyond the size are not there any more. */
-  ranges(fd: number, size: number, path: string, ranges: Range[], emit: EmitChange): void {
+  /**
+   * Sends ranges that the log names. Returns what lies beyond the size: not there any more, or, while the application runs,
+   * not there yet.
+   */
+  ranges(fd: number, size: number, path: string, ranges: Range[], emit: EmitChange): Range[] {
     if (ranges.length > 0) this.forget();
     this.#setSize(path, size, emit);
+    const beyond: Range[] = [];
     for (const [start, last] of ranges) {
       const end = Math.min(last, size);
+      if (last > size) beyond.push([Math.max(start, size), last]);
       for (let at = start; at < end; ) {
         const data = nextData(fd, at, end);
         if (data - at >= BLOCK_BYTES) {
@@ -96,6 +101,7 @@ export class SentContent {
         at += bytes.length;
       }
     }
+    return beyond;
   }
 }
 

@@ -1,7 +1,7 @@
 /** One inode of a tree as the clones know it. */
 import { getExtended, listExtended, MODE_TYPE, type Status, TYPE_BITS } from "../kernel/files.ts";
 import type { Attributes, FileTime } from "./change.ts";
-import { SentContent } from "./content.ts";
+import { type Range, SentContent } from "./content.ts";
 
 export type NodeKind = "file" | "directory" | "symlink" | "special" | "whiteout";
 
@@ -40,6 +40,8 @@ export class Node {
   followed = false;
   /** The clones have its content but for what has been written since. */
   complete = false;
+  /** Ranges that the log told of and that lay beyond the file's end. */
+  beyond: Range[] = [];
   /** Names in the tree; a directory has one. */
   readonly paths = new Set<string>();
   /** Names in a directory. */

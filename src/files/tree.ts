@@ -37,6 +37,8 @@ export interface Noticed {
   inodes: Set<number> | undefined;
   /** Ranges written per inode, merged; only for inodes that the log followed all the time. */
   ranges: Map<number, Range[]>;
+  /** The application runs: what the log tells of may still be going on. */
+  running: boolean;
 }
 
 /** The log's side: told of inodes before their content is read. Returns whether it follows them. */
@@ -45,7 +47,7 @@ export interface Follower {
   unfollow(inode: number): void;
 }
 
-export const EVERYTHING: Noticed = { inodes: undefined, ranges: new Map() };
+export const EVERYTHING: Noticed = { inodes: undefined, ranges: new Map(), running: false };
 /** Times of change are taken from a clock that ticks every 1–10 ms. */
 const TICK_MS = 30;
 
@@ -403,10 +405,14 @@ export class Tree {
       return false;
     }
     try {
-      const ranges = noticed.ranges.get(node.inode);
       const { followed, complete, size } = node;
-      if (followed && complete && !compare) content.ranges(fd, size, this.outer(path), ranges ?? [], tell);
-      else content.compare(fd, size, this.outer(path), tell, !followed || compare);
+      if (followed && complete && !compare) {
+        const all = [...node.beyond, ...(noticed.ranges.get(node.inode) ?? [])];
+        node.beyond = content.ranges(fd, size, this.outer(path), all, tell);
+        // What is not there in the stop will not come.
+        if (!noticed.running) node.beyond = [];
+        else if (node.beyond.length > 0) this.#suspects.add(node);
+      } else content.compare(fd, size, this.outer(path), tell, !followed || compare);
       node.complete = true;
     } finally {
       closeDescriptor(fd);

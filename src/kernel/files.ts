@@ -97,6 +97,17 @@ export class Status {
   get deviceMinor(): number {
     return this.#b.readUInt32LE(132);
   }
+  /** Of the file system that the inode is on. */
+  get ownMajor(): number {
+    return this.#b.readUInt32LE(136);
+  }
+  get ownMinor(): number {
+    return this.#b.readUInt32LE(140);
+  }
+  /** Writes reach the disk without the page cache. */
+  get isDax(): boolean {
+    return (this.#b.readUInt32LE(8) & 0x200000) !== 0;
+  }
   /** The inode number is used again for new files; with the time of birth it is unique. */
   get key(): string {
     return `${this.inode}/${this.#wide(80)}.${this.#b.readUInt32LE(88)}`;

@@ -4,11 +4,13 @@
  */
 import assert from "node:assert/strict";
 import { mkdirSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { test } from "node:test";
 import fc from "fast-check";
 import { FileApply } from "../../../src/files/apply.ts";
-import { FileCapture } from "../../../src/files/capture.ts";
+import { FileCapture, openLog } from "../../../src/files/capture.ts";
 import type { FileOperation } from "../../../src/files/change.ts";
+import type { FileLog } from "../../../src/files/log.ts";
 import { closeDescriptor } from "../../../src/kernel/calls.ts";
 import { type Layer, Overlays, ownMounts } from "./overlays.ts";
 import { describe, type FileStep, perform, type Step, step } from "./program.ts";
@@ -42,10 +44,14 @@ class Scene {
   readonly capture: FileCapture;
   readonly clones: Clone[] = [];
 
-  constructor() {
+  constructor(log: FileLog | false) {
     const lower = lowerLayer(this.overlays, "lower", false);
     this.primary = this.overlays.mount("primary", lower);
-    this.capture = new FileCapture({ filesDirectory: this.primary.directory, lower });
+    this.capture = new FileCapture({
+      filesDirectory: this.primary.directory,
+      lower,
+      ...(log === false ? { log } : {}),
+    });
     this.addClone();
     perform(this.primary.root, this.primary.rootFd, { do: "mkdir", path: "extra" });
   }
@@ -86,8 +92,8 @@ class Scene {
   }
 }
 
-async function run(steps: Step[], joining: FileStep[]): Promise<void> {
-  const scene = new Scene();
+async function run(steps: Step[], joining: FileStep[], log: FileLog | false): Promise<void> {
+  const scene = new Scene(log);
   try {
     await scene.capture.copyAll(scene.emit, async () => {});
     for (const step of steps) {
@@ -120,14 +126,26 @@ async function join(scene: Scene, steps: FileStep[]): Promise<void> {
 const isFileStep = (step: Step): step is FileStep =>
   step.do !== "preDump" && step.do !== "cut" && step.do !== "newcomer";
 
-test(`clones have the primary's files after each cut (seed ${SEED})`, async () => {
+async function check(log: FileLog | false): Promise<void> {
   ownMounts();
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { minLength: 1, maxLength: 60, size: "max" }),
       fc.array(step, { maxLength: 6 }).map((steps) => steps.filter(isFileStep)),
-      run,
+      (steps, joining) => run(steps, joining, log),
     ),
     { numRuns: RUNS, seed: SEED },
   );
+}
+
+test(`clones have the primary's files after each cut, by comparing (seed ${SEED})`, () => check(false));
+
+test(`clones have the primary's files after each cut, as the kernel's log tells (seed ${SEED})`, async (t) => {
+  const { log, missing } = openLog(tmpdir());
+  if (!log) return t.skip(missing);
+  try {
+    await check(log);
+  } finally {
+    log.close();
+  }
 });

@@ -1,0 +1,256 @@
+/**
+ * The file log: which inodes were touched and which of their bytes were written, gathered by the kernel while the application
+ * runs, without the data. ext4 only, kernel with BTF; elsewhere the capture compares.
+ *
+ * Generations tell what belongs to which take: the programs stamp what they gather with the generation of the moment; a take
+ * begins the next one and reads what is stamped with those before.
+ */
+import { statfsSync } from "node:fs";
+import {
+  attachTracing,
+  createArrayMap,
+  createSparseMap,
+  createValueMap,
+  loadTracingProgram,
+  readArray,
+  readMap,
+  tryDeleteFromMap,
+  tryReadMap,
+  tryWriteMap,
+  writeMap,
+} from "../kernel/bpf.ts";
+import { readKernelTypes } from "../kernel/btf.ts";
+import { closeDescriptor } from "../kernel/calls.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import type { Range } from "./content.ts";
+import {
+  CONTROL_BYTES,
+  EARLY,
+  EVENT_BYTES,
+  EVENTS,
+  FIELDS,
+  INODE_BYTES,
+  type LogMaps,
+  STATE_BYTES,
+  TRACEPOINTS,
+} from "./log-program.ts";
+import type { Follower, Noticed } from "./tree.ts";
+
+const EXT4_MAGIC = 0xef53;
+/** Inodes of one application's layer; beyond it, the capture looks at everything again. */
+const MOST_INODES = 1 << 20;
+/** Minor numbers have twenty bits in the kernel. */
+const MINOR_BITS = 20;
+
+const zeroKey = Buffer.alloc(4);
+
+interface Taken {
+  generation: bigint;
+  start: number;
+  end: number;
+}
+
+interface LogEvent {
+  inode: number;
+  start: number;
+  end: number;
+  generation: bigint;
+}
+
+export class FileLog implements Follower {
+  readonly #maps: LogMaps;
+  readonly #programs: number[] = [];
+  readonly #links: number[] = [];
+  readonly #key = Buffer.alloc(8);
+  readonly #value = Buffer.alloc(INODE_BYTES);
+  readonly #fresh = Buffer.alloc(INODE_BYTES);
+  readonly #control = Buffer.alloc(CONTROL_BYTES);
+  readonly #state = Buffer.alloc(STATE_BYTES);
+  #events = Buffer.alloc(EVENT_BYTES * 64);
+  #generation = 1n;
+  /** Events read so far. */
+  #tail = 0n;
+  /** Looked at while the application ran, when what was told of may not have happened yet: looked at once more. */
+  #again = new Set<number>();
+  #early = new Map<number, Range[]>();
+  #taken = new Map<number, Taken>();
+  /** An inode could not be followed. */
+  #full = false;
+
+  /**
+   * @param device of the layer's file system, as statx tells it
+   * @throws OperatingError `file-log-unavailable`
+   */
+  constructor(directory: string, device: { major: number; minor: number }) {
+    if (statfsSync(directory).type !== EXT4_MAGIC) throw unavailable(`"${directory}" is not on ext4`);
+    const maps = { inodes: -1, control: -1, state: -1, events: -1 };
+    this.#maps = maps;
+    try {
+      const types = readKernelTypes(
+        TRACEPOINTS.map(({ name }) => name),
+        FIELDS,
+      );
+      const missing = FIELDS.filter((field) => !types.fields.has(field));
+      const absent = TRACEPOINTS.filter(({ name, required }) => required && !types.tracepoints.has(name));
+      if (missing.length + absent.length > 0)
+        throw new Error(`the kernel has no ${[...missing, ...absent.map(({ name }) => name)].join(", ")}`);
+      maps.inodes = createSparseMap(8, INODE_BYTES, MOST_INODES);
+      maps.control = createValueMap(CONTROL_BYTES);
+      maps.state = createValueMap(STATE_BYTES);
+      maps.events = createArrayMap(EVENT_BYTES, EVENTS);
+      this.#control.writeBigUInt64LE((BigInt(device.major) << BigInt(MINOR_BITS)) | BigInt(device.minor), 8);
+      this.#setGeneration(1n);
+      for (const { name, program } of TRACEPOINTS) {
+        const id = types.tracepoints.get(name);
+        if (id === undefined) continue;
+        const fd = loadTracingProgram(`us_${name}`, program(maps, types.fields), id);
+        this.#programs.push(fd);
+        this.#links.push(attachTracing(fd));
+      }
+    } catch (error) {
+      this.close();
+      throw unavailable((error as Error).message, error);
+    }
+  }
+
+  close(): void {
+    for (const fd of [...this.#links.splice(0), ...this.#programs.splice(0), ...Object.values(this.#maps)])
+      closeDescriptor(fd);
+    Object.assign(this.#maps, { inodes: -1, control: -1, state: -1, events: -1 });
+  }
+
+  #setGeneration(generation: bigint): void {
+    this.#generation = generation;
+    this.#control.writeBigUInt64LE(generation, 0);
+    writeMap(this.#maps.control, zeroKey, this.#control);
+  }
+
+  follow(inode: number): boolean {
+    this.#key.writeBigUInt64LE(BigInt(inode));
+    this.#taken.delete(inode);
+    const done = tryWriteMap(this.#maps.inodes, this.#key, this.#fresh) >= 0;
+    this.#full ||= !done;
+    return done;
+  }
+
+  unfollow(inode: number): void {
+    this.#key.writeBigUInt64LE(BigInt(inode));
+    tryDeleteFromMap(this.#maps.inodes, this.#key);
+    this.#taken.delete(inode);
+    this.#again.delete(inode);
+    this.#early.delete(inode);
+  }
+
+  /**
+   * What has been noticed since the last take; undefined when more has happened than the log could hold.
+   * @param running the application runs, so that what is told of may still be going on
+   */
+  take(running: boolean): Noticed | undefined {
+    const before = this.#generation;
+    this.#setGeneration(before + 1n);
+    const events = this.#readEvents();
+    if (!events || this.#full) {
+      this.#again.clear();
+      this.#early.clear();
+      this.#full = false;
+      return undefined;
+    }
+    const noticed = new Set<number>();
+    const ranges = new Map<number, Range[]>();
+    const early = new Map<number, Range[]>();
+    const note = (into: Map<number, Range[]>, inode: number, range: Range) => {
+      const list = into.get(inode);
+      if (list) list.push(range);
+      else into.set(inode, [range]);
+    };
+    for (const { inode, start, end, generation } of events) {
+      noticed.add(inode);
+      if (start >= end) continue;
+      const isEarly = (generation & EARLY) !== 0n;
+      const taken = this.#taken.get(inode);
+      // The range was read where it was gathered, by an earlier take.
+      if (!isEarly && taken && taken.generation === generation && taken.start <= start && end <= taken.end) continue;
+      note(ranges, inode, [start, end]);
+      if (isEarly && running) note(early, inode, [start, end]);
+    }
+    for (const inode of noticed) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
+    for (const [inode, list] of this.#early) for (const range of list) note(ranges, inode, range);
+    const inodes = new Set([...noticed, ...this.#again, ...this.#early.keys()]);
+    this.#again = running ? noticed : new Set();
+    this.#early = early;
+    for (const [inode, list] of ranges) ranges.set(inode, merged(list));
+    return { inodes, ranges, running };
+  }
+
+  /** The range that an inode's entry holds. */
+  #takeGathered(inode: number, generation: bigint, note: (range: Range) => void): void {
+    this.#key.writeBigUInt64LE(BigInt(inode));
+    if (tryReadMap(this.#maps.inodes, this.#key, this.#value) < 0) return;
+    const own = this.#value.readBigUInt64LE(0);
+    const start = Number(this.#value.readBigUInt64LE(8));
+    const end = Number(this.#value.readBigUInt64LE(16));
+    if (own > generation || start >= end) return;
+    const taken = this.#taken.get(inode);
+    if (taken && taken.generation === own && taken.start <= start && end <= taken.end) return;
+    this.#taken.set(inode, { generation: own, start, end });
+    note([start, end]);
+  }
+
+  /** Undefined when some were overwritten. */
+  #readEvents(): LogEvent[] | undefined {
+    readMap(this.#maps.state, zeroKey, this.#state);
+    const head = this.#state.readBigUInt64LE(0);
+    const count = Number(head - this.#tail);
+    const first = this.#tail;
+    this.#tail = head;
+    if (count > EVENTS) return undefined;
+    if (count === 0) return [];
+    if (this.#events.length < count * EVENT_BYTES) this.#events = Buffer.alloc(count * EVENT_BYTES);
+    const at = Number(first % BigInt(EVENTS));
+    const upToEnd = Math.min(count, EVENTS - at);
+    for (let attempt = 0; attempt < 100; attempt++) {
+      readArray(this.#maps.events, at, upToEnd, this.#events);
+      if (count > upToEnd)
+        readArray(this.#maps.events, 0, count - upToEnd, this.#events.subarray(upToEnd * EVENT_BYTES));
+      const events = this.#parse(first, count);
+      if (events) return events;
+    }
+    return undefined;
+  }
+
+  /** Undefined while one of them is not written out yet. */
+  #parse(first: bigint, count: number): LogEvent[] | undefined {
+    const events: LogEvent[] = [];
+    for (let i = 0; i < count; i++) {
+      const at = i * EVENT_BYTES;
+      if (this.#events.readBigUInt64LE(at) !== first + BigInt(i) + 1n) return undefined;
+      events.push({
+        inode: Number(this.#events.readBigUInt64LE(at + 8)),
+        start: Number(this.#events.readBigUInt64LE(at + 16)),
+        end: Number(this.#events.readBigUInt64LE(at + 24)),
+        generation: this.#events.readBigUInt64LE(at + 32),
+      });
+    }
+    return events;
+  }
+}
+
+function unavailable(reason: string, cause?: unknown): OperatingError {
+  return new OperatingError("file-log-unavailable", `Changes of files cannot be followed by range: ${reason}`, {
+    remedy:
+      "None is needed: changed files are compared, which takes longer. Keep the state directory on ext4 to avoid it.",
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** Sorted, and one where they touch or overlap. */
+export function merged(ranges: Range[]): Range[] {
+  if (ranges.length < 2) return ranges;
+  const result: Range[] = [];
+  for (const [start, end] of ranges.sort((a, b) => a[0] - b[0])) {
+    const last = result.at(-1);
+    if (last && start <= last[1]) last[1] = Math.max(last[1], end);
+    else result.push([start, end]);
+  }
+  return result;
+}

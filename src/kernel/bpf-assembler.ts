@@ -1,0 +1,134 @@
+/** Writes small BPF programs down readably: registers by number, jumps by label. */
+import { type Instruction, loadMapValue } from "./bpf.ts";
+
+export type Register = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
+
+const JUMP = { always: 0x05, equal: 0x1d, notEqual: 0x5d, greater: 0x2d, atLeast: 0x3d, less: 0xad } as const;
+const EQUAL_CONSTANT = 0x15;
+const PSEUDO_MAP_FD = 1;
+const ATOMIC_FETCH_ADD = 0x01;
+/** Helper functions by number (include/uapi/linux/bpf.h). */
+const MAP_LOOKUP = 1;
+
+export class Assembler {
+  readonly #code: Instruction[] = [];
+  readonly #labels = new Map<string, number>();
+  readonly #jumps: Array<{ at: number; label: string }> = [];
+  #names = 0;
+
+  /** A label that is not used elsewhere. */
+  name(): string {
+    return `label-${this.#names++}`;
+  }
+
+  #put(...instruction: Instruction): this {
+    this.#code.push(instruction);
+    return this;
+  }
+
+  label(label: string): this {
+    this.#labels.set(label, this.#code.length);
+    return this;
+  }
+
+  /** to = *(u64 *)(from + at) */
+  load(to: Register, from: Register, at: number): this {
+    return this.#put(0x79, to, from, at, 0);
+  }
+
+  load32(to: Register, from: Register, at: number): this {
+    return this.#put(0x61, to, from, at, 0);
+  }
+
+  /** *(u64 *)(to + at) = from */
+  store(to: Register, at: number, from: Register): this {
+    return this.#put(0x7b, to, from, at, 0);
+  }
+
+  store32(to: Register, at: number, from: Register): this {
+    return this.#put(0x63, to, from, at, 0);
+  }
+
+  move(to: Register, from: Register): this {
+    return this.#put(0xbf, to, from, 0, 0);
+  }
+
+  constant(to: Register, value: number): this {
+    return this.#put(0xb7, to, 0, 0, value);
+  }
+
+  /** All 64 bits. */
+  wide(to: Register, value: bigint): this {
+    this.#put(0x18, to, 0, 0, Number(BigInt.asIntN(32, value)));
+    return this.#put(0, 0, 0, 0, Number(BigInt.asIntN(32, value >> 32n)));
+  }
+
+  add(to: Register, from: Register): this {
+    return this.#put(0x0f, to, from, 0, 0);
+  }
+
+  addConstant(to: Register, value: number): this {
+    return this.#put(0x07, to, 0, 0, value);
+  }
+
+  subtract(to: Register, from: Register): this {
+    return this.#put(0x1f, to, from, 0, 0);
+  }
+
+  andConstant(to: Register, value: number): this {
+    return this.#put(0x57, to, 0, 0, value);
+  }
+
+  or(to: Register, from: Register): this {
+    return this.#put(0x4f, to, from, 0, 0);
+  }
+
+  /** Unsigned comparison of `a` with `b`. */
+  jump(when: Exclude<keyof typeof JUMP, "always">, a: Register, b: Register, label: string): this {
+    this.#jumps.push({ at: this.#code.length, label });
+    return this.#put(JUMP[when], a, b, 0, 0);
+  }
+
+  jumpIfZero(a: Register, label: string): this {
+    this.#jumps.push({ at: this.#code.length, label });
+    return this.#put(EQUAL_CONSTANT, a, 0, 0, 0);
+  }
+
+  goto(label: string): this {
+    this.#jumps.push({ at: this.#code.length, label });
+    return this.#put(JUMP.always, 0, 0, 0, 0);
+  }
+
+  /** Address of an array map's only value. */
+  mapValue(to: Register, mapFd: number): this {
+    this.#code.push(...loadMapValue(to, mapFd));
+    return this;
+  }
+
+  /** r0 = address of the value for the key at r10 + `keyAt`, or 0. Uses up r1–r5. */
+  lookUp(mapFd: number, keyAt: number): this {
+    this.#put(0x18, 1, PSEUDO_MAP_FD, 0, mapFd);
+    this.#put(0, 0, 0, 0, 0);
+    return this.move(2, 10).addConstant(2, keyAt).#put(0x85, 0, 0, 0, MAP_LOOKUP);
+  }
+
+  /** amount = old value of *(u64 *)(to + at), which grows by `amount`. */
+  fetchAdd(to: Register, at: number, amount: Register): this {
+    return this.#put(0xdb, to, amount, at, ATOMIC_FETCH_ADD);
+  }
+
+  exit(): this {
+    return this.constant(0, 0).#put(0x95, 0, 0, 0, 0);
+  }
+
+  finish(): Instruction[] {
+    const code = [...this.#code];
+    for (const { at, label } of this.#jumps) {
+      const target = this.#labels.get(label);
+      if (target === undefined) throw new Error(`No label ${label}`);
+      const [opcode, a, b, , constant] = code[at]!;
+      code[at] = [opcode, a, b, target - at - 1, constant];
+    }
+    return code;
+  }
+}
