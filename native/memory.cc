@@ -57,6 +57,19 @@ static Napi::Value scan(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), found);
 }
 
+// anyOutside(regions, count, ranges BigUint64Array[start,end…]): whether a region is not wholly inside one of the ranges. Both
+// sorted; neighbouring ranges are joined.
+static Napi::Value anyOutside(const Napi::CallbackInfo& info) {
+  auto* regions = data<uint64_t>(info[0]);
+  size_t count = word(info[1]), words, j = 0;
+  auto* ranges = data<uint64_t>(info[2], &words);
+  for (size_t i = 0; i < count; i++) {
+    while (j < words && ranges[j + 1] < regions[3 * i + 1]) j += 2;
+    if (j >= words || regions[3 * i] < ranges[j]) return Napi::Boolean::New(info.Env(), true);
+  }
+  return Napi::Boolean::New(info.Env(), false);
+}
+
 // copyPages(pid, memFd, regions, count, staging, addresses BigUint64Array, first): reads all pages of the regions into
 // staging from page `first` on and notes each page's address. Pages that vanished meanwhile (running application) are left
 // out. Returns the new number of pages in staging, or −ENOSPC.
@@ -382,6 +395,7 @@ static Napi::Value apply(const Napi::CallbackInfo& info) {
 
 void addMemory(Napi::Env env, Napi::Object exports) {
   add(env, exports, "scan", scan);
+  add(env, exports, "anyOutside", anyOutside);
   add(env, exports, "copyPages", copyPages);
   add(env, exports, "shadowNew", shadowNew);
   add(env, exports, "shadowDrop", shadowDrop);

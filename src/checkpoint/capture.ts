@@ -30,10 +30,12 @@ export interface CaptureOptions {
 }
 
 /** Pages encoded into one operation. */
-const CHUNK_PAGES = 1024;
+const CHUNK_PAGES = 2048;
 const CHUNK_BYTES = CHUNK_PAGES * (PAGE_BYTES + 16) + PAGE_BYTES * 2;
-/** More pages left than this: another pre-copy pass is worth it. */
-const PRECOPY_ENOUGH_PAGES = 64;
+/** So few pages are copied in the stop rather than before it: a pass has a price of its own. */
+const PRECOPY_WORTH_PAGES = 200;
+/** So many found by a pass: many will have been written again meanwhile, another pass is worth it. */
+const PRECOPY_AGAIN_PAGES = 1500;
 const PRECOPY_PASSES = 3;
 
 export interface Dump {
@@ -48,8 +50,11 @@ export class Capture {
   readonly #descriptors = new DescriptorTables();
   readonly #states = new States();
   readonly #staging = new Staging();
+  readonly #encoded = Buffer.allocUnsafeSlow(CHUNK_BYTES);
   #records = Buffer.alloc(0);
   #pages = 0;
+  /** Of the checkpoint before. */
+  #lastPages = 0;
   #bytes = 0;
   epoch = 0;
   /** A receiver reads along that does not have the shadow's content. */
@@ -151,17 +156,21 @@ export class Capture {
     return [...this.#processes.values()];
   }
 
-  /** Whole content of a process while it runs, in pieces: `drained` is awaited between them. */
+  /**
+   * Whole content of a process while it runs, in pieces: `drained` is awaited between them. With `alone` no checkpoint is made
+   * meanwhile; else what is known as written stays so, for those who follow already.
+   */
   async copyAll(
     process: ProcessCapture,
+    alone: boolean,
     drained: () => Promise<void>,
     progress: (leftBytes: number) => void,
   ): Promise<void> {
     const { tracker } = process;
     this.#followLayout(process);
-    const count = process.needsAll ? tracker.scanAll(false) : tracker.scanPopulated();
+    const count = process.needsAll && alone ? tracker.scanAll(false) : tracker.scanPopulated();
     const regions = this.#takeKnown(process, count);
-    process.needsAll = false;
+    if (alone) process.needsAll = false;
     let left = Number(sumPages(regions));
     for (const part of pieces(regions, CHUNK_PAGES)) {
       this.#staging.pages = 0;
@@ -200,12 +209,14 @@ export class Capture {
     const { tracker } = process;
     for (let at = from; at < to; at += CHUNK_PAGES) {
       const end = Math.min(to, at + CHUNK_PAGES);
-      const out = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, (end - at) * (PAGE_BYTES + 16) + 2 * PAGE_BYTES));
       const { bytes, addresses } = this.#staging;
-      const n = addon.encode(bytes, addresses, at, end, tracker.shadow, out, 0, this.whole, tracker.shared);
+      const n = addon.encode(bytes, addresses, at, end, tracker.shadow, this.#encoded, 0, this.whole, tracker.shared);
       checked(n, "encode");
       this.#pages += end - at;
-      if (n > 0) this.#emit({ op: "pages", pid: process.traced.virtualPid, bytes: out.subarray(0, n) });
+      // Of its own size: most of the work buffer stays untouched, and large blocks would make the collector run often.
+      const stream = Buffer.allocUnsafeSlow(n);
+      this.#encoded.copy(stream, 0, 0, n);
+      if (n > 0) this.#emit({ op: "pages", pid: process.traced.virtualPid, bytes: stream });
     }
   }
 
@@ -226,23 +237,45 @@ export class Capture {
     }
   }
 
-  /** One pass over all processes while they run; returns the pages it found. */
-  #precopyPass(): number {
+  /** One pass over all processes while they run; returns the pages it found. Pauses between pieces, see `preDump`. */
+  *#precopyPass(): Generator<void, number> {
     let pages = 0;
-    for (const process of this.#processes.values())
-      pages += unlessEnded(() =>
-        this.#taking(process, () => {
-          this.#followLayout(process);
-          return this.#encodeRegions(process, this.#takeKnown(process, this.#scan(process, false)));
-        }),
-      );
+    for (const process of [...this.#processes.values()]) {
+      const regions = unlessEnded(() => this.#taking(process, () => this.#writtenNow(process))) ?? NO_REGIONS;
+      for (const part of pieces(regions, CHUNK_PAGES)) {
+        unlessEnded(() => this.#taking(process, () => this.#encodeRegions(process, part)));
+        pages += Number(sumPages(part));
+        yield;
+      }
+    }
     return pages;
   }
 
-  /** Copies what has been written while the application goes on writing, until little is left for the stop. */
-  preDump(): void {
+  /** What a running process has written, as far as the clones know its areas. */
+  #writtenNow(process: ProcessCapture): BigUint64Array {
+    const { tracker } = process;
+    let count = this.#scan(process, false);
+    if (count > 0 && tracker.foundOutside(count, process.knownRanges)) {
+      tracker.owe(tracker.takeRegions(count));
+      this.#followLayout(process);
+      count = this.#scan(process, false);
+      return this.#takeKnown(process, count);
+    }
+    return tracker.takeRegions(checked(count, "ioctl(PAGEMAP_SCAN)", process.pid));
+  }
+
+  /**
+   * Copies what has been written while the application goes on writing, until little is left for the stop. A generator: the
+   * caller may do other work (heartbeats, acknowledgements) at each pause.
+   */
+  *preDump(): Generator<void, void> {
     this.attachNew();
-    for (let pass = 0; pass < PRECOPY_PASSES; pass++) if (this.#precopyPass() < PRECOPY_ENOUGH_PAGES) break;
+    const all = this.captured().some((process) => process.needsAll);
+    if (!all && this.#lastPages < PRECOPY_WORTH_PAGES) return;
+    for (let pass = 0; pass < PRECOPY_PASSES; pass++) {
+      if ((yield* this.#precopyPass()) < PRECOPY_AGAIN_PAGES) break;
+      yield;
+    }
   }
 
   /**
@@ -422,6 +455,7 @@ export class Capture {
       clock: taken.clock,
       final,
     };
+    this.#lastPages = this.#pages;
     this.#pages = 0;
     this.#bytes = 0;
     return end;
@@ -439,14 +473,16 @@ function zombieParent(pid: number): number | undefined {
 }
 
 /** What is done with a running process may find it gone: the next stop takes notice of that. */
-function unlessEnded(look: () => number): number {
+function unlessEnded<T>(look: () => T): T | undefined {
   try {
     return look();
   } catch (error) {
-    if (error instanceof SystemCallError && error.code === "ESRCH") return 0;
+    if (error instanceof SystemCallError && error.code === "ESRCH") return undefined;
     throw error;
   }
 }
+
+const NO_REGIONS = new BigUint64Array(0);
 
 interface StagedMemory {
   process: ProcessCapture;

@@ -1,7 +1,8 @@
 /** One process of the application as the capture follows it: its memory tracker and what only itself could tell. */
+import { openPath, Reader } from "../kernel/calls.ts";
 import { readStatus, statusField } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
-import { type Area, layoutSteps } from "../resources/memory/layout.ts";
+import { type Area, isTrackable, layoutSteps } from "../resources/memory/layout.ts";
 import { MemoryTracker } from "../resources/memory/tracker.ts";
 import {
   type InnerProcess,
@@ -38,12 +39,20 @@ export interface ProcessResource extends ProcessState {
 }
 
 /** A thread just born may still set up its alternate stack and the like: looked at again in each stop for so long. */
-const YOUNG_MS = 2000;
+const YOUNG_MS = 500;
 /** Slow-changing facts without a signal of their change are read again after so long. */
 const SLOW_MS = 1000;
 
 /** Who catches one of these may have an interval timer, which changes by itself: SIGALRM, SIGVTALRM, SIGPROF. */
 const ALARM_SIGNALS = (1n << 13n) | (1n << 25n) | (1n << 26n);
+
+/** "SigIgn:", a tab, 16 digits, a newline. */
+const MASK_LINE_BYTES = 25;
+
+function maskIn(lines: string, name: string): bigint {
+  const at = lines.indexOf(name) + name.length + 1;
+  return BigInt(`0x${lines.slice(at, at + 16)}`);
+}
 
 interface KnownThread {
   inner: InnerThread;
@@ -59,6 +68,8 @@ export class ProcessCapture {
   readonly tracker: MemoryTracker;
   /** The layout the clones know. */
   emitted: Area[] = [];
+  /** Where the clones have memory that is watched here: [start, end …], neighbours joined. */
+  knownRanges: BigUint64Array = new BigUint64Array(0);
   /** No clone has its content yet. */
   needsAll = true;
   #gadget = 0;
@@ -66,12 +77,15 @@ export class ProcessCapture {
   #stateAt = 0;
   #inner: InnerProcess | undefined;
   #innerAt = 0;
+  #turn = 0;
+  readonly #status: Reader;
   #signalMasks = "";
   readonly #threads = new Map<number, KnownThread>();
 
   constructor(traced: TracedProcess) {
     this.traced = traced;
     this.image = traced.image;
+    this.#status = new Reader(openPath(`/proc/${traced.pid}/status`, 0));
     this.tracker = new MemoryTracker(traced.pid);
   }
 
@@ -97,30 +111,36 @@ export class ProcessCapture {
 
   /** Reads what needs calls in the application, where it is not known or may have changed. All threads are stopped. */
   refreshInner(now: number): void {
-    const status = readStatus(this.pid);
-    const ignored = statusField(status, "SigIgn");
-    const caught = statusField(status, "SigCgt");
-    const masks = ignored + caught;
+    const masks = this.#readSignalMasks();
+    const [ignored, caught] = [maskIn(masks, "SigIgn:"), maskIn(masks, "SigCgt:")];
     const stale = [...this.traced.threads.values()].filter(
       (t) => !this.#threads.has(t.tid) || now - t.bornAt < YOUNG_MS,
     );
     for (const tid of this.#threads.keys()) if (!this.traced.threads.has(tid)) this.#threads.delete(tid);
     const old = now - this.traced.bornAt < YOUNG_MS || now - this.#innerAt > SLOW_MS;
     const whole = !this.#inner || masks !== this.#signalMasks || old;
-    const signals = BigInt(`0x${caught}`);
-    const timers = !whole && (signals & ALARM_SIGNALS) !== 0n;
+    const timers = !whole && (caught & ALARM_SIGNALS) !== 0n;
     if (stale.length === 0 && !whole && !timers) return;
     const read = (remote: Remote) => {
-      if (whole) this.#inner = readInnerProcess(remote, signals, BigInt(`0x${ignored}`));
+      if (whole) this.#inner = readInnerProcess(remote, caught, ignored);
       else if (timers) this.#inner = { ...this.#inner!, timers: readIntervalTimers(remote) };
     };
-    const visited = stale.length > 0 ? stale : [this.traced.threads.values().next().value!];
+    // Otherwise one thread after the other: what they changed late is not missed for long.
+    const threads = [...this.traced.threads.values()];
+    const visited = stale.length > 0 ? stale : [threads[this.#turn++ % threads.length]!];
     let scratch = 0;
     visited.forEach((thread, i) => {
       scratch = this.#visit(thread, scratch, i === visited.length - 1, i === 0 ? read : () => {});
     });
     this.#signalMasks = masks;
     if (whole) this.#innerAt = now;
+  }
+
+  /** The lines SigIgn and SigCgt of /proc/PID/status. */
+  #readSignalMasks(): string {
+    const status = this.#status.read();
+    const at = status.indexOf("SigIgn:");
+    return status.toString("latin1", at, at + 2 * MASK_LINE_BYTES);
   }
 
   /** Makes calls in one thread; the first of a row maps the scratch memory, the last takes it away. Returns where it is. */
@@ -166,10 +186,22 @@ export class ProcessCapture {
     for (const step of layoutSteps(this.emitted, areas, fresh))
       if (step.step === "unmap") this.tracker.dropShadow(step.start, step.end);
     this.emitted = areas;
+    this.knownRanges = joinedRanges(areas);
     return { op: "layout", pid: this.traced.virtualPid, areas, fresh };
   }
 
   close(): void {
+    this.#status.close();
     this.tracker.close();
   }
+}
+
+function joinedRanges(areas: Area[]): BigUint64Array {
+  const words: number[] = [];
+  for (const area of areas) {
+    if (!isTrackable(area)) continue;
+    if (words.at(-1) === area.start) words[words.length - 1] = area.end;
+    else words.push(area.start, area.end);
+  }
+  return BigUint64Array.from(words, BigInt);
 }

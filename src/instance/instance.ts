@@ -680,19 +680,18 @@ export class Instance {
         then();
       };
       const waiter: Waiter = { until, resolve: () => end(resolve), reject: (error) => end(() => reject(error)) };
-      // Told of the next change, not of the state as it is before the request.
-      setImmediate(() => this.#waiters.add(waiter));
+      this.#waiters.add(waiter);
     });
   }
 
   #changed(): void {
-    const status = this.#status();
-    const { role, state, term } = status;
+    const { role, state, term } = describeView(this.#view.state);
     const now = `${role} ${state} ${term}`;
     if (now !== this.#lastState) {
       this.#lastState = now;
       this.#control.emit("changed", { role, state, term });
     }
+    if (this.#waiters.size === 0) return;
     setImmediate(() => {
       for (const waiter of [...this.#waiters]) if (waiter.until(this.#status())) waiter.resolve();
     });

@@ -68,6 +68,8 @@ export class Primary {
   #lastEnd: CheckpointEnd | undefined;
   #receivers: StandbyLink[] = [];
   readonly #settled: Array<() => void> = [];
+  /** The checkpoint that is being made, up to its dump. */
+  #making: Promise<void> = Promise.resolve();
   #lastTick = performance.now();
   term: number;
 
@@ -134,10 +136,15 @@ export class Primary {
     standby.link.close();
     this.lost.add(standby.node);
     this.#receivers = this.#receivers.filter((other) => other !== standby);
-    if (this.#receivers.length === 0) this.#capture.reset();
+    void this.#making.catch(() => {}).then(() => this.#forgetReceivers());
     this.#shell.note("standby-lost", `Standby "${standby.node}" is lost: ${reason}`, { node: standby.node });
     this.#shell.tell({ kind: "standbyLost", node: standby.node });
     this.#settle(standby.node);
+  }
+
+  /** With nobody to follow, watching the memory only costs. */
+  #forgetReceivers(): void {
+    if (this.#receivers.length === 0 && !this.#closed) this.#capture.reset();
   }
 
   #receive(standby: StandbyLink, message: Message): void {
@@ -182,6 +189,7 @@ export class Primary {
       for (const process of this.#capture.captured()) {
         await this.#capture.copyAll(
           process,
+          alone,
           async () => {
             await standby.link.drained();
             await new Promise(setImmediate);
@@ -232,8 +240,9 @@ export class Primary {
   async finalCheckpoint(): Promise<void> {
     this.#frozen = true;
     try {
+      await this.#making.catch(() => {});
       while (this.#underWay) await new Promise<void>((resolve) => this.#settled.push(resolve));
-      this.#checkpoint(true);
+      await this.#checkpoint(true);
     } catch (error) {
       this.#frozen = false;
       this.#shell.tell({ kind: "handOverFailed", reason: (error as Error).message });
@@ -283,7 +292,8 @@ export class Primary {
         continue;
       }
       try {
-        this.#checkpoint(false);
+        this.#making = this.#checkpoint(false);
+        await this.#making;
       } catch (error) {
         if (this.#closed) return;
         this.#stopFailed(error as Error);
@@ -322,9 +332,15 @@ export class Primary {
   }
 
   /** One checkpoint, up to its last byte handed to the network. */
-  #checkpoint(final: boolean): void {
+  async #checkpoint(final: boolean): Promise<void> {
     const begun = performance.now();
-    this.#capture.preDump();
+    for (const _pause of this.#capture.preDump()) {
+      await new Promise(setImmediate);
+      for (const standby of this.#receivers) await standby.link.drained();
+      if (this.#closed) return;
+    }
+    // Nobody left to take it for: what was copied belongs to nobody.
+    if (this.#ready().length === 0) return;
     const joining = this.#receivers.filter((standby) => standby.phase === "joining");
     const { end, all } = this.#capture.dump(
       (epoch) => {

@@ -47,6 +47,8 @@ export interface Addon {
     returned: number,
     out: BigUint64Array,
   ): number;
+  /** Whether one of the first `count` regions is not wholly inside a range [start, end …]. */
+  anyOutside(regions: BigUint64Array, count: number, ranges: BigUint64Array): boolean;
   copyPages(
     pid: number,
     memFd: number,

@@ -120,7 +120,7 @@ function checkpoint(options: CheckpointOptions): CheckpointAnswer {
   const begun = performance.now();
   const answer = { frames: Buffer.alloc(0), stopUs: 0, pages: 0, bytes: 0, changed: [], gone: [], totalUs: 0 };
   try {
-    if (!options.noPreDump) capture!.preDump();
+    if (!options.noPreDump) for (const _pause of capture!.preDump());
     const mark = () => {
       if (options.failInMark) throw new OperatingError("injected", "The test lets the dump fail");
     };
@@ -148,6 +148,7 @@ async function firstCopy(): Promise<void> {
   for (const process of capture!.attachNew())
     await capture!.copyAll(
       process,
+      true,
       async () => {},
       () => {},
     );

@@ -289,6 +289,11 @@ export class MemoryTracker {
     return pages;
   }
 
+  /** Whether the last scan found pages outside of these ranges. */
+  foundOutside(count: number, ranges: BigUint64Array): boolean {
+    return addon.anyOutside(regions, count, ranges);
+  }
+
   /** The regions of the last scan, kept beyond the next one. */
   takeRegions(count: number): BigUint64Array {
     return regions.slice(0, 3 * count);
