@@ -43,8 +43,21 @@ export class AgentClient {
     return endpoint.kind === "unix" ? endpoint.path : (endpoint.name ?? endpoint.url.href);
   }
 
-  /** The answer as it comes, whatever its status. Fails with `node-unreachable` when there is none. */
-  send(method: string, path: string, options: RequestOptions = {}): Promise<IncomingMessage> {
+  /**
+   * The answer as it comes, whatever its status. Fails with `node-unreachable` when there is none. A connection kept from
+   * earlier may be to an agent that is no more: then it is asked once again on another, for it cannot have heard the question.
+   */
+  async send(method: string, path: string, options: RequestOptions = {}): Promise<IncomingMessage> {
+    for (;;) {
+      try {
+        return await this.#request(method, path, options);
+      } catch (error) {
+        if (!(error instanceof StaleConnection)) throw error;
+      }
+    }
+  }
+
+  #request(method: string, path: string, options: RequestOptions): Promise<IncomingMessage> {
     const { body, signal, timeoutMs = limits.peerTimeoutMs } = options;
     const text = body === undefined ? undefined : JSON.stringify(body);
     const headers = {
@@ -77,7 +90,9 @@ export class AgentClient {
       });
       request.on("error", (error) => {
         clearTimeout(timer);
-        reject(signal?.aborted ? signal.reason : this.#unreachable(error));
+        const stale =
+          request.reusedSocket && ["ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException).code ?? "");
+        reject(signal?.aborted ? signal.reason : stale ? new StaleConnection() : this.#unreachable(error));
       });
       request.end(text);
     });
@@ -140,6 +155,8 @@ export class AgentClient {
     });
   }
 }
+
+class StaleConnection extends Error {}
 
 function isNode(name: string, peer: PeerCertificate): Error | undefined {
   const found = peer.subject?.CN;

@@ -21,6 +21,12 @@ export const limits = {
   applicationStartTimeoutMs: 60_000,
   /** A clone that is asked for listens after this time, or the attempt has failed. */
   cloneStartTimeoutMs: 15_000,
+  /** First synchronisations of one standby that `protect` begins before it gives up. */
+  synchronisationAttempts: 4,
+  /** A first synchronisation that makes no progress for so long has failed. */
+  synchronisationStallMs: 30_000,
+  /** What a switch came to is looked for in the record for so long, when the instance that made it does not say. */
+  switchOutcomeMs: 5_000,
   /** A program that ends within this time after its start "ended at once". */
   settleMs: 300,
   /** An instance that is asked to stop and has not after this time is killed. */

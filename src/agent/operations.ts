@@ -1,4 +1,5 @@
 /** What an operator asks of a running application: checkpoint, switch, stop. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ApplicationSpec, View } from "../cluster/spec.ts";
 import type { CheckpointSummary } from "../instance/control.ts";
 import { OperatingError } from "../kernel/failure.ts";
@@ -66,12 +67,36 @@ export async function switchPlanned(
   }
   const from = context.node;
   context.events.add({ kind: "switch-begun", application: name, message: `"${name}" moves from "${from}" to "${to}"` });
-  const result = await instance.call("switch", { to });
+  const result = await instance.call("switch", { to }).catch((error) => outcome(context, name, view, to, error));
   if (result.term <= view.term) {
     throw new OperatingError("switch-failed", `"${name}" is still in term ${result.term} on "${result.primary}"`);
   }
   context.wake();
   return { application: name, from, to: result.primary, term: result.term, stopMs: result.stopMs };
+}
+
+/**
+ * The instance that made the switch has gone without a word: killed, or removed by the new primary's request for a clone. The
+ * record knows what came of it.
+ */
+async function outcome(
+  context: AgentContext,
+  name: string,
+  before: View,
+  to: string,
+  error: unknown,
+): Promise<{ term: number; primary: string; stopMs: number | null }> {
+  if (!(error instanceof OperatingError) || error.code !== "instance-gone") throw error;
+  const deadline = performance.now() + limits.switchOutcomeMs;
+  for (;;) {
+    const { view } = await context.records.known(name);
+    if (view && view.value.term > before.term && !view.value.inSync.includes(context.node)) {
+      if (view.value.primary === to) return { term: view.value.term, primary: to, stopMs: null };
+      throw error;
+    }
+    if (performance.now() > deadline) throw error;
+    await sleep(50);
+  }
 }
 
 /** Without the primary's help: the standby's own agent is asked, and its instance takes the term if the view lets it. */

@@ -94,10 +94,33 @@ async function begin(
     spec.standby.map(async (node) => {
       progress({ step: "clone", node, message: `Making a clone on "${node}"` });
       // Given up early, the attempt ends on the other node, which refuses what the store does not know any more.
-      await abortable(tryClone(context, name, node), signal);
+      await abortable(tryAgain(context, name, node, progress, signal), signal);
     }),
   );
   if (wait) await waitInSync(context, instance, spec, options);
+}
+
+/** The first attempts may meet a node that is just coming up; later ones would only hide what is wrong. */
+async function tryAgain(
+  context: AgentContext,
+  name: string,
+  node: string,
+  progress: ProtectOptions["progress"],
+  signal: AbortSignal,
+): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await tryClone(context, name, node);
+    } catch (error) {
+      if (attempt === limits.synchronisationAttempts || signal.aborted) throw error;
+      progress({
+        step: "clone",
+        node,
+        message: `Once more: making a clone on "${node}" (${toFailure(error).message})`,
+      });
+      await sleep(limits.retryFirstMs);
+    }
+  }
 }
 
 function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
@@ -142,6 +165,9 @@ async function waitInSync(
 ): Promise<void> {
   const totals = new Map<string, number>();
   const told = new Set<string>();
+  const attempts = new Map(spec.standby.map((node) => [node, 1]));
+  let seen = "";
+  let changedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
     await failIfEnded(context, instance, spec);
@@ -158,19 +184,52 @@ async function waitInSync(
         told.add(node);
         progress({ step: "in-sync", node, message: `"${node}" is in sync` });
       }
-      if (state === "lost") {
-        throw new OperatingError("standby-lost", `The standby "${node}" was lost during the first synchronisation`, {
-          remedy: `See what it says: understudy events --node ${node}`,
-          details: { node },
-        });
-      }
     }
-    const missing = spec.standby.filter(
-      (node) => !standbys.some((one) => one.node === node && one.state === "in-sync"),
-    );
-    if (missing.length === 0) return;
+    const inState = (node: string) => standbys.find((one) => one.node === node)?.state ?? "lost";
+    if (spec.standby.every((node) => inState(node) === "in-sync")) return;
+    // Nobody else looks after it as long as this request holds the application's lock.
+    for (const node of spec.standby.filter((one) => inState(one) === "lost")) {
+      const attempt = attempts.get(node)! + 1;
+      if (attempt > limits.synchronisationAttempts) throw standbyLost(context, spec.name, node);
+      attempts.set(node, attempt);
+      told.delete(node);
+      progress({ step: "clone", node, message: `The clone on "${node}" was lost, making another` });
+      await sleep(limits.retryFirstMs);
+      await abortable(tryAgain(context, spec.name, node, progress, signal), signal);
+    }
+    const now = JSON.stringify(standbys.map(({ node, state, remainingBytes }) => [node, state, remainingBytes]));
+    if (now !== seen) changedMs = performance.now();
+    seen = now;
+    if (performance.now() - changedMs > limits.synchronisationStallMs) throw stalled(context, spec, inState);
     await sleep(PROGRESS_PERIOD_MS);
   }
+}
+
+/** What the instance said last about why it got nowhere. */
+function lastTrouble(context: AgentContext, name: string): string {
+  const kinds = ["synchronisation-failed", "standby-lost", "checkpoint-failed", "barrier-timeout"];
+  const last = context.events.list(name).findLast(({ kind }) => kinds.includes(kind));
+  return last === undefined ? "" : ` ${last.message}.`;
+}
+
+function standbyLost(context: AgentContext, name: string, node: string): OperatingError {
+  const why = lastTrouble(context, name);
+  return new OperatingError("standby-lost", `The standby "${node}" was lost in every first synchronisation.${why}`, {
+    remedy: `See what it says: understudy events --node ${node}`,
+    details: { node },
+  });
+}
+
+function stalled(context: AgentContext, spec: ApplicationSpec, inState: (node: string) => string): OperatingError {
+  const nodes = spec.standby
+    .filter((node) => inState(node) !== "in-sync")
+    .map((node) => `"${node}" (${inState(node)})`);
+  const seconds = limits.synchronisationStallMs / 1000;
+  return new OperatingError(
+    "synchronisation-stalled",
+    `The first synchronisation of ${nodes.join(", ")} has made no progress for ${seconds} s.${lastTrouble(context, spec.name)}`,
+    { remedy: `See what happened: understudy events --application ${spec.name}` },
+  );
 }
 
 /** Takes everything back, in an order in which no other node can take the application over meanwhile. */

@@ -631,13 +631,16 @@ export class Instance {
     this.#needPrimary();
     const begun = performance.now();
     const { term } = this.#status();
-    const done = this.#waitUntil((status) => status.role !== "primary" || status.state !== "switching");
+    // Done when the other node lives and counts on nobody here any more; until then it may still be taken back.
+    const done = this.#waitUntil((status) => status.state !== "switching");
     this.#view.tell({ kind: "handOver", to });
     await done;
     const view = this.#view.state.confirmed?.view;
     if (view && view.term > term && view.primary === to)
       return { term: view.term, primary: to, stopMs: Math.round(performance.now() - begun) };
-    throw new OperatingError("switch-failed", `The switch to "${to}" was given up; the application goes on here`, {
+    const where = view === undefined ? "" : `; "${this.#config.application.name}" runs on "${view.primary}"`;
+    throw new OperatingError("switch-failed", `The switch to "${to}" was given up${where}`, {
+      remedy: `See why: understudy events --application ${this.#config.application.name}`,
       details: { to },
     });
   }
@@ -680,6 +683,7 @@ export class Instance {
         then();
       };
       const waiter: Waiter = { until, resolve: () => end(resolve), reject: (error) => end(() => reject(error)) };
+      // Looked at after the next change, and a refusal may come at once.
       this.#waiters.add(waiter);
     });
   }

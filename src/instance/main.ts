@@ -8,6 +8,8 @@ if (!path) {
   process.stderr.write("Usage: main.ts CONFIG.json\n");
   process.exit(2);
 }
+// A disk that is full must not end an application: then the log misses lines.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 // What the agent's terminal sends is not meant for the application: only `stop` ends it.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"] as const) process.on(signal, () => {});
 await Instance.begin(JSON.parse(readFileSync(path, "utf8")) as InstanceConfig);

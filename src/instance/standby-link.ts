@@ -10,6 +10,8 @@ import type { StandbyStatus } from "./control.ts";
 /** A standby is given more time than a primary: while it is waited for, output is only late. */
 const STANDBY_FLOOR_MS = 250;
 const CONNECT_MS = 5000;
+/** A clone that has been greeted and neither accepts nor refuses by then is given up. */
+const GREET_MS = 5000;
 
 export class StandbyLink {
   readonly node: string;
@@ -96,14 +98,18 @@ export type Greeting = Omit<Hello, "version" | "clocks">;
 export function greet(standby: StandbyLink, hello: Greeting): Promise<void> {
   return new Promise((resolve, reject) => {
     const { link, node } = standby;
+    const timer = setTimeout(() => refuse(`no answer within ${GREET_MS / 1000} s`), GREET_MS);
     const refuse = (reason: string) => {
+      clearTimeout(timer);
       reject(
         new OperatingError("clone-refuses", `The clone on node "${node}" refuses: ${reason}`, { details: { node } }),
       );
     };
     link.onMessage = (message: Message) => {
       if (message.type === "accepted") {
+        clearTimeout(timer);
         standby.phase = "waiting";
+        standby.alive();
         resolve();
       } else if (message.type === "refused") refuse(message.reason);
       else if (message.type !== "heartbeat") refuse(`it answers "${message.type}"`);
