@@ -1,4 +1,5 @@
 /** What a kind of descriptor must be able to do. One folder per kind; `kinds.ts` lists them. */
+import { infoField } from "../kernel/procfs.ts";
 import type { RemoteCall } from "../kernel/remote.ts";
 
 /** One open file description of the application, and one place where it is found. */
@@ -74,3 +75,8 @@ export const O = {
   path: 0o10000000,
   closeOnExec: 0o2000000,
 } as const;
+
+/** O_* flags of an open file description from its fdinfo, which also shows the descriptor's own. */
+export function flagsOf(info: string): number {
+  return Number.parseInt(infoField(info, "flags"), 8) & ~O.closeOnExec;
+}

@@ -1,6 +1,6 @@
 /** epoll: which descriptors are watched for what. Added anew in the process, by its own descriptor numbers. */
 import { call } from "../../kernel/calls.ts";
-import { type DescriptorKind, O } from "../kind.ts";
+import { type DescriptorKind, flagsOf, O } from "../kind.ts";
 
 export interface EpollTarget {
   fd: number;
@@ -25,12 +25,13 @@ export const epoll: DescriptorKind<EpollState> = {
   matches: (link) => link === "anon_inode:[eventpoll]",
   dump: (descriptions, context) =>
     descriptions.map((description) => {
-      const targets = [...context.info(description).matchAll(TARGET)].map((m) => ({
+      const info = context.info(description);
+      const targets = [...info.matchAll(TARGET)].map((m) => ({
         fd: Number(m[1]),
         events: Number.parseInt(m[2]!, 16),
         data: m[3]!,
       }));
-      return { flags: description.flags, targets: targets.sort((a, b) => a.fd - b.fd) };
+      return { flags: flagsOf(info), targets: targets.sort((a, b) => a.fd - b.fd) };
     }),
   create: () => call("epoll_create1", O.closeOnExec),
   connect: (state, fd, context) =>

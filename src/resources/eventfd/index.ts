@@ -1,7 +1,7 @@
 /** eventfd: its counter and whether it counts as a semaphore. */
 import { call } from "../../kernel/calls.ts";
 import { infoField } from "../../kernel/procfs.ts";
-import { type DescriptorKind, O } from "../kind.ts";
+import { type DescriptorKind, flagsOf, O } from "../kind.ts";
 
 export interface EventfdState {
   flags: number;
@@ -22,7 +22,7 @@ export const eventfd: DescriptorKind<EventfdState> = {
     descriptions.map((description) => {
       const info = context.info(description);
       return {
-        flags: description.flags,
+        flags: flagsOf(info),
         count: infoField(info, "eventfd-count"),
         semaphore: infoField(info, "eventfd-semaphore") === "1",
       };

@@ -19,7 +19,10 @@ export interface PipeState {
 const FIONREAD = 0x541b;
 const F_SETPIPE_SZ = 1031;
 const F_GETPIPE_SZ = 1032;
+const F_GETFL = 3;
 const F_SETFL = 4;
+/** Of an end opened by a path. */
+const O_LARGEFILE = 0o100000;
 const SPLICE_F_NONBLOCK = 2;
 const O_DIRECT = 0o40000;
 const NOTHING = { content: Buffer.alloc(0), packets: [] };
@@ -113,7 +116,7 @@ export const pipe: DescriptorKind<PipeState> = {
       const reads = (description.flags & O.accessMode) !== O.writeOnly;
       return {
         pipe: description.link,
-        flags: description.flags,
+        flags: call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE,
         sizeBytes,
         ...(reads ? peek(fd, sizeBytes) : NOTHING),
       };

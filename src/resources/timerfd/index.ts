@@ -1,7 +1,7 @@
 /** timerfd: what is left until it fires, its interval, and ticks not read yet. */
 import { call } from "../../kernel/calls.ts";
 import { infoField } from "../../kernel/procfs.ts";
-import { type DescriptorKind, O } from "../kind.ts";
+import { type DescriptorKind, flagsOf, O } from "../kind.ts";
 
 export interface TimerfdState {
   flags: number;
@@ -34,7 +34,7 @@ export const timerfd: DescriptorKind<TimerfdState> = {
       // One that has fired stands still, with nothing left, until its ticks are read.
       const stands = ticks !== "0" && left[0] === 0 && left[1] === 0;
       const clock = Number(infoField(info, "clockid"));
-      return { flags: description.flags, clock, ticks, left: stands ? interval : left, interval };
+      return { flags: flagsOf(info), clock, ticks, left: stands ? interval : left, interval };
     }),
   create(state, context) {
     const fd = call("timerfd_create", state.clock, O.closeOnExec | O.nonBlock);
