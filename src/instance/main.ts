@@ -1,7 +1,10 @@
 /** The instance of an application on this node: `node src/instance/main.ts CONFIG.json`. */
 import { readFileSync } from "node:fs";
+import { setPriority } from "node:os";
 import type { InstanceConfig } from "./control.ts";
 import { Instance } from "./instance.ts";
+
+const INSTANCE_PRIORITY = -15;
 
 const [path] = process.argv.slice(2);
 if (!path) {
@@ -12,4 +15,6 @@ if (!path) {
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 // What the agent's terminal sends is not meant for the application: only `stop` ends it.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"] as const) process.on(signal, () => {});
+// Before the application and all else: what it waits for here is short, and a late heartbeat would look like a dead machine.
+setPriority(INSTANCE_PRIORITY);
 await Instance.begin(JSON.parse(readFileSync(path, "utf8")) as InstanceConfig);
