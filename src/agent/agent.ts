@@ -48,6 +48,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
     startedAt: new Date().toISOString(),
     problems: new Map(),
     protecting: new Map(),
+    switching: new Map(),
     wake: () => reconciler.wake(),
   };
   const reconciler: Reconciler = new Reconciler(context);

@@ -1,4 +1,5 @@
 /** Clones: made and removed on this node for another node's primary, and asked for on other nodes. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { View } from "../cluster/spec.ts";
 import { OperatingError, toFailure } from "../kernel/failure.ts";
 import type { CloneAnswer, CloneRequest } from "./api-types.ts";
@@ -15,6 +16,9 @@ export function createClone(context: AgentContext, name: string, request: CloneR
   return context.locks.run(name, async () => {
     const { spec, view } = await context.records.known(name);
     checkRequest(context.node, name, request, spec.value.createdAt, view?.value);
+    // An instance that has just handed over learns a moment later that it has, and says so to whoever asked for it.
+    const ended = context.switching.get(name)?.catch(() => {});
+    if (ended) await Promise.race([ended, sleep(limits.handOverGraceMs)]);
     await context.instances.remove(name, false);
     const instance = context.instances.start(spec.value, "standby");
     try {

@@ -28,6 +28,8 @@ export interface AgentContext {
   problems: Map<string, Map<string, Failure>>;
   /** A `protect` that is under way here, by application: to end it early. */
   protecting: Map<string, AbortController>;
+  /** Planned switches away from here that still wait for their instance's word. */
+  switching: Map<string, Promise<unknown>>;
   /** Asks for a look at everything soon. */
   wake(): void;
 }

@@ -67,7 +67,11 @@ export async function switchPlanned(
   }
   const from = context.node;
   context.events.add({ kind: "switch-begun", application: name, message: `"${name}" moves from "${from}" to "${to}"` });
-  const result = await instance.call("switch", { to }).catch((error) => outcome(context, name, view, to, error));
+  const call = instance.call("switch", { to });
+  context.switching.set(name, call);
+  const result = await call
+    .catch((error) => outcome(context, name, view, to, error))
+    .finally(() => context.switching.delete(name));
   if (result.term <= view.term) {
     throw new OperatingError("switch-failed", `"${name}" is still in term ${result.term} on "${result.primary}"`);
   }

@@ -54,6 +54,8 @@ export class Instance {
   #watched = 0;
   #suspectedAt = 0;
   #ended: string | undefined;
+  /** When the application was known to live elsewhere; 0: not yet. */
+  #endedAt = 0;
   #failure: Error | undefined;
   readonly #waiters = new Set<Waiter>();
   #lastState = "";
@@ -185,11 +187,11 @@ export class Instance {
   }
 
   #start(term: number): void {
-    const { application, cgroup, stateDirectory } = this.#config;
+    const { application, cgroup } = this.#config;
     const stage = Stage.create({
       name: application.name,
       cgroup,
-      filesDirectory: `${stateDirectory}/files`,
+      filesDirectory: this.#filesDirectory,
       clockOffsets: { monotonic: 0n, boottime: 0n },
       exitKill: false,
     });
@@ -199,7 +201,7 @@ export class Instance {
       const tracees = new Tracees(stage.init, false);
       const pid = startProgram(stage, { ...application, logPath: this.#logPath });
       tracees.add(pid);
-      this.#become({ application, stage, tracees, port, hold, term, epoch: 0 });
+      this.#become({ application, filesDirectory: this.#filesDirectory, stage, tracees, port, hold, term, epoch: 0 });
       port.setPort("forwarding");
       port.announce();
       resume(pid);
@@ -207,6 +209,10 @@ export class Instance {
       stage.destroy();
       throw error;
     }
+  }
+
+  get #filesDirectory(): string {
+    return `${this.#config.stateDirectory}/files`;
   }
 
   get #logPath(): string {
@@ -231,7 +237,7 @@ export class Instance {
     if (!port) throw new OperatingError("application-gone", `The network of application "${application.name}" is gone`);
     const hold = OutputHold.open(port);
     const epoch = Math.max(1, Date.now() - Date.parse(application.createdAt));
-    this.#become({ application, stage, tracees, port, hold, term, epoch });
+    this.#become({ application, filesDirectory: this.#filesDirectory, stage, tracees, port, hold, term, epoch });
     port.setPort("forwarding");
     tracees.drain();
     this.#note("attached", `Attached again to the running application (term ${term})`);
@@ -286,7 +292,7 @@ export class Instance {
     }
     this.#clone = undefined;
     const { application } = this.#config;
-    this.#become({ application, ...living, term });
+    this.#become({ application, filesDirectory: this.#filesDirectory, ...living, term });
     living.tracees.liveOn();
     living.tracees.release();
     living.port.announce();
@@ -333,6 +339,7 @@ export class Instance {
     const primary = this.#primary;
     if (!primary) return;
     this.#primary = undefined;
+    this.#endedAt = performance.now();
     primary.parts.port.setPort("blocked");
     primary.close(reason);
     this.#dismantle(primary.parts);
@@ -347,7 +354,7 @@ export class Instance {
     stage.destroy();
     port.remove();
     removePidFile(this.#config.runDirectory, this.#config.application.name);
-    rmSync(`${this.#config.stateDirectory}/files`, { recursive: true, force: true });
+    rmSync(this.#filesDirectory, { recursive: true, force: true });
   }
 
   #finish(reason: string): void {
@@ -373,7 +380,7 @@ export class Instance {
     this.#clone = undefined;
     if (!clone) return;
     clone.destroy();
-    rmSync(`${this.#config.stateDirectory}/files`, { recursive: true, force: true });
+    rmSync(this.#filesDirectory, { recursive: true, force: true });
   }
 
   /** An action that failed: the application must not be left half-way. */
@@ -637,7 +644,7 @@ export class Instance {
     await done;
     const view = this.#view.state.confirmed?.view;
     if (view && view.term > term && view.primary === to)
-      return { term: view.term, primary: to, stopMs: Math.round(performance.now() - begun) };
+      return { term: view.term, primary: to, stopMs: Math.round((this.#endedAt || performance.now()) - begun) };
     const where = view === undefined ? "" : `; "${this.#config.application.name}" runs on "${view.primary}"`;
     throw new OperatingError("switch-failed", `The switch to "${to}" was given up${where}`, {
       remedy: `See why: understudy events --application ${this.#config.application.name}`,
