@@ -38,12 +38,12 @@ struct Record {
   char congestion[16];
   uint32_t segmentsIn, segmentsOut;
   uint64_t bytesAcknowledged, bytesReceived;
-  uint32_t inQueue, outQueue, notSent, acknowledgedBase;
+  uint32_t inQueue, outQueue, notSent, sendBase, receiveBase, unused;
   // The bytes that come with this record: the queues' part that the previous record did not have.
   uint32_t receiveFrom, receiveBytes, sendFrom, sendBytes;
   uint32_t owner[2];
 };
-static_assert(sizeof(Record) == 376);
+static_assert(sizeof(Record) == 384);
 
 // The kernel's struct tcp_info as far as it is used; libc's is older.
 struct TcpInfo {
@@ -144,49 +144,51 @@ static ssize_t peekSent(int fd, uint32_t queued, std::vector<uint8_t>& scratch) 
   }
 }
 
+// Sequence numbers come from the queues at a socket's first dump; later from the kernel's counts of bytes, which need no
+// repair mode and never select the send queue.
+static int learnBases(int fd, Record& r, TcpInfo& ti) {
+  uint32_t sendEnd, receiveEnd, again;
+  // Only in repair mode this is what the peer offered, not what one segment carries now.
+  getInt(fd, IPPROTO_TCP, TCP_MAXSEG, &r.mss);
+  setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+  int e = getInt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &sendEnd);
+  setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+  if (e || (e = getInt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &receiveEnd))) return e;
+  for (uint64_t acknowledged = ~0ull;;) {
+    if ((e = readStamps(fd, r, ti)) || (e = getInt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &again))) return e;
+    if (again == receiveEnd && acknowledged == r.bytesAcknowledged) break;
+    receiveEnd = again;
+    acknowledged = r.bytesAcknowledged;
+  }
+  setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
+  r.sendBase = sendEnd - r.outQueue - (uint32_t)r.bytesAcknowledged;
+  r.receiveBase = receiveEnd - (uint32_t)r.bytesReceived;
+  return 0;
+}
+
 static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Output& out) {
   static std::vector<uint8_t> scratch;
-  // Receive side. The unread bytes begin where they did (the application is stopped); more may arrive between two calls.
-  uint32_t end, again;
-  if (int e = setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) return e;
-  if (int e = getInt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &end)) return e;
+  if (!previous)
+    if (int e = learnBases(fd, r, ti)) return e;
+  // Read together what belongs together: two looks around the window must be the same.
   for (;;) {
-    if (int e = readStamps(fd, r, ti)) return e;
+    Record before = r;
     if (int e = getInt(fd, IPPROTO_TCP, 29 /* TCP_REPAIR_WINDOW */, r.window, sizeof r.window)) return e;
-    if (int e = getInt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &again)) return e;
-    if (end == again) break;
-    end = again;
+    if (int e = readStamps(fd, r, ti)) return e;
+    if (r.state == Closed) return 0;
+    if (before.state == r.state && before.segmentsIn == r.segmentsIn && before.segmentsOut == r.segmentsOut &&
+        before.bytesReceived == r.bytesReceived && before.bytesAcknowledged == r.bytesAcknowledged &&
+        before.inQueue == r.inQueue && before.outQueue == r.outQueue)
+      break;
   }
-  if (r.state == Closed) return 0;
-  r.flags = (finReceived(r.state) ? FinReceived : 0) | (finSent(r.state) ? FinSent : 0);
-  r.receiveEnd = end - (finReceived(r.state) ? 1 : 0);
+  uint32_t fin = finSent(r.state) ? 1 : 0;
+  r.flags = (finReceived(r.state) ? FinReceived : 0) | (fin ? FinSent : 0);
+  r.receiveEnd = r.receiveBase + (uint32_t)r.bytesReceived - (finReceived(r.state) ? 1 : 0);
   r.receiveStart = r.receiveEnd - r.inQueue;
-
-  // Send side. Its end is first learnt from the send queue, then kept from the count of acknowledged bytes.
-  uint32_t fin = finSent(r.state) ? 1 : 0, writeEnd = 0;
-  if (!previous) {
-    setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
-    int e = getInt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &writeEnd);
-    setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
-    if (e) return e;
-  }
-  for (;;) {
-    // Only the send side is taken anew: had the receive side's stamps moved on, the next dump would not look at it.
-    Record check = r;
-    TcpInfo now;
-    if (int e = readStamps(fd, check, now)) return e;
-    bool agree = check.bytesAcknowledged == r.bytesAcknowledged && check.outQueue == r.outQueue;
-    r.bytesAcknowledged = check.bytesAcknowledged;
-    r.outQueue = check.outQueue;
-    if (agree) break;
-  }
-  uint32_t acknowledged = (uint32_t)r.bytesAcknowledged + r.outQueue;
-  if (previous) writeEnd = r.acknowledgedBase + acknowledged;
-  else r.acknowledgedBase = writeEnd - acknowledged;
-  r.sendEnd = writeEnd - fin;
+  r.sendEnd = r.sendBase + (uint32_t)r.bytesAcknowledged + r.outQueue - fin;
   uint32_t queued = r.state == FinWait2 || r.state == TimeWait ? 0 : r.outQueue > fin ? r.outQueue - fin : 0;
   r.sendStart = r.sendEnd - queued;
-  ioctl(fd, SIOCOUTQNSD, &r.unsent);
+  r.unsent = r.notSent;
 
   // What the previous record has not.
   r.receiveFrom = r.receiveStart;
@@ -198,22 +200,23 @@ static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Ou
   r.receiveBytes = r.receiveEnd - r.receiveFrom;
   r.sendBytes = r.sendEnd - r.sendFrom;
   if (out.used + r.receiveBytes + r.sendBytes > out.size) return -ENOBUFS;
-  setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
-  if (int e = peekReceived(fd, r.receiveFrom - r.receiveStart, r.receiveBytes, out, scratch)) return e;
-  if (r.sendBytes == 0) return 0;
-  ssize_t n = peekSent(fd, queued, scratch);
-  if (n < 0) return (int)n;
-  if ((size_t)n < r.sendBytes) {
-    // Acknowledged meanwhile: the peer has what is gone.
-    r.sendFrom = r.sendStart = r.sendEnd - (uint32_t)n;
-    r.sendBytes = (uint32_t)n;
+  if (r.sendBytes > 0) {
+    ssize_t n = peekSent(fd, queued, scratch);
+    if (n < 0) return (int)n;
+    if ((size_t)n < r.sendBytes) {
+      // Acknowledged meanwhile: the peer has what is gone.
+      r.sendFrom = r.sendStart = r.sendEnd - (uint32_t)n;
+      r.sendBytes = (uint32_t)n;
+    }
+    memcpy(out.bytes + out.used + r.receiveBytes, scratch.data() + n - r.sendBytes, r.sendBytes);
   }
-  memcpy(out.bytes + out.used + r.receiveBytes, scratch.data() + n - r.sendBytes, r.sendBytes);
-  return 0;
+  if (r.receiveBytes == 0) return 0;
+  setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+  return peekReceived(fd, r.receiveFrom - r.receiveStart, r.receiveBytes, out, scratch);
 }
 
 // Dumps one socket into `r`. 1 changed, 0 as in `previous`, −errno.
-static int dumpOne(int fd, Record& r, const Record* previous, bool full, Output& out) {
+static int dumpOne(int fd, Record& r, const Record* previous, bool options, Output& out) {
   TcpInfo ti;
   if (previous) r = *previous;
   else {
@@ -232,7 +235,7 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool full, Output&
   }
   r.receiveBytes = r.sendBytes = 0;
   if (int e = readStamps(fd, r, ti)) return e;
-  readOptions(fd, r);
+  if (options || !previous) readOptions(fd, r);
   bool seldom = r.state == Closed || r.state == Listen || r.state == SynSent;
   if (!previous || previous->state != r.state || seldom) {
     socklen_t length = sizeof r.local;
@@ -247,7 +250,7 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool full, Output&
   r.flags &= ~(ReadShut | Failed);
   if ((poller.revents & POLLRDHUP) && !finReceived(r.state)) r.flags |= ReadShut;
   if (poller.revents & POLLERR) r.flags |= Failed;
-  if (previous && !full) {
+  if (previous) {
     uint32_t receiveBytes = previous->receiveBytes, sendBytes = previous->sendBytes;
     size_t from = offsetof(Record, backlog), to = offsetof(Record, receiveFrom);
     bool same = previous->state == r.state && previous->flags == r.flags && !memcmp(previous->local, r.local, 56) &&
@@ -264,11 +267,10 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool full, Output&
   r.negotiated = ti.options;
   r.sendScale = ti.scales & 15;
   r.receiveScale = ti.scales >> 4;
-  getInt(fd, IPPROTO_TCP, TCP_MAXSEG, &r.mss);
   getInt(fd, IPPROTO_TCP, TCP_TIMESTAMP, &r.timestamp);
   uint8_t extra = r.flags & (ReadShut | Failed);
   if (int e = setInt(fd, IPPROTO_TCP, TCP_REPAIR, 1)) return e;
-  int result = dumpQueues(fd, r, full ? nullptr : previous, ti, out);
+  int result = dumpQueues(fd, r, previous, ti, out);
   setInt(fd, IPPROTO_TCP, TCP_REPAIR, -1);
   // Leaving repair mode clears the address-reuse flag that the application had set.
   if (r.options[0] > 0) setInt(fd, SOL_SOCKET, SO_REUSEADDR, r.options[0]);
@@ -278,9 +280,9 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool full, Output&
   return 1;
 }
 
-// tcpDump(pidfd, fds, slots, previous, next, results, bytes, full, out): for each i, the socket that is descriptor fds[i] of the
+// tcpDump(pidfd, fds, slots, previous, next, results, bytes, options, out): for each i, the socket that is descriptor fds[i] of the
 // process (pidfd −1: of this process) is dumped into record slots[i] of `next`, compared with that of `previous` (none
-// when its magic is 0, or `full`). results[i]: 1 changed, 0 unchanged, −errno. Returns how many were done: fewer than asked
+// when its magic is 0). `options` false: nobody called setsockopt since then, so that options need not be read. results[i]: 1 changed, 0 unchanged, −errno. Returns how many were done: fewer than asked
 // for when `bytes` is full. out[0]: bytes used.
 static Napi::Value tcpDump(const Napi::CallbackInfo& info) {
   int pidfd = info[0].As<Napi::Number>().Int32Value();
@@ -291,7 +293,7 @@ static Napi::Value tcpDump(const Napi::CallbackInfo& info) {
   auto* next = data<Record>(info[4]);
   auto* results = data<int32_t>(info[5]);
   auto* bytes = data<uint8_t>(info[6], &size);
-  bool full = info[7].As<Napi::Boolean>().Value();
+  bool options = info[7].As<Napi::Boolean>().Value();
   Output out = {bytes, 0, size};
   size_t i = 0;
   for (; i < count; i++) {
@@ -301,7 +303,7 @@ static Napi::Value tcpDump(const Napi::CallbackInfo& info) {
       continue;
     }
     const Record* before = &previous[slots[i]];
-    results[i] = dumpOne(fd, next[slots[i]], before->magic == kMagic ? before : nullptr, full, out);
+    results[i] = dumpOne(fd, next[slots[i]], before->magic == kMagic ? before : nullptr, options, out);
     if (pidfd >= 0) close(fd);
     if (results[i] == -ENOBUFS) break;
   }

@@ -15,6 +15,7 @@ const COMMAND = {
   programById: 13,
   openTracepoint: 17,
   mapLookupBatch: 24,
+  linkCreate: 28,
   mapById: 14,
   infoByFd: 15,
   programQuery: 16,
@@ -154,6 +155,25 @@ export function loadTracingProgram(name: string, instructions: readonly Instruct
   });
 }
 
+const PROGRAM_TYPE_CGROUP_SOCKOPT = 25;
+const ATTACH_CGROUP_SETSOCKOPT = 22;
+
+/** Loads a program that sees setsockopt on sockets of a cgroup. */
+export function loadSetsockoptProgram(name: string, instructions: readonly Instruction[]): number {
+  return loadProgram(PROGRAM_TYPE_CGROUP_SOCKOPT, name, instructions, (attributes) => {
+    attributes.writeUInt32LE(ATTACH_CGROUP_SETSOCKOPT, 68);
+  });
+}
+
+/** Attaches it to a cgroup until the returned descriptor is closed. */
+export function linkSetsockopt(cgroupFd: number, programFd: number): number {
+  const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
+  attributes.writeUInt32LE(programFd, 0);
+  attributes.writeUInt32LE(cgroupFd, 4);
+  attributes.writeUInt32LE(ATTACH_CGROUP_SETSOCKOPT, 8);
+  return checked(bpf(COMMAND.linkCreate, attributes), "bpf", "link to a cgroup");
+}
+
 /** Runs a tracing program at its tracepoint until the returned descriptor is closed. */
 export function attachTracing(programFd: number): number {
   const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
@@ -186,7 +206,9 @@ function loadProgram(
   pointer(attributes, 32, log);
   attributes.write(name.slice(0, 15), 48, "latin1");
   complete(attributes);
-  const result = bpf(COMMAND.programLoad, attributes);
+  let result = EAGAIN;
+  // The verifier gives up when a signal is pending (kernel/bpf/verifier.c): then it is asked again.
+  for (let i = 0; i < LOAD_TRIES && result === EAGAIN; i++) result = bpf(COMMAND.programLoad, attributes);
   const end = log.indexOf(0);
   return checked(
     result,

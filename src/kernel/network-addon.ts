@@ -20,7 +20,7 @@ interface NetworkAddon {
     next: Buffer,
     results: Int32Array,
     bytes: Buffer,
-    full: boolean,
+    options: boolean,
     out: Float64Array,
   ): number;
 }

@@ -179,7 +179,7 @@ export class ApplicationInterface {
   }
 
   /**
-   * Restoring: a route with a first window of 4000 segments, so that a restored connection sends its whole queue at once (a
+   * Restoring: a route with a first window of 60000 segments, so that a restored connection sends its whole queue at once (a
    * peer may acknowledge more than the clone has sent so far; that is ignored until it was sent). Otherwise the kernel's
    * usual values, right for a live connection whose round trips include the hold. Returns at once; done some ms later.
    */
@@ -234,7 +234,7 @@ export function removeInterface(application: string): void {
 }
 
 function configureApplicationEnd(options: InterfaceOptions): void {
-  const family = isIPv6(options.address.split("/")[0]!) ? "-6 " : "";
+  const nodad = isIPv6(options.address.split("/")[0]!) ? " nodad" : "";
   // The address is known to be this application's: no duplicate detection, which would keep it unusable for a second.
   for (const key of ["accept_dad", "dad_transmits"]) {
     try {
@@ -246,21 +246,21 @@ function configureApplicationEnd(options: InterfaceOptions): void {
   ip([
     "link set lo up",
     `link set ${APPLICATION_END} up`,
-    `${family}address replace ${options.address} dev ${APPLICATION_END}${family ? " nodad" : ""}`,
+    `address replace ${options.address} dev ${APPLICATION_END}${nodad}`,
     ...routes(options, options.restoring ?? false),
   ]);
 }
 
 function routes(options: InterfaceOptions, restoring: boolean): string[] {
   const [address = "", length = ""] = options.address.split("/");
-  const tuning = restoring ? " initcwnd 4000 rto_min 5ms" : "";
+  const tuning = restoring ? " initcwnd 60000 rto_min 5ms" : "";
   if (isIPv6(address)) {
     const via =
       options.gateway === undefined
         ? []
-        : [`-6 route replace default via ${options.gateway} dev ${APPLICATION_END}${tuning}`];
+        : [`route replace ::/0 via ${options.gateway} dev ${APPLICATION_END}${tuning}`];
     return [
-      `-6 route replace ${subnet6(address, Number(length))} dev ${APPLICATION_END} proto kernel metric 256${tuning}`,
+      `route replace ${subnet6(address, Number(length))} dev ${APPLICATION_END} proto kernel metric 256${tuning}`,
       ...via,
     ];
   }

@@ -7,6 +7,7 @@ import { closeDescriptor, tryCall } from "../../kernel/calls.ts";
 import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { networkAddon } from "../../kernel/network-addon.ts";
 import { shutdown } from "../../kernel/socket.ts";
+import type { OptionWatch } from "./option-watch.ts";
 import { FLAG, RECORD_BYTES, STATE, TcpRecord } from "./record.ts";
 import { applyTcpChange, type TcpState } from "./state.ts";
 
@@ -50,6 +51,13 @@ export class TcpCapture {
   #next = Buffer.alloc(0);
   #bytes = Buffer.alloc(FIRST_BYTES);
   #linger = false;
+  #watch: OptionWatch | undefined;
+
+  /** With a watch, options are read only when somebody set one: about thirty system calls less per socket. */
+  setWatch(watch: OptionWatch): void {
+    this.#watch?.close();
+    this.#watch = watch;
+  }
 
   /** Off lets go of all kept descriptors: closed sockets then end as the kernel ends them. */
   setLinger(linger: boolean): void {
@@ -77,7 +85,7 @@ export class TcpCapture {
     for (const entry of closed) if (entry.kept < 0) this.#forget(entry);
     const all = [...entries, ...lingering];
     const fds = Int32Array.from(all, (entry, i) => (entry.kept >= 0 ? entry.kept : sockets[i]!.fd));
-    const notAccepted = this.#dumpAll(all, fds);
+    const notAccepted = this.#dumpAll(all, fds, this.#watch?.changed() ?? true);
     for (const entry of lingering) this.#end(entry);
     return {
       states: entries.map((entry) => entry.state!),
@@ -86,7 +94,7 @@ export class TcpCapture {
     };
   }
 
-  #dumpAll(all: Entry[], fds: Int32Array): number {
+  #dumpAll(all: Entry[], fds: Int32Array, options: boolean): number {
     const slots = Int32Array.from(all, (entry) => entry.slot);
     const results = new Int32Array(all.length);
     for (let from = 0; from < all.length; ) {
@@ -99,7 +107,7 @@ export class TcpCapture {
         this.#next,
         rest,
         this.#bytes,
-        false,
+        options,
         this.#out,
       );
       let at = 0;
@@ -122,7 +130,10 @@ export class TcpCapture {
     record.copy(this.#previous, entry.slot * RECORD_BYTES);
     const { receiveBytes, sendBytes, state } = new TcpRecord(record);
     const length = receiveBytes + sendBytes;
-    entry.state = applyTcpChange(entry.state, Buffer.concat([record, this.#bytes.subarray(at, at + length)]));
+    const content = Buffer.allocUnsafe(RECORD_BYTES + length);
+    record.copy(content);
+    this.#bytes.copy(content, RECORD_BYTES, at, at + length);
+    entry.state = applyTcpChange(entry.state, content);
     const connected = state !== STATE.listen && state !== STATE.closed && state !== STATE.synSent;
     if (this.#linger && connected && entry.kept < 0) entry.kept = tryCall("fcntl", fd, F_DUPFD_CLOEXEC, 0);
     return length;

@@ -2,7 +2,9 @@
 import { tryCall } from "../../kernel/calls.ts";
 import type { DescriptorKind } from "../kind.ts";
 import { TcpCapture } from "./capture.ts";
+import { OptionWatch } from "./option-watch.ts";
 import { FLAG, STATE } from "./record.ts";
+import { resolvePeers } from "./resolve.ts";
 import { restoreTcp } from "./restore.ts";
 import { applyTcpChange, type TcpState, wholeTcpState } from "./state.ts";
 
@@ -28,6 +30,14 @@ function stateOf(state: TcpState, flags: number): TcpSocketState {
   const out = { flags, content: wholeTcpState(state) };
   known.set(state, out);
   return out;
+}
+
+/**
+ * Lets later dumps skip sockets' options when nobody has set one: about 10 µs a socket. `cgroup`: a cgroup2 directory above
+ * the application's and this process's own (sockets restored here belong to the latter). Throws when BPF is refused.
+ */
+export function watchTcpOptions(cgroup: string): void {
+  capture.setWatch(new OptionWatch(cgroup));
 }
 
 /** Forgets what was dumped before: another application, or another life of this one, comes next. */
@@ -59,6 +69,7 @@ export const tcp: DescriptorKind<TcpSocketState> = {
     parsed.sort((a, b) => Number(b.tcp.record.state === STATE.listen) - Number(a.tcp.record.state === STATE.listen));
     const fds: number[] = new Array(states.length).fill(-1);
     context.inNetwork(() => {
+      resolvePeers(parsed.map(({ tcp: state }) => state));
       for (const { i, flags, tcp: state } of parsed) {
         const restored = restoreTcp(state);
         tryCall("fcntl", restored.fd, F_SETFL, flags);

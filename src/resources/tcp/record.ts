@@ -1,6 +1,6 @@
 /** The record of one TCP socket: the layout that native/tcp.cc writes, and what it says. */
 
-export const RECORD_BYTES = 376;
+export const RECORD_BYTES = 384;
 export const RECORD_MAGIC = 0x31504354;
 
 export const STATE = {
@@ -46,11 +46,11 @@ const AT = {
   receiveTimeout: 264,
   sendTimeout: 280,
   congestion: 296,
-  receiveFrom: 352,
-  receiveBytes: 356,
-  sendFrom: 360,
-  sendBytes: 364,
-  owner: 368,
+  receiveFrom: 360,
+  receiveBytes: 364,
+  sendFrom: 368,
+  sendBytes: 372,
+  owner: 376,
 } as const;
 
 /** struct tcp_repair_window */
@@ -58,6 +58,14 @@ export const WINDOW_BYTES = 20;
 
 const AF_INET = 2;
 const AF_INET6 = 10;
+
+/** A record that stands for itself: all bytes of both queues come with it. */
+export function markWhole(record: Buffer, receivedBytes: number, sentBytes: number): void {
+  record.copyWithin(AT.receiveFrom, AT.receiveStart, AT.receiveStart + 4);
+  record.writeUInt32LE(receivedBytes, AT.receiveBytes);
+  record.copyWithin(AT.sendFrom, AT.sendStart, AT.sendStart + 4);
+  record.writeUInt32LE(sentBytes, AT.sendBytes);
+}
 
 /** A view of a record's bytes. Sequence numbers are absolute, modulo 2³². */
 export class TcpRecord {

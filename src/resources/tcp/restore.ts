@@ -2,7 +2,7 @@
  * Makes a TCP socket anew from its state, in the application's network namespace while its port is blocked; `finish` lets it
  * speak. Connected sockets come up through TCP_REPAIR. The whole send queue is given back as *unsent*, so that it leaves at
  * once: what the kernel believes sent would be repeated only after its first timer of 1 s. That needs the route with a first
- * window of 4000 segments (`ApplicationInterface`, `restoring`), because a peer may acknowledge bytes that the clone has not
+ * window of 60000 segments (`ApplicationInterface`, `restoring`), because a peer may acknowledge bytes that the clone has not
  * sent yet, which is ignored until they were.
  */
 import { checked } from "../../kernel/errors.ts";
@@ -169,7 +169,11 @@ function restoreConnected(fd: number, state: TcpState): RestoredTcp {
   setOptions(fd, record);
   setBuffers(fd, record, sent.length * 2, received.length * 2);
   must(bind(fd, record.local), "bind");
+  // The kernel computes the size of segments in connect, before the negotiated options can be given: so it is told here,
+  // or a restored connection would go on with 536 bytes for ever.
+  setTcp(fd, TCP.maxSegment, record.mss, "TCP_MAXSEG");
   must(connect(fd, record.remote), "connect");
+  setTcp(fd, TCP.maxSegment, 0, "TCP_MAXSEG");
   setTcp(fd, TCP.repairOptions, negotiatedOptions(record), "TCP_REPAIR_OPTIONS");
   if (record.negotiated & NEGOTIATED.timestamps) setTcp(fd, TCP.timestamp, record.timestamp | 0, "TCP_TIMESTAMP");
   setTcp(fd, TCP.repairQueue, QUEUE.receive, "TCP_REPAIR_QUEUE");

@@ -1,5 +1,5 @@
 /** A TCP socket's state on a standby: the last record and both queues, built up from what each checkpoint brings. */
-import { RECORD_BYTES, TcpRecord } from "./record.ts";
+import { markWhole, RECORD_BYTES, TcpRecord } from "./record.ts";
 
 export interface TcpState {
   readonly record: TcpRecord;
@@ -55,10 +55,11 @@ function queue(before: Queue | undefined, start: number, from: number, added: Bu
 
 /** The state as one change that follows on nothing: for a standby that joins, or a file. */
 export function wholeTcpState(state: TcpState): Buffer {
-  const record = Buffer.from(state.record.bytes);
-  record.writeUInt32LE(state.record.receiveStart, 352);
-  record.writeUInt32LE(state.received.length, 356);
-  record.writeUInt32LE(state.record.sendStart, 360);
-  record.writeUInt32LE(state.sent.length, 364);
-  return Buffer.concat([record, state.received, state.sent]);
+  const { record, received, sent } = state;
+  const out = Buffer.allocUnsafe(RECORD_BYTES + received.length + sent.length);
+  record.bytes.copy(out);
+  markWhole(out, received.length, sent.length);
+  received.copy(out, RECORD_BYTES);
+  sent.copy(out, RECORD_BYTES + received.length);
+  return out;
 }

@@ -79,8 +79,8 @@ export class Network {
     this.wire.run(() =>
       ip(`link add ${end} type veth peer name eth0 netns ${host.pid}`, `link set ${end} master br0 up`),
     );
-    const family = address.includes(":") ? "-6 " : "";
-    host.run(() => ip("link set eth0 up", `${family}address add ${address} dev eth0${family ? " nodad" : ""}`));
+    const nodad = address.includes(":") ? " nodad" : "";
+    host.run(() => ip("link set eth0 up", `address add ${address} dev eth0${nodad}`));
     return host;
   }
 
