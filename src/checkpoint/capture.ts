@@ -4,7 +4,7 @@
  */
 import { addon } from "../kernel/addon.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
-import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
+import { ERRNO, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
 import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
@@ -18,7 +18,15 @@ import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource, type 
 import { ProcessCapture } from "./process-capture.ts";
 import { States } from "./states.ts";
 
+/** The application's files, as the capture needs them: see files/capture.ts. */
+export interface FileSource {
+  preDump(emit: (operation: Operation) => void, hints: { mapped: Iterable<string> }): void;
+  cut(hints: { mapped: Iterable<string> }): Operation[];
+}
+
 export interface CaptureOptions {
+  /** Undefined: files are not the capture's matter (tests). */
+  files?: FileSource | undefined;
   stage: Stage;
   tracees: Tracees;
   /** Where operations go, in order. */
@@ -80,11 +88,13 @@ export class Capture {
   /** Ends all watching; the application goes on as if it had never been watched. */
   close(): void {
     this.reset();
+    this.#pendingFiles.length = 0;
     this.#descriptors.close();
   }
 
   #emit(operation: Operation): void {
     if (operation.op === "pages") this.#bytes += operation.bytes.length;
+    else if (operation.op === "file" && operation.change.type === "write") this.#bytes += operation.change.bytes.length;
     this.#options.emit(operation);
   }
 
@@ -124,6 +134,7 @@ export class Capture {
       }
       process.tracker.shadow = addon.shadowNew(Math.floor(this.#options.shadowBytes / PAGE_BYTES));
       this.#processes.set(traced.pid, process);
+      this.#flushFiles();
       this.#emit(this.#birth(process));
       const layout = process.layoutOperation([]);
       if (layout) this.#emit(layout);
@@ -188,7 +199,22 @@ export class Capture {
     const { tracker } = process;
     if (!tracker.layoutTextChanged()) return;
     const layout = process.layoutOperation(tracker.refresh().fresh);
+    // What it maps may be a file made a moment ago.
+    this.#aheadFiles();
     if (layout) this.#emit(layout);
+  }
+
+  #aheadFiles(): void {
+    this.#options.files?.preDump((operation) => this.#emit(operation), { mapped: this.#mappedFiles() });
+  }
+
+  /** Files that the application may write without the file system's knowledge: mapped shared and writable. */
+  #mappedFiles(): string[] {
+    const paths = new Set<string>();
+    for (const { emitted } of this.#processes.values())
+      for (const { backing, protection } of emitted)
+        if (backing.type === "file" && backing.shared && (protection & PROT.write) !== 0) paths.add(backing.path);
+    return [...paths];
   }
 
   /**
@@ -269,6 +295,8 @@ export class Capture {
    * caller may do other work (heartbeats, acknowledgements) at each pause.
    */
   *preDump(): Generator<void, void> {
+    this.#aheadFiles();
+    yield;
     this.attachNew();
     const all = this.captured().some((process) => process.needsAll);
     if (!all && this.#lastPages < PRECOPY_WORTH_PAGES) return;
@@ -304,6 +332,7 @@ export class Capture {
 
   #take(): Taken {
     const now = Date.now();
+    this.#pendingFiles.push(...(this.#options.files?.cut({ mapped: this.#mappedFiles() }) ?? []));
     this.#forgetEnded();
     this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now);
@@ -377,8 +406,15 @@ export class Capture {
   }
 
   readonly #pending: StagedMemory[] = [];
+  readonly #pendingFiles: Operation[] = [];
+
+  /** Files go ahead of everything that may map them. */
+  #flushFiles(): void {
+    for (const operation of this.#pendingFiles.splice(0)) this.#emit(operation);
+  }
 
   #flushStaged(): void {
+    this.#flushFiles();
     for (const { process, from, to, layout, dropped } of this.#pending.splice(0)) {
       const pid = process.traced.virtualPid;
       if (layout) this.#emit(layout);

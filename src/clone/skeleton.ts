@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import type { Operation } from "../checkpoint/operations.ts";
+import { FileApply } from "../files/apply.ts";
 import { addon } from "../kernel/addon.ts";
 import { call, closeDescriptor, openInRoot, openPath } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
@@ -91,8 +92,11 @@ export class Skeleton {
   /** Memory that several mappings or processes share, by its identity on the primary. */
   readonly #shared = new Map<string, number>();
 
+  readonly #files: FileApply;
+
   constructor(stage: Stage) {
     this.stage = stage;
+    this.#files = new FileApply(stage.rootFd);
   }
 
   process(virtualPid: number): SkeletonProcess {
@@ -118,6 +122,9 @@ export class Skeleton {
         return;
       case "drop":
         this.#drop(this.process(operation.pid), operation.ranges);
+        return;
+      case "file":
+        this.#files.apply(operation);
         return;
       case "pages": {
         const { pid, memoryFd } = this.process(operation.pid);
@@ -361,6 +368,7 @@ export class Skeleton {
   }
 
   close(): void {
+    this.#files.close();
     for (const process of this.processes.values()) closeDescriptor(process.memoryFd);
     for (const fd of this.#shared.values()) closeDescriptor(fd);
     this.processes.clear();

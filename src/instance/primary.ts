@@ -7,6 +7,7 @@ import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
 import { dueAt, type PeriodOptions, periodDefaults } from "../checkpoint/period.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ViewEvent } from "../cluster/view.ts";
+import { FileCapture } from "../files/capture.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { OutputHold } from "../network/hold.ts";
 import type { ApplicationInterface } from "../network/interface.ts";
@@ -19,6 +20,8 @@ import { type Greeting, greet, type StandbyLink, TICK_MS } from "./standby-link.
 export interface PrimaryParts {
   application: ApplicationSpec;
   stage: Stage;
+  /** Where the application's layer of files is on this node. */
+  filesDirectory: string;
   tracees: Tracees;
   port: ApplicationInterface;
   hold: OutputHold;
@@ -52,6 +55,7 @@ export class Primary {
   readonly lost = new Set<string>();
   readonly #shell: PrimaryShell;
   readonly #capture: Capture;
+  readonly #files: FileCapture;
   readonly #period: PeriodOptions;
   /** Newest held packet at each epoch's cut. */
   readonly #marks = new Map<number, number>();
@@ -78,10 +82,12 @@ export class Primary {
     this.term = parts.term;
     this.#shell = shell;
     this.#period = { ...periodDefaults, period: parts.application.period };
+    this.#files = new FileCapture({ filesDirectory: parts.filesDirectory, init: parts.stage.init });
     this.#capture = new Capture({
       stage: parts.stage,
       tracees: parts.tracees,
       emit: (operation) => this.#broadcast(operation),
+      files: this.#files,
       stopTimeoutUs: STOP_TIMEOUT_US,
       shadowBytes: SHADOW_BYTES,
     });
@@ -180,24 +186,26 @@ export class Primary {
       this.#listenTo(standby);
       const alone = this.#receivers.length === 0;
       standby.phase = "copying";
-      if (alone) this.#capture.reset();
+      if (alone) {
+        this.#capture.reset();
+        this.#files.reset();
+      }
       this.#receivers = [...this.#receivers, standby];
       this.#capture.whole = true;
-      if (!alone)
+      if (!alone) {
+        for (const operation of this.#files.introduce()) standby.link.send({ type: "operation", operation });
         for (const operation of this.#capture.introduce()) standby.link.send({ type: "operation", operation });
+      }
+      const drained = async () => {
+        await standby.link.drained();
+        await new Promise(setImmediate);
+      };
+      await this.#files.copyAll((operation) => this.#broadcast(operation), drained);
       this.#capture.attachNew();
       for (const process of this.#capture.captured()) {
-        await this.#capture.copyAll(
-          process,
-          alone,
-          async () => {
-            await standby.link.drained();
-            await new Promise(setImmediate);
-          },
-          (leftBytes) => {
-            standby.remainingBytes = leftBytes;
-          },
-        );
+        await this.#capture.copyAll(process, alone, drained, (leftBytes) => {
+          standby.remainingBytes = leftBytes;
+        });
         if (standby.link.isClosed) return;
       }
       standby.phase = "joining";
@@ -380,6 +388,7 @@ export class Primary {
     for (const request of this.#requests.splice(0))
       request.reject(new OperatingError("instance-ended", `The application is not primary here any more: ${reason}`));
     this.#capture.close();
+    this.#files.close();
     this.#wake();
   }
 }

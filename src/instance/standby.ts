@@ -2,7 +2,6 @@
  * The standby role: receives checkpoints, keeps the last few as they came, applies older ones to the skeleton. What has been
  * acknowledged is here as a whole; what is applied is never newer than what is acknowledged.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
 import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operations.ts";
 import { IMAGE_VERSION } from "../checkpoint/operations.ts";
 import { checkVersions, prepare } from "../clone/life.ts";
@@ -56,9 +55,6 @@ export class Clone {
   static create(config: InstanceConfig, hello: Hello): Clone {
     const { application } = config;
     const now = process.hrtime.bigint();
-    const log = `${config.stateDirectory}/files/upper/var/log/understudy`;
-    mkdirSync(log, { recursive: true });
-    writeFileSync(`${log}/${application.name}.log`, "", { flag: "a" });
     const stage = Stage.create({
       name: application.name,
       cgroup: config.cgroup,
