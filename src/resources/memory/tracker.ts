@@ -87,6 +87,10 @@ export class MemoryTracker {
   #privateRanges: BigUint64Array = new BigUint64Array(0);
   /** Regions that a scan reported (and protected again) but that nobody could take then: part of the next scan's result. */
   #owed: BigUint64Array[] = [];
+  /** Private file mappings, neighbours joined, and the pages there that are the application's own, as far as they were sent. */
+  #fileWords: BigUint64Array = NO_RANGES;
+  #fileRanges: Array<[number, number]> = [];
+  #ownPages: BigUint64Array[] = [];
   areas: Area[] = [];
   /** Ranges of memory that other mappings may write too. */
   shared: BigUint64Array = NO_RANGES;
@@ -128,6 +132,7 @@ export class MemoryTracker {
     this.#userfault = -1;
     this.shadow = null;
     this.#owed = [];
+    this.#ownPages = [];
   }
 
   close(): void {
@@ -145,6 +150,10 @@ export class MemoryTracker {
     this.areas = parseLayout(text.toString("latin1"));
     const ranges = trackableRanges(this.areas);
     this.#ranges = new BigUint64Array(ranges.flatMap(([start, end]) => [BigInt(start), BigInt(end)]));
+    this.#fileWords = this.#rangesOf((area) => area.backing.type === "file");
+    this.#fileRanges = [];
+    for (let i = 0; i < this.#fileWords.length; i += 2)
+      this.#fileRanges.push([Number(this.#fileWords[i]), Number(this.#fileWords[i + 1])]);
     // One call over holes and all costs less than one for each area, where no shared memory must be left out.
     const anyShared = this.areas.some((area) => area.backing.type === "shared");
     this.shared = anyShared ? this.#rangesOf((area) => area.backing.type === "shared") : NO_RANGES;
@@ -312,7 +321,41 @@ export class MemoryTracker {
     );
     if (n === ERRNO.noSpace) return false;
     staging.pages = checked(n, "process_vm_readv", this.pid);
+    if (from) this.#noteCopied(from);
     return true;
+  }
+
+  /**
+   * Pages of private file mappings that were the application's own and are the file's again (madvise DONTNEED): the kernel keeps
+   * their mark "protected", no scan for written pages reports them.
+   */
+  #revertedToFile(): Array<[number, number]> {
+    const { file, present } = PAGE_IS;
+    const n = addon.scan(this.#pagemapFd, this.#fileWords, 0, file, file, PRESENT, present, regions);
+    checked(n, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
+    reported = Math.max(reported, n);
+    const now = regions.slice(0, 3 * n);
+    const before = this.#ownPages.length === 1 ? this.#ownPages[0]! : mergeRegions(this.#ownPages);
+    this.#ownPages = [now];
+    if (sameWords(before, now)) return [];
+    const missing = subtractRegions(before, now);
+    // What is no file mapping any more is another matter: the layout tells.
+    return this.#fileRanges.flatMap(([from, to]) =>
+      missing
+        .filter(([start, end]) => start < to && end > from)
+        .map(([start, end]): [number, number] => [Math.max(start, from), Math.min(end, to)]),
+    );
+  }
+
+  /** What of these (sorted) regions is in private file mappings is known to the clones from now on. */
+  #noteCopied(copied: BigUint64Array): void {
+    const words: bigint[] = [];
+    for (let f = 0; f < this.#fileWords.length; f += 2) {
+      const [from, to] = [this.#fileWords[f]!, this.#fileWords[f + 1]!];
+      for (let i = 3 * firstBehind(copied, from); i < copied.length && copied[i]! < to; i += 3)
+        words.push(copied[i]! > from ? copied[i]! : from, copied[i + 1]! < to ? copied[i + 1]! : to, 0n);
+    }
+    if (words.length > 0) this.#ownPages.push(new BigUint64Array(words));
   }
 
   /**
@@ -321,13 +364,49 @@ export class MemoryTracker {
    */
   takeDropped(): Array<[number, number]> {
     if (!this.shadow) return [];
-    const dropped: Array<[number, number]> = [];
+    const dropped = this.#revertedToFile();
     for (let n = holeStarts.length; n === holeStarts.length; ) {
       n = checked(addon.holes(this.shadow, this.#pagemapFd, holeStarts), "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
       for (const start of holeStarts.subarray(0, n)) dropped.push([Number(start), Number(start) + BLOCK_BYTES]);
     }
     return dropped;
   }
+}
+
+/** Index of the first region that ends behind an address. */
+function firstBehind(list: BigUint64Array, address: bigint): number {
+  let low = 0;
+  let high = list.length / 3;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (list[3 * middle + 1]! <= address) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function sameWords(a: BigUint64Array, b: BigUint64Array): boolean {
+  return a.length === b.length && a.every((word, i) => word === b[i]);
+}
+
+/** Parts of `before` that are in no region of `now`; both sorted, three words a region. */
+export function subtractRegions(before: BigUint64Array, now: BigUint64Array): Array<[number, number]> {
+  const missing: Array<[number, number]> = [];
+  let j = 0;
+  for (let i = 0; i < before.length; i += 3) {
+    let start = before[i]!;
+    const end = before[i + 1]!;
+    while (j < now.length && now[j + 1]! <= start) j += 3;
+    for (let k = j; start < end; k += 3) {
+      if (k >= now.length || now[k]! >= end) {
+        missing.push([Number(start), Number(end)]);
+        break;
+      }
+      if (now[k]! > start) missing.push([Number(start), Number(now[k]!)]);
+      if (now[k + 1]! > start) start = now[k + 1]!;
+    }
+  }
+  return missing;
 }
 
 /** Regions of several lists as one, sorted, without overlaps. */

@@ -114,10 +114,20 @@ export function readRseq(tid: number): OuterThread["rseq"] {
   return { address: Number(words.readBigUInt64LE()), bytes: words.readUInt32LE(8), signature: words.readUInt32LE(12) };
 }
 
+/** A timer that has just fired stands at zero until its signal is taken: set so, it would be off for good. */
+function ticking(timers: Buffer): Buffer {
+  const ticking = Buffer.from(timers);
+  for (let at = 0; at < ticking.length; at += 32) {
+    const value = ticking.subarray(at + 16, at + 32);
+    if (value.every((byte) => byte === 0)) ticking.copy(value, 0, at, at + 16);
+  }
+  return ticking;
+}
+
 /** Calls that put an inner process state into a clone; `scratch` data is put by the caller's remote. */
 export function restoreInnerProcess(remote: Remote, inner: InnerProcess): RemoteCall[] {
   const actions = remote.put(inner.actions);
-  const timers = remote.put(inner.timers);
+  const timers = remote.put(ticking(inner.timers));
   const calls: RemoteCall[] = [];
   for (let s = 1; s <= SIGNALS; s++)
     if (s !== SIGKILL && s !== SIGSTOP) calls.push(["rt_sigaction", s, actions + (s - 1) * ACTION_BYTES, 0, 8]);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { pieces } from "../../../src/checkpoint/capture.ts";
-import { mergeRegions, splitRegions } from "../../../src/resources/memory/tracker.ts";
+import { mergeRegions, splitRegions, subtractRegions } from "../../../src/resources/memory/tracker.ts";
 
 const PAGE = 4096n;
 
@@ -65,6 +65,21 @@ test("splitRegions puts every page on the right side", () => {
       assert.deepEqual(
         pagesOf(outside),
         pagesOf(list).filter((page) => !known.has(page)),
+      );
+    }),
+  );
+});
+
+test("subtractRegions leaves exactly the pages that are there no more", () => {
+  fc.assert(
+    fc.property(regions, regions, (before, now) => {
+      const missing = subtractRegions(before, now).flatMap(([start, end]) =>
+        pagesOf(BigUint64Array.of(BigInt(start), BigInt(end), 0n)),
+      );
+      const there = new Set(pagesOf(now));
+      assert.deepEqual(
+        missing,
+        pagesOf(before).filter((page) => !there.has(page)),
       );
     }),
   );
