@@ -13,6 +13,18 @@ export type EmitChange = (change: FileChange) => void;
 /** Bytes from the first to before the last. */
 export type Range = [start: number, end: number];
 
+/** Sorted, and one where they touch or overlap. */
+export function merged(ranges: Range[]): Range[] {
+  if (ranges.length < 2) return ranges;
+  const result: Range[] = [];
+  for (const [start, end] of ranges.sort((a, b) => a[0] - b[0])) {
+    const last = result.at(-1);
+    if (last && start <= last[1]) last[1] = Math.max(last[1], end);
+    else result.push([start, end]);
+  }
+  return result;
+}
+
 /** What the clones have of a file. */
 export class SentContent {
   size = 0;

@@ -16,7 +16,7 @@ export const STATE_BYTES = 8;
 /** {sequence number + 1, inode, start, end, generation} */
 export const EVENT_BYTES = 40;
 /** A power of two. */
-export const EVENTS = 1 << 16;
+export const EVENTS = 1 << 18;
 /** Bit in an event's generation: told before the operation, whose effect may come later. */
 export const EARLY = 1n << 62n;
 const FOREVER = (1n << 63n) - 1n;

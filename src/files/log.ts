@@ -22,7 +22,7 @@ import {
 import { readKernelTypes } from "../kernel/btf.ts";
 import { closeDescriptor } from "../kernel/calls.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import type { Range } from "./content.ts";
+import { merged, type Range } from "./content.ts";
 import {
   CONTROL_BYTES,
   EARLY,
@@ -45,16 +45,15 @@ const MINOR_BITS = 20;
 const zeroKey = Buffer.alloc(4);
 
 interface Taken {
-  generation: bigint;
+  generation: number;
   start: number;
   end: number;
 }
 
-interface LogEvent {
+interface LogEvent extends Taken {
   inode: number;
-  start: number;
-  end: number;
-  generation: bigint;
+  /** Told before the operation. */
+  isEarly: boolean;
 }
 
 export class FileLog implements Follower {
@@ -66,8 +65,8 @@ export class FileLog implements Follower {
   readonly #fresh = Buffer.alloc(INODE_BYTES);
   readonly #control = Buffer.alloc(CONTROL_BYTES);
   readonly #state = Buffer.alloc(STATE_BYTES);
-  #events = Buffer.alloc(EVENT_BYTES * 64);
-  #generation = 1n;
+  #events = Buffer.allocUnsafeSlow(EVENT_BYTES * 64);
+  #generation = 1;
   /** Events read so far. */
   #tail = 0n;
   /** Looked at while the application ran, when what was told of may not have happened yet: looked at once more. */
@@ -99,7 +98,7 @@ export class FileLog implements Follower {
       maps.state = createValueMap(STATE_BYTES);
       maps.events = createArrayMap(EVENT_BYTES, EVENTS);
       this.#control.writeBigUInt64LE((BigInt(device.major) << BigInt(MINOR_BITS)) | BigInt(device.minor), 8);
-      this.#setGeneration(1n);
+      this.#setGeneration(1);
       for (const { name, program } of TRACEPOINTS) {
         const id = types.tracepoints.get(name);
         if (id === undefined) continue;
@@ -119,9 +118,9 @@ export class FileLog implements Follower {
     Object.assign(this.#maps, { inodes: -1, control: -1, state: -1, events: -1 });
   }
 
-  #setGeneration(generation: bigint): void {
+  #setGeneration(generation: number): void {
     this.#generation = generation;
-    this.#control.writeBigUInt64LE(generation, 0);
+    this.#control.writeBigUInt64LE(BigInt(generation), 0);
     writeMap(this.#maps.control, zeroKey, this.#control);
   }
 
@@ -147,7 +146,7 @@ export class FileLog implements Follower {
    */
   take(running: boolean): Noticed | undefined {
     const before = this.#generation;
-    this.#setGeneration(before + 1n);
+    this.#setGeneration(before + 1);
     const events = this.#readEvents();
     if (!events || this.#full) {
       this.#again.clear();
@@ -163,10 +162,9 @@ export class FileLog implements Follower {
       if (list) list.push(range);
       else into.set(inode, [range]);
     };
-    for (const { inode, start, end, generation } of events) {
+    for (const { inode, start, end, generation, isEarly } of events) {
       noticed.add(inode);
       if (start >= end) continue;
-      const isEarly = (generation & EARLY) !== 0n;
       const taken = this.#taken.get(inode);
       // The range was read where it was gathered, by an earlier take.
       if (!isEarly && taken && taken.generation === generation && taken.start <= start && end <= taken.end) continue;
@@ -183,10 +181,10 @@ export class FileLog implements Follower {
   }
 
   /** The range that an inode's entry holds. */
-  #takeGathered(inode: number, generation: bigint, note: (range: Range) => void): void {
+  #takeGathered(inode: number, generation: number, note: (range: Range) => void): void {
     this.#key.writeBigUInt64LE(BigInt(inode));
     if (tryReadMap(this.#maps.inodes, this.#key, this.#value) < 0) return;
-    const own = this.#value.readBigUInt64LE(0);
+    const own = Number(this.#value.readBigUInt64LE(0));
     const start = Number(this.#value.readBigUInt64LE(8));
     const end = Number(this.#value.readBigUInt64LE(16));
     if (own > generation || start >= end) return;
@@ -205,7 +203,7 @@ export class FileLog implements Follower {
     this.#tail = head;
     if (count > EVENTS) return undefined;
     if (count === 0) return [];
-    if (this.#events.length < count * EVENT_BYTES) this.#events = Buffer.alloc(count * EVENT_BYTES);
+    if (this.#events.length < count * EVENT_BYTES) this.#events = Buffer.allocUnsafeSlow(count * EVENT_BYTES);
     const at = Number(first % BigInt(EVENTS));
     const upToEnd = Math.min(count, EVENTS - at);
     for (let attempt = 0; attempt < 100; attempt++) {
@@ -220,20 +218,23 @@ export class FileLog implements Follower {
 
   /** Undefined while one of them is not written out yet. */
   #parse(first: bigint, count: number): LogEvent[] | undefined {
+    const words = new Uint32Array(this.#events.buffer, this.#events.byteOffset, (count * EVENT_BYTES) / 4);
+    const wide = (at: number) => words[at]! + words[at + 1]! * 2 ** 32;
+    const sequence = Number(first) + 1;
     const events: LogEvent[] = [];
     for (let i = 0; i < count; i++) {
-      const at = i * EVENT_BYTES;
-      if (this.#events.readBigUInt64LE(at) !== first + BigInt(i) + 1n) return undefined;
-      events.push({
-        inode: Number(this.#events.readBigUInt64LE(at + 8)),
-        start: Number(this.#events.readBigUInt64LE(at + 16)),
-        end: Number(this.#events.readBigUInt64LE(at + 24)),
-        generation: this.#events.readBigUInt64LE(at + 32),
-      });
+      const at = (i * EVENT_BYTES) / 4;
+      if (wide(at) !== sequence + i) return undefined;
+      const isEarly = (words[at + 9]! & EARLY_BIT) !== 0;
+      const generation = words[at + 8]! + (words[at + 9]! & ~EARLY_BIT) * 2 ** 32;
+      events.push({ inode: wide(at + 2), start: wide(at + 4), end: wide(at + 6), generation, isEarly });
     }
     return events;
   }
 }
+
+/** EARLY in an event's upper half. */
+const EARLY_BIT = Number(EARLY >> 32n);
 
 function unavailable(reason: string, cause?: unknown): OperatingError {
   return new OperatingError("file-log-unavailable", `Changes of files cannot be followed by range: ${reason}`, {
@@ -241,16 +242,4 @@ function unavailable(reason: string, cause?: unknown): OperatingError {
       "None is needed: changed files are compared, which takes longer. Keep the state directory on ext4 to avoid it.",
     ...(cause === undefined ? {} : { cause }),
   });
-}
-
-/** Sorted, and one where they touch or overlap. */
-export function merged(ranges: Range[]): Range[] {
-  if (ranges.length < 2) return ranges;
-  const result: Range[] = [];
-  for (const [start, end] of ranges.sort((a, b) => a[0] - b[0])) {
-    const last = result.at(-1);
-    if (last && start <= last[1]) last[1] = Math.max(last[1], end);
-    else result.push([start, end]);
-  }
-  return result;
 }

@@ -40,8 +40,8 @@ export class Node {
   followed = false;
   /** The clones have its content but for what has been written since. */
   complete = false;
-  /** Ranges that the log told of and that lay beyond the file's end. */
-  beyond: Range[] = [];
+  /** Ranges that the log told of and that are not sent yet, or lay beyond the file's end. */
+  pending: Range[] = [];
   /** Names in the tree; a directory has one. */
   readonly paths = new Set<string>();
   /** Names in a directory. */
@@ -87,6 +87,10 @@ export class Node {
     const extended = this.kind === "symlink" ? [] : readExtended(hostPath);
     const { mode, uid, gid, accessed, modified } = this;
     return { mode: mode & 0o7777, uid, gid, accessed, modified, extended };
+  }
+
+  forgetAttributes(): void {
+    this.#sentAttributes = "";
   }
 
   /** Attributes when they are not as last taken, or `always`. The time of the last access alone is no change. */

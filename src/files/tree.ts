@@ -10,6 +10,7 @@ import {
   O_NOATIME,
   O_NOFOLLOW,
   O_NONBLOCK,
+  O_PATH,
   O_RDONLY,
   readNames,
   Status,
@@ -17,7 +18,7 @@ import {
   tryReadLink,
 } from "../kernel/files.ts";
 import { ASIDE, type FileChange } from "./change.ts";
-import type { EmitChange, Range } from "./content.ts";
+import { type EmitChange, merged, type Range } from "./content.ts";
 import { isOpaque, kindOf, Node } from "./node.ts";
 
 export interface TreeOptions {
@@ -137,10 +138,15 @@ export class Tree {
     return path === at ? "" : path.startsWith(`${at}/`) ? path.slice(at.length + 1) : undefined;
   }
 
+  /** A descriptor, or negative when the file is not there any more. */
   openFile(node: Node): number {
     const path = node.path;
     if (path === undefined) return -1;
-    return tryOpenBelow(this.#rootFd, path, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK);
+    const fd = tryOpenBelow(this.#rootFd, path, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK);
+    // Another may have its name by now; the next pass sees that.
+    if (fd < 0 || (this.#other.read(fd, "") >= 0 && this.#other.key === node.key)) return fd;
+    closeDescriptor(fd);
+    return -1;
   }
 
   /**
@@ -155,6 +161,13 @@ export class Tree {
     this.#seenMs = Date.now();
     this.#examine = this.#suspects;
     this.#suspects = new Set();
+    // Until they are sent they belong to the node: it may have no name at this moment.
+    for (const [inode, ranges] of noticed.ranges) {
+      const node = this.#byInode.get(inode);
+      if (!node?.content) continue;
+      node.pending.push(...ranges);
+      this.#suspects.add(node);
+    }
     this.#look(noticed.inodes);
     const compared = new Set<Node>();
     for (const path of mapped) {
@@ -269,6 +282,7 @@ export class Tree {
     if (node) this.#note(node);
     else {
       node = new Node(this.#status);
+      if (kind === "symlink" && !this.#readTarget(node, path)) return;
       if (keyed) this.#files.set(node.key, node);
       if (kind !== "whiteout") {
         this.#byInode.set(node.inode, node);
@@ -284,11 +298,19 @@ export class Tree {
     node.paths.add(path);
     if (path !== "") this.#paths.get(parentOf(path))?.children.add(path.slice(path.lastIndexOf("/") + 1));
     this.#come.set(path, node);
-    if (kind === "symlink") node.target = tryReadLink(this.#rootFd, path);
     if (kind === "directory") {
       node.fresh = path !== "" && this.#isFresh(path);
       this.#readDirectory(path, node, true);
     }
+  }
+
+  /** False when the name leads elsewhere by now: then its directory is looked at again. */
+  #readTarget(node: Node, path: string): boolean {
+    node.target = this.#withHandle(node, path, (_, fd) => tryReadLink(fd, "")) ?? "";
+    this.#suspects.delete(node);
+    const parent = this.#paths.get(parentOf(path));
+    if (node.target === "" && parent) this.#suspects.add(parent);
+    return node.target !== "";
   }
 
   #follow(node: Node): void {
@@ -333,8 +355,28 @@ export class Tree {
   #sendAttributes(node: Node, always: boolean, emit: EmitChange): void {
     const path = node.path;
     if (path === undefined || node.kind === "whiteout") return;
-    const attributes = node.takeAttributes(this.hostPath(path), always || this.#come.get(path) === node);
+    const force = always || this.#come.get(path) === node;
+    const attributes = this.#withHandle(node, path, (handle) => node.takeAttributes(handle, force));
     if (attributes) emit({ type: "attributes", path: this.outer(path), attributes });
+  }
+
+  /** Extended attributes go by path: this one leads to the very inode, whatever has its name by now. */
+  #withHandle<T>(node: Node, path: string, body: (hostPath: string, fd: number) => T): T | undefined {
+    const fd = tryOpenBelow(this.#rootFd, path, O_PATH | O_NOFOLLOW);
+    if (fd < 0) return this.#lostSight(node);
+    try {
+      if (this.#other.read(fd, "") < 0 || this.#other.key !== node.key) return this.#lostSight(node);
+      return body(`/proc/self/fd/${fd}`, fd);
+    } finally {
+      closeDescriptor(fd);
+    }
+  }
+
+  /** Its name leads elsewhere: whatever name it has in the next pass, its attributes go with it. */
+  #lostSight(node: Node): undefined {
+    node.forgetAttributes();
+    this.#suspects.add(node);
+    return undefined;
   }
 
   /** Inodes that keep no name but get another: out of the way, so that any exchange of names works. */
@@ -407,12 +449,11 @@ export class Tree {
     try {
       const { followed, complete, size } = node;
       if (followed && complete && !compare) {
-        const all = [...node.beyond, ...(noticed.ranges.get(node.inode) ?? [])];
-        node.beyond = content.ranges(fd, size, this.outer(path), all, tell);
-        // What is not there in the stop will not come.
-        if (!noticed.running) node.beyond = [];
-        else if (node.beyond.length > 0) this.#suspects.add(node);
+        node.pending = content.ranges(fd, size, this.outer(path), merged(node.pending), tell);
       } else content.compare(fd, size, this.outer(path), tell, !followed || compare);
+      // What is not there in the stop will not come.
+      if (!noticed.running) node.pending = [];
+      else if (node.pending.length > 0) this.#suspects.add(node);
       node.complete = true;
     } finally {
       closeDescriptor(fd);
@@ -441,7 +482,8 @@ export class Tree {
     }
     for (const [node, outer] of told) {
       if (node.kind === "whiteout" || node.path === undefined) continue;
-      yield { type: "attributes", path: outer, attributes: node.attributes(this.hostPath(node.path)) };
+      const attributes = this.#withHandle(node, node.path, (handle) => node.attributes(handle));
+      if (attributes) yield { type: "attributes", path: outer, attributes };
     }
   }
 

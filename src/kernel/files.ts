@@ -116,13 +116,14 @@ export class Status {
 
 const entries = Buffer.alloc(64 * 1024);
 
-/** Names in an open directory, without "." and "..", in the directory's order. */
+/** Names in an open directory, without "." and "..", in the directory's order; none any more once it is removed. */
 export function readNames(fd: number): string[] {
   const names: string[] = [];
   call("lseek", fd, 0, 0);
   for (;;) {
-    const n = call("getdents64", fd, entries, entries.length);
-    if (n === 0) return names;
+    const n = tryCall("getdents64", fd, entries, entries.length);
+    if (n === 0 || n === ERRNO_FILES.noEntry) return names;
+    checked(n, "getdents64", fd);
     for (let at = 0; at < n; at += entries.readUInt16LE(at + 16)) {
       const end = entries.indexOf(0, at + 19);
       const name = entries.toString("latin1", at + 19, end);

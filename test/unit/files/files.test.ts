@@ -13,7 +13,7 @@ import type { FileOperation } from "../../../src/files/change.ts";
 import type { FileLog } from "../../../src/files/log.ts";
 import { closeDescriptor } from "../../../src/kernel/calls.ts";
 import { type Layer, Overlays, ownMounts } from "./overlays.ts";
-import { describe, type FileStep, perform, type Step, step } from "./program.ts";
+import { describe, type FileStep, isFileStep, perform, type Step, step } from "./program.ts";
 
 const RUNS = Number(process.env.FILES_RUNS ?? 150);
 const SEED = Number(process.env.FILES_SEED ?? Math.floor(Math.random() * 2 ** 31));
@@ -122,9 +122,6 @@ async function join(scene: Scene, steps: FileStep[]): Promise<void> {
     if (rest.length % 2 === 0) scene.capture.preDump(scene.emit);
   });
 }
-
-const isFileStep = (step: Step): step is FileStep =>
-  step.do !== "preDump" && step.do !== "cut" && step.do !== "newcomer";
 
 async function check(log: FileLog | false): Promise<void> {
   ownMounts();

@@ -95,6 +95,9 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
 
 export type FileStep = Exclude<Step, { do: "preDump" | "cut" | "newcomer" }>;
 
+export const isFileStep = (step: Step): step is FileStep =>
+  step.do !== "preDump" && step.do !== "cut" && step.do !== "newcomer";
+
 const buffer = (root: string, path: string) => Buffer.from(`${root}/${path}`, "latin1");
 
 /** Does one step; what the kernel refuses does not happen. */
