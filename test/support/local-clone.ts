@@ -92,7 +92,8 @@ export class Life {
   #closed = false;
   /** Host pid of the application's first process. */
   readonly pid: number;
-  stopTimeoutUs = 50_000;
+  /** Generous: the machine may be busy with other tests. */
+  stopTimeoutUs = 500_000;
 
   constructor(host: Host, pid: number) {
     this.#host = host;

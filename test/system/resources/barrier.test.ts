@@ -1,0 +1,41 @@
+/** A thread that cannot be stopped now: the barrier gives up in time, the application does not notice, the next one succeeds. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { closeHosts, runProgram } from "../../support/local-clone.ts";
+import { buildPrograms, programPath } from "../../support/programs.ts";
+
+before(buildPrograms);
+after(closeHosts);
+
+test("a vfork whose child takes its time", async (t) => {
+  let life = await runProgram(programPath("process/vfork"));
+  t.after(() => life.close());
+  life.stopTimeoutUs = 100_000;
+  assert.equal(await life.line(0), "ready");
+  assert.equal((await life.checkpoint()).error, undefined);
+  process.kill(life.pid, "SIGUSR1");
+  assert.equal(await life.line(1), "child");
+  const { error } = await life.checkpoint();
+  assert.equal(error, "barrier-timeout");
+  assert.equal(await life.line(2), "ok");
+  assert.equal((await life.checkpoint()).error, undefined);
+  life = await life.liveOnCloneAndKillOriginal();
+  process.kill(life.pid, "SIGUSR1");
+  assert.equal(await life.line(4), "ok");
+});
+
+test("an end in the middle of everything leaves nothing to wait for", async (t) => {
+  const life = await runProgram(programPath("process/moving"));
+  t.after(() => life.close());
+  assert.equal(await life.line(0), "ready");
+  await life.checkpoint();
+  process.kill(life.pid, "SIGKILL");
+  for (let i = 0; i < 20 && (await life.processes()).some(({ virtualPid }) => virtualPid === 2); i++)
+    await life.checkpoint();
+  const { error, gone } = await life.checkpoint();
+  assert.equal(error, undefined);
+  assert.ok(
+    (await life.processes()).every(({ virtualPid }) => virtualPid !== 2),
+    `gone: ${gone}`,
+  );
+});
