@@ -12,10 +12,11 @@ import { kindNamed } from "../resources/kinds.ts";
 import { isTrackable } from "../resources/memory/layout.ts";
 import { Staging, splitRegions } from "../resources/memory/tracker.ts";
 import type { Stage } from "../stage/stage.ts";
-import type { Tracees } from "../tree/tracees.ts";
+import type { TracedProcess, Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
 import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource, type ZombieState } from "./operations.ts";
 import { ProcessCapture } from "./process-capture.ts";
+import { SharedWrites } from "./shared-writes.ts";
 import { States } from "./states.ts";
 
 /** The application's files, as the capture needs them: see files/capture.ts. */
@@ -57,6 +58,7 @@ export class Capture {
   readonly #processes = new Map<number, ProcessCapture>();
   readonly #descriptors = new DescriptorTables();
   readonly #states = new States();
+  readonly #sharedWrites = new SharedWrites();
   readonly #staging = new Staging();
   readonly #encoded = Buffer.allocUnsafeSlow(CHUNK_BYTES);
   #records = Buffer.alloc(0);
@@ -70,6 +72,7 @@ export class Capture {
 
   constructor(options: CaptureOptions) {
     this.#options = options;
+    options.tracees.onExiting = (traced) => this.#beforeEnd(traced);
   }
 
   get processCount(): number {
@@ -109,6 +112,14 @@ export class Capture {
     } finally {
       tracees.release();
     }
+  }
+
+  /** Nothing to do unless somebody who stays may have the same memory mapped. */
+  #beforeEnd(traced: TracedProcess): void {
+    if (!this.captured().some((process) => process.tracker.shared.length > 0)) return;
+    const known = this.#processes.get(traced.pid);
+    const same = known && known.traced === traced && known.image === traced.image;
+    unlessEnded(() => this.#sharedWrites.noteEnd(traced.pid, same ? known.tracker : undefined));
   }
 
   #forgetEnded(): void {
@@ -336,6 +347,7 @@ export class Capture {
     this.#forgetEnded();
     this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now);
+    this.#sharedWrites.settle(this.captured().map(({ tracker }) => tracker));
     this.#staging.pages = 0;
     for (const process of this.#processes.values()) this.#taking(process, () => this.#takeMemory(process));
     const resources = new Map<string, Resource>();

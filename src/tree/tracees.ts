@@ -51,6 +51,8 @@ export class Tracees {
   readonly #options: number;
   onEnding: (ending: Ending) => void = () => {};
   onInitEnd: () => void = () => {};
+  /** The last thread of a process stands on its way out: its memory is there for the last time. */
+  onExiting: (process: TracedProcess) => void = () => {};
   /** A change of the tree that the next checkpoint must look at. */
   onChange: () => void = () => {};
 
@@ -170,6 +172,11 @@ export class Tracees {
       case TRACE_EVENT.exec:
         this.#afterExec(tid);
         break;
+      case TRACE_EVENT.exit: {
+        const process = this.#threads.get(tid)?.process;
+        if (process?.threads.size === 1) this.onExiting(process);
+        break;
+      }
       case TRACE_EVENT.fork:
       case TRACE_EVENT.vfork:
       case TRACE_EVENT.clone: {

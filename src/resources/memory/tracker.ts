@@ -291,6 +291,16 @@ export class MemoryTracker {
     return new BigUint64Array(words);
   }
 
+  /** Of shared memory, what the process has written since the last scan; all it has touched, when it is not watched. */
+  sharedWritten(): BigUint64Array {
+    if (this.#userfault < 0) this.#look();
+    if (this.shared.length === 0) return NO_RANGES;
+    const wanted = this.#userfault < 0 ? PRESENT : PAGE_IS.written;
+    const n = addon.scan(this.#pagemapFd, this.shared, 0, 0, 0, wanted, wanted, regions);
+    reported = Math.max(reported, n);
+    return mergeRegions([regions.slice(0, 3 * checked(n, "ioctl(PAGEMAP_SCAN)", this.pid)), ...this.#owed]);
+  }
+
   /** Pages of all regions of the last scan. */
   pagesFound(count: number): number {
     let pages = 0;

@@ -12,4 +12,5 @@ testPrograms("memory", [
   { program: "memory/stack", idle: true },
   { program: "memory/file", idle: true },
   { program: "memory/shared" },
+  { program: "memory/shared-exit" },
 ]);
