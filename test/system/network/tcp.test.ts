@@ -1,0 +1,237 @@
+/** Live TCP connections moved from node to node, every byte checked by a client that knows nothing. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import {
+  closeSocket,
+  connect,
+  MSG_DONTWAIT,
+  receive,
+  SO,
+  SOL_SOCKET,
+  SOL_TCP,
+  send,
+  setOption,
+  shutdown,
+  socket,
+  socketAddress,
+  TCP,
+} from "../../../src/kernel/socket.ts";
+import { ApplicationInterface } from "../../../src/network/interface.ts";
+import { TcpCapture } from "../../../src/resources/tcp/capture.ts";
+import { STATE } from "../../../src/resources/tcp/record.ts";
+import { resolvePeers } from "../../../src/resources/tcp/resolve.ts";
+import { restoreTcp } from "../../../src/resources/tcp/restore.ts";
+import { applyTcpChange, type TcpState, wholeTcpState } from "../../../src/resources/tcp/state.ts";
+import { accept, Echo, listenOn } from "./echo.ts";
+import { type Host, Network, pause } from "./lab.ts";
+
+const CLIENT = new URL("stream-client.ts", import.meta.url).pathname;
+const EOF_RESULT = 0;
+const EAGAIN = -11;
+
+interface Place {
+  host: Host;
+  port: ApplicationInterface;
+}
+
+for (const [family, address, prefix, client] of [
+  ["IPv4", "10.98.0.10", 24, "10.98.0.250/24"],
+  ["IPv6", "fd98::10", 64, "fd98::250/64"],
+] as const) {
+  let network: Network;
+  let nodes: Host[];
+  let peer: Host;
+  let side = 0;
+
+  async function place(restoring: boolean): Promise<Place> {
+    const host = await network.application();
+    const port = nodes[side++ % 2]!.run(() =>
+      ApplicationInterface.create({
+        application: "ustcp-tcp",
+        initPid: host.pid,
+        bridge: "br0",
+        address: `${address}/${prefix}`,
+        restoring,
+      }),
+    );
+    return { host, port };
+  }
+
+  async function start(): Promise<Place> {
+    const first = await place(false);
+    first.port.setPort("forwarding");
+    first.port.announce();
+    return first;
+  }
+
+  /** The state goes through bytes, as it does between nodes. */
+  const carried = (state: TcpState): TcpState => applyTcpChange(undefined, wholeTcpState(state));
+
+  /** Ends the life on one node and begins it on the other; returns the new descriptors. */
+  async function move(from: Place, to: Place, fds: number[]): Promise<number[]> {
+    from.port.setPort("blocked");
+    const capture = new TcpCapture();
+    const { states } = capture.dump(fds.map((fd, i) => ({ id: String(i), fd })));
+    for (const fd of fds) {
+      setOption(fd, SOL_TCP, TCP.repair, 1);
+      closeSocket(fd);
+    }
+    from.port.remove();
+    from.host.close();
+    to.port.setPort("collecting");
+    to.port.announce();
+    const restored = to.host.run(() => {
+      resolvePeers(states);
+      return states.map((state) => restoreTcp(carried(state)));
+    });
+    await pause(2);
+    to.port.setPort("speaking");
+    for (const { finish } of restored) finish();
+    to.port.setPort("forwarding");
+    return restored.map(({ fd }) => fd);
+  }
+
+  async function accepted(listener: number): Promise<number> {
+    for (let i = 0; i < 400; i++) {
+      const fd = accept(listener);
+      if (fd >= 0) return fd;
+      await pause(5);
+    }
+    throw new Error("Nobody came");
+  }
+
+  before(async () => {
+    network = await Network.create();
+    nodes = [await network.node(client.replace("250", "1")), await network.node(client.replace("250", "2"))];
+    peer = await network.client(client);
+  });
+  after(() => network.close());
+
+  test(`${family}: a stream in full flow moves three times`, { timeout: 60_000 }, async () => {
+    let here = await start();
+    const listener = here.host.run(() => listenOn(address, 7000));
+    const child = peer.spawn(process.execPath, [CLIENT, address, "7000", "300000000"]);
+    let output = "";
+    child.stdout!.on("data", (data) => {
+      output += data;
+    });
+    const echo = new Echo(await accepted(listener));
+    const run = async (ms: number) => {
+      const end = performance.now() + ms;
+      while (performance.now() < end && output === "") {
+        if (echo.step()) await new Promise((resolve) => setImmediate(resolve));
+        else await pause(1);
+      }
+    };
+    for (let moves = 0; moves < 3 && output === ""; moves++) {
+      await run(100);
+      const next = await place(true);
+      [echo.fd = -1] = await move(here, next, [echo.fd]);
+      here = next;
+    }
+    await run(40_000);
+    const { received, longestMs, error } = JSON.parse(output || `{"error":"silence"}`);
+    assert.equal(error, undefined);
+    assert.equal(received, 300_000_000);
+    assert.ok(longestMs < 900, `longest silence ${longestMs} ms`);
+    here.port.remove();
+  });
+
+  test(`${family}: states, queues and options survive; a listener goes on listening`, { timeout: 30_000 }, async () => {
+    const first = await start();
+    const listener = first.host.run(() => listenOn(address, 7000));
+    const target = socketAddress(address, 7000);
+    const clients = peer.run(() =>
+      Array.from({ length: 4 }, () => {
+        const fd = socket(target.length === 16 ? 2 : 10, 1);
+        assert.equal(connect(fd, target), 0);
+        return fd;
+      }),
+    );
+    const served: number[] = [];
+    for (let i = 0; i < 4; i++) served.push(await accepted(listener));
+    setOption(served[0]!, SOL_SOCKET, SO.keepAlive, 1);
+    setOption(served[0]!, SOL_TCP, TCP.keepIdle, 77);
+    setOption(served[0]!, SOL_TCP, TCP.noDelay, 1);
+    // One with unread bytes, one whose peer has ended, one that has ended itself, one at rest.
+    send(clients[0]!, Buffer.from("unread"), 0);
+    send(clients[1]!, Buffer.from("last words"), 0);
+    shutdown(clients[1]!, 1);
+    send(served[2]!, Buffer.from("farewell"), 0);
+    shutdown(served[2]!, 1);
+    await pause(50);
+
+    const next = await place(true);
+    const [newListener, a, b, c, d] = (await move(first, next, [listener, ...served])) as [number, ...number[]];
+    const buffer = Buffer.alloc(100);
+    const text = (fd: number) => buffer.toString("latin1", 0, Math.max(0, receive(fd, buffer, MSG_DONTWAIT)));
+    await pause(50);
+    assert.equal(text(a!), "unread");
+    assert.equal(receive(a!, buffer, MSG_DONTWAIT), EAGAIN);
+    assert.equal(text(b!), "last words");
+    assert.equal(receive(b!, buffer, MSG_DONTWAIT), EOF_RESULT);
+    assert.equal(send(b!, Buffer.from("answer"), 0), 6);
+    await pause(50);
+    assert.equal(text(clients[1]!), "answer");
+    assert.equal(text(clients[2]!), "farewell");
+    assert.equal(receive(clients[2]!, buffer, MSG_DONTWAIT), EOF_RESULT);
+    assert.equal(send(clients[2]!, Buffer.from("still heard"), 0), 11);
+    await pause(50);
+    assert.equal(text(c!), "still heard");
+    assert.ok(send(d!, Buffer.from("hello"), 0) === 5);
+    await pause(50);
+    assert.equal(text(clients[3]!), "hello");
+
+    const again = new TcpCapture().dump([
+      { id: "a", fd: a! },
+      { id: "l", fd: newListener },
+    ]).states;
+    assert.equal(again[0]!.record.state, STATE.established);
+    assert.deepEqual(
+      [2, 11, 13].map((index) => again[0]!.record.option(index)),
+      [1, 1, 77],
+    );
+    assert.equal(again[1]!.record.state, STATE.listen);
+    assert.equal(again[1]!.record.backlogLimit, 64);
+    const late = peer.run(() => {
+      const fd = socket(target.length === 16 ? 2 : 10, 1);
+      assert.equal(connect(fd, target), 0);
+      return fd;
+    });
+    closeSocket(await accepted(newListener));
+    for (const fd of [...clients, late, newListener, a!, b!, c!, d!]) closeSocket(fd);
+    next.port.remove();
+  });
+
+  test(`${family}: a dump changes nothing, and tells what changed`, { timeout: 30_000 }, async () => {
+    const here = await start();
+    const listener = here.host.run(() => listenOn(address, 7000));
+    const target = socketAddress(address, 7000);
+    const far = peer.run(() => socket(target.length === 16 ? 2 : 10, 1));
+    peer.run(() => assert.equal(connect(far, target), 0));
+    const near = await accepted(listener);
+    const capture = new TcpCapture();
+    const dump = () => capture.dump([{ id: "x", fd: near }]).states[0]!;
+    const first = dump();
+    assert.equal(dump(), first, "the same object when nothing happened");
+    const parts = ["one", "two", "three"];
+    for (const [i, part] of parts.entries()) {
+      send(far, Buffer.from(part), 0);
+      send(near, Buffer.from(part.toUpperCase()), 0);
+      // Longer than a delayed acknowledgement.
+      await pause(100);
+      const state = dump();
+      assert.notEqual(state, first);
+      assert.equal(state.received.toString(), parts.slice(0, i + 1).join(""));
+      assert.equal(state.sent.length, 0, "acknowledged");
+    }
+    const buffer = Buffer.alloc(100);
+    assert.equal(buffer.toString("latin1", 0, receive(far, buffer, 0)), "ONETWOTHREE");
+    assert.equal(buffer.toString("latin1", 0, receive(near, buffer, 0)), "onetwothree");
+    assert.equal(dump().received.length, 0);
+    setOption(near, SOL_TCP, TCP.noDelay, 1);
+    assert.equal(dump().record.option(11), 1);
+    for (const fd of [far, near, listener]) closeSocket(fd);
+    here.port.remove();
+  });
+}
