@@ -194,6 +194,18 @@ static Napi::Value holes(const Napi::CallbackInfo& info) {
 
 struct Record { uint64_t address; uint16_t kind, patches; uint32_t bytes; };
 
+__attribute__((target_clones("avx512f", "avx2", "default"), optimize("O3"))) static uint64_t differingLines(const char* x, const char* y) {
+  uint64_t lines = 0;
+  for (int line = 0; line < 64; line++) {
+    auto* a = (const uint64_t*)(x + 64 * line);
+    auto* b = (const uint64_t*)(y + 64 * line);
+    uint64_t d = 0;
+    for (int i = 0; i < 8; i++) d |= a[i] ^ b[i];
+    lines |= (uint64_t)(d != 0) << line;
+  }
+  return lines;
+}
+
 static bool isZero(const char* p) {
   auto* w = (const uint64_t*)p;
   if (w[0] | w[511] | w[255]) return false;
@@ -237,25 +249,31 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
       else if ((old = s->slot())) s->pages.emplace(address, old);
     }
     if (known && !all) {
-      // Runs of changed 16-byte blocks; a gap of one block is cheaper sent than described.
+      // Which 64-byte lines differ, in a loop that the compiler makes wide; then runs of changed 16-byte blocks in those. A gap
+      // of one block is cheaper sent than described.
+      uint64_t lines = differingLines(page, old);
+      if (lines == 0) continue;
       struct { uint16_t offset, length; } patches[64];
       int n = 0;
       uint32_t changed = 0;
       bool whole = false;
       auto* a = (const uint64_t*)page;
       auto* b = (const uint64_t*)old;
-      for (int i = 0; i < 512; i += 2) {
-        if (((a[i] ^ b[i]) | (a[i + 1] ^ b[i + 1])) == 0) continue;
-        int offset = i * 8;
-        if (n && patches[n - 1].offset + patches[n - 1].length + 16 >= offset) {
-          changed -= patches[n - 1].length;
-          patches[n - 1].length = offset + 16 - patches[n - 1].offset;
-        } else {
-          if (n == 64) { whole = true; break; }
-          patches[n].offset = offset;
-          patches[n++].length = 16;
+      for (; lines && !whole; lines &= lines - 1) {
+        int line = __builtin_ctzll(lines);
+        for (int i = line * 8; i < line * 8 + 8; i += 2) {
+          if (((a[i] ^ b[i]) | (a[i + 1] ^ b[i + 1])) == 0) continue;
+          int offset = i * 8;
+          if (n && patches[n - 1].offset + patches[n - 1].length + 16 >= offset) {
+            changed -= patches[n - 1].length;
+            patches[n - 1].length = offset + 16 - patches[n - 1].offset;
+          } else {
+            if (n == 64) { whole = true; break; }
+            patches[n].offset = offset;
+            patches[n++].length = 16;
+          }
+          changed += patches[n - 1].length;
         }
-        changed += patches[n - 1].length;
       }
       if (!whole && n == 0) continue;
       if (!whole && changed + 4 * n < kPage * 3 / 4) {
@@ -334,6 +352,54 @@ static Napi::Value verify(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), pages);
 }
 
+// mapShared(fd, bytes): a Buffer over shared memory, for as long as the process lives.
+static Napi::Value mapShared(const Napi::CallbackInfo& info) {
+  size_t bytes = word(info[1]);
+  void* m = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, (int)word(info[0]), 0);
+  if (m == MAP_FAILED) return Napi::Number::New(info.Env(), -errno);
+  return Napi::Buffer<char>::New(info.Env(), (char*)m, bytes, [bytes](Napi::Env, char* p) { munmap(p, bytes); });
+}
+
+// fillWindow(stream, offset, window): copies as many whole records from `offset` on as fit. Returns the offset behind them and
+// sets out[0] to the bytes in the window; whole-page records that do not fit are divided.
+static Napi::Value fillWindow(const Napi::CallbackInfo& info) {
+  size_t end, room;
+  auto* in = data<char>(info[0], &end);
+  size_t at = word(info[1]), used = 0;
+  auto* window = data<char>(info[2], &room);
+  auto* out = data<double>(info[3]);
+  size_t skip = (size_t)out[1];  // bytes of the record at `at` that an earlier window had
+  while (at < end) {
+    Record r;
+    memcpy(&r, in + at, sizeof r);
+    size_t head = sizeof r + (r.kind == 1 ? 4 * r.patches : 0);
+    size_t body = r.kind == 2 ? 0 : r.bytes;
+    if (used + head + (body - skip) <= room) {
+      if (skip) { r.address += skip; r.bytes -= skip; }
+      memcpy(window + used, &r, sizeof r);
+      memcpy(window + used + sizeof r, in + at + sizeof r, head - sizeof r);
+      memcpy(window + used + head, in + at + head + skip, body - skip);
+      used += head + body - skip;
+      at += head + body;
+      skip = 0;
+      continue;
+    }
+    if (r.kind == 0 && used + head + kPage <= room) {
+      size_t part = (room - used - head) / kPage * kPage;
+      r.address += skip;
+      r.bytes = part;
+      memcpy(window + used, &r, sizeof r);
+      memcpy(window + used + head, in + at + head + skip, part);
+      used += head + part;
+      skip += part;
+    }
+    break;
+  }
+  out[0] = used;
+  out[1] = skip;
+  return Napi::Number::New(info.Env(), at);
+}
+
 // apply(pid, memFd, stream, offset, end): writes the stream into the clone. Kind 3 stops the loop: returns the offset of that
 // record for the caller to advise away, then to go on behind it; else returns `end`. −errno on failure.
 static Napi::Value apply(const Napi::CallbackInfo& info) {
@@ -402,6 +468,8 @@ void addMemory(Napi::Env env, Napi::Object exports) {
   add(env, exports, "holes", holes);
   add(env, exports, "encode", encode);
   add(env, exports, "verify", verify);
+  add(env, exports, "mapShared", mapShared);
+  add(env, exports, "fillWindow", fillWindow);
   add(env, exports, "apply", apply);
 }
 

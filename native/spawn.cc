@@ -139,6 +139,30 @@ static Napi::Value remoteBatch(const Napi::CallbackInfo& info) {
   return fail(-EPROTO);
 }
 
+// remoteRun(tid, code, rdi, rsi, stack): runs code that lies in a clone's memory and ends in a breakpoint. 0, or the number of
+// the signal that it met instead (it stands before that signal's delivery), or −errno.
+static Napi::Value remoteRun(const Napi::CallbackInfo& info) {
+  pid_t tid = word(info[0]);
+  auto answer = [&](long e) { return Napi::Number::New(info.Env(), (double)e); };
+  user_regs_struct regs;
+  if (ptrace(PTRACE_GETREGS, tid, 0, &regs) < 0) return answer(-errno);
+  regs.rip = word(info[1]);
+  regs.rdi = word(info[2]);
+  regs.rsi = word(info[3]);
+  regs.rsp = word(info[4]);
+  regs.eflags &= ~0x400ul;  // direction flag
+  regs.orig_rax = -1;
+  if (ptrace(PTRACE_SETREGS, tid, 0, &regs) < 0) return answer(-errno);
+  int status;
+  for (int i = 0; i < 64; i++) {
+    if (ptrace(PTRACE_CONT, tid, 0, 0) < 0) return answer(-errno);
+    if (int e = waitStop(tid, &status, 10000); e < 0) return answer(e);
+    if (status >> 16) continue;
+    return answer(WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status));
+  }
+  return answer(-EPROTO);
+}
+
 // trapAgain(tid): from any stop to the stop that PTRACE_INTERRUPT makes, without running user code in between. Registers set
 // there take part in the kernel's restart of interrupted calls; set at a system-call stop they would not.
 static Napi::Value trapAgain(const Napi::CallbackInfo& info) {
@@ -154,6 +178,7 @@ void addSpawn(Napi::Env env, Napi::Object exports) {
   add(env, exports, "spawn", spawn);
   add(env, exports, "remoteCall", remoteCall);
   add(env, exports, "remoteBatch", remoteBatch);
+  add(env, exports, "remoteRun", remoteRun);
   add(env, exports, "trapAgain", trapAgain);
 }
 

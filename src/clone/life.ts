@@ -95,6 +95,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
       installDescriptors(process, states, own);
       const threads = statesOf<ThreadState>(states, "thread").filter((t) => t.process === process.virtualPid);
       for (const thread of threads) restoreThread(process, state.nice, thread);
+      skeleton.unmapWindow(process);
       finishProcess(stage, process, state, threads);
     }
   } finally {

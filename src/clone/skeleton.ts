@@ -15,6 +15,7 @@ import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { resume, waitAny, waitFor } from "../kernel/trace.ts";
 import { type Area, layoutSteps } from "../resources/memory/layout.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
+import { Window } from "./window.ts";
 
 /** Where a clone's scratch memory is: below what the kernel gives out, above mmap_min_addr. */
 const SCRATCH_AT = 0x20000;
@@ -42,6 +43,8 @@ export interface SkeletonProcess {
   /** Host tids by the application's. */
   threads: Map<number, number>;
   placed: boolean;
+  /** Page streams are written through the window. */
+  window: boolean;
 }
 
 /** struct clone_args with one chosen pid, or the next free one (`setTidAt` 0). */
@@ -93,6 +96,7 @@ export class Skeleton {
   readonly #shared = new Map<string, number>();
 
   readonly #files: FileApply;
+  readonly #window = new Window();
 
   constructor(stage: Stage) {
     this.stage = stage;
@@ -127,8 +131,9 @@ export class Skeleton {
         this.#files.apply(operation);
         return;
       case "pages": {
-        const { pid, memoryFd } = this.process(operation.pid);
+        const { pid, memoryFd, remote, window } = this.process(operation.pid);
         const { bytes } = operation;
+        if (window && this.#window.write(remote, bytes)) return;
         checked(addon.apply(pid, memoryFd, bytes, 0, bytes.length), "write to the clone", operation.pid);
         return;
       }
@@ -153,7 +158,7 @@ export class Skeleton {
     remote.gadget = remote.scratchGadget;
     const threads = new Map([[virtualPid, pid]]);
     const { session: bornIn, group } = made;
-    const process = { virtualPid, parent, pid, memoryFd, remote, areas: [], threads, placed: false };
+    const process = { virtualPid, parent, pid, memoryFd, remote, areas: [], threads, placed: false, window: false };
     this.processes.set(virtualPid, { ...process, session: bornIn, group });
     if (session === virtualPid) beginSession(this.process(virtualPid));
   }
@@ -337,6 +342,13 @@ export class Skeleton {
     }
     remote.batchChecked([...moves, ...back]);
     process.placed = true;
+    process.window = this.#window.mapInto(remote);
+  }
+
+  /** The window is not the application's: it goes before life. */
+  unmapWindow(process: SkeletonProcess): void {
+    if (process.window) this.#window.unmapFrom(process.remote);
+    process.window = false;
   }
 
   /** Makes and ends threads until each process has those given (the leader is always there). */
@@ -369,6 +381,7 @@ export class Skeleton {
 
   close(): void {
     this.#files.close();
+    this.#window.close();
     for (const process of this.processes.values()) closeDescriptor(process.memoryFd);
     for (const fd of this.#shared.values()) closeDescriptor(fd);
     this.processes.clear();

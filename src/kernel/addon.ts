@@ -31,6 +31,8 @@ export interface Addon {
   spawn(path: string, argv: string[], descriptors: Int32Array): number;
   remoteCall(tid: number, gadget: number, number: number, args: Float64Array, out: Float64Array): number;
   remoteBatch(tid: number, code: number, table: number, count: number): number;
+  /** 0, the number of a signal met instead of the breakpoint at the end, or −errno. */
+  remoteRun(tid: number, code: number, rdi: number, rsi: number, stack: number): number;
   trapAgain(tid: number): number;
 
   /** "FD\0LINK\0" of each descriptor; bytes used or −errno. */
@@ -73,6 +75,9 @@ export interface Addon {
     shared: BigUint64Array,
   ): number;
   verify(stream: Buffer, offset: number, end: number): number;
+  mapShared(fd: number, bytes: number): Buffer | number;
+  /** Returns the offset behind what was taken; state: [bytes in the window, bytes of the next record that were taken]. */
+  fillWindow(stream: Buffer, offset: number, window: Buffer, state: Float64Array): number;
   apply(pid: number, memFd: number, stream: Buffer, offset: number, end: number): number;
 }
 

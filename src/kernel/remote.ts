@@ -1,4 +1,5 @@
 /** System calls made in the application: one at a time in any stopped thread, or many at once in a clone's. */
+import { readFileSync } from "node:fs";
 import { addon } from "./addon.ts";
 import { checked, SystemCallError } from "./errors.ts";
 import { NR, PTRACE } from "./numbers.ts";
@@ -30,6 +31,10 @@ const LOOP = Buffer.from([
   0x75, 0xd6,                   // jnz back to the first instruction
   0xcc,                         // int3
 ]);
+/** Where in the scratch the code is that writes page streams, see native/apply.c. */
+export const APPLY_AT = 512;
+const APPLY = readFileSync(new URL("../../build/apply.bin", import.meta.url));
+
 /** Where in LOOP its `syscall` is: usable for single calls once the scratch is mapped. */
 const LOOP_SYSCALL_AT = 27;
 
@@ -129,7 +134,9 @@ export class Remote {
   /** Uses scratch that another thread of the process mapped. */
   useScratch(at: number, write = true): void {
     this.#scratch = at;
-    if (write) this.write(at, LOOP);
+    if (!write) return;
+    this.write(at, LOOP);
+    this.write(at + APPLY_AT, APPLY);
   }
 
   get scratch(): number {
