@@ -36,6 +36,25 @@ export function interfaceIndex(name: string): number | undefined {
   return result < 0 ? undefined : request.readInt32LE(16);
 }
 
+/** Sets an interface of the calling thread's network namespace up; no error when it is already. */
+export function bringUp(name: string): void {
+  const SIOCGIFFLAGS = 0x8913;
+  const SIOCSIFFLAGS = 0x8914;
+  const IFF_UP = 1;
+  const fd = socket(AF_INET, SOCK_DGRAM);
+  const request = Buffer.alloc(40);
+  request.write(name.slice(0, 15), 0, "latin1");
+  try {
+    checked(addon.syscall(NR_IOCTL, fd, SIOCGIFFLAGS, request), "ioctl(SIOCGIFFLAGS)", name);
+    const flags = request.readInt16LE(16);
+    if (flags & IFF_UP) return;
+    request.writeInt16LE(flags | IFF_UP, 16);
+    checked(addon.syscall(NR_IOCTL, fd, SIOCSIFFLAGS, request), "ioctl(SIOCSIFFLAGS)", name);
+  } finally {
+    closeSocket(fd);
+  }
+}
+
 function linkAddress(index: number, protocol: number): Buffer {
   const address = Buffer.alloc(20);
   address.writeUInt16LE(AF_PACKET, 0);

@@ -1,5 +1,7 @@
 /** TCP sockets: listening, connected, on their way in or out of a connection. */
+
 import { tryCall } from "../../kernel/calls.ts";
+import { bringUp } from "../../kernel/link.ts";
 import type { DescriptorKind } from "../kind.ts";
 import { TcpCapture } from "./capture.ts";
 import { OptionWatch } from "./option-watch.ts";
@@ -69,6 +71,8 @@ export const tcp: DescriptorKind<TcpSocketState> = {
     parsed.sort((a, b) => Number(b.tcp.record.state === STATE.listen) - Number(a.tcp.record.state === STATE.listen));
     const fds: number[] = new Array(states.length).fill(-1);
     context.inNetwork(() => {
+      // Connections of the application with itself need it, whether or not it has any other network.
+      bringUp("lo");
       resolvePeers(parsed.map(({ tcp: state }) => state));
       for (const { i, flags, tcp: state } of parsed) {
         const restored = restoreTcp(state);

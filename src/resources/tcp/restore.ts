@@ -42,6 +42,8 @@ const OPTION_CODE = { mss: 2, windowScale: 3, selectiveAcknowledgement: 4, times
 const NEGOTIATED = { timestamps: 1, selectiveAcknowledgement: 2, windowScale: 4 } as const;
 const SHUT_RD = 0;
 const SHUT_WR = 1;
+/** The largest that TCP_MAXSEG takes; loopback negotiates more. */
+const LARGEST_SEGMENT = 32767;
 const CHUNK_BYTES = 1 << 16;
 const SMALLEST_CHUNK_BYTES = 1 << 10;
 
@@ -171,7 +173,7 @@ function restoreConnected(fd: number, state: TcpState): RestoredTcp {
   must(bind(fd, record.local), "bind");
   // The kernel computes the size of segments in connect, before the negotiated options can be given: so it is told here,
   // or a restored connection would go on with 536 bytes for ever.
-  setTcp(fd, TCP.maxSegment, record.mss, "TCP_MAXSEG");
+  setTcp(fd, TCP.maxSegment, Math.min(record.mss, LARGEST_SEGMENT), "TCP_MAXSEG");
   must(connect(fd, record.remote), "connect");
   setTcp(fd, TCP.maxSegment, 0, "TCP_MAXSEG");
   setTcp(fd, TCP.repairOptions, negotiatedOptions(record), "TCP_REPAIR_OPTIONS");

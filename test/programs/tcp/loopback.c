@@ -1,5 +1,6 @@
 // Connections to itself over loopback: with content both ways, flags and options, ended by one side; the listener goes on.
 #include "program.h"
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -25,7 +26,15 @@ static void readAll(int s, size_t bytes) {
   check(!memcmp(back, data, bytes));
 }
 
+static void loopbackUp(void) {
+  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+  int s = socket(AF_INET, SOCK_DGRAM, 0);
+  check(!ioctl(s, SIOCSIFFLAGS, &request));
+  close(s);
+}
+
 int main(void) {
+  loopbackUp();
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), ends[3][2];
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t length = sizeof address;
