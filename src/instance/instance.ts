@@ -296,6 +296,7 @@ export class Instance {
     living.tracees.liveOn();
     living.tracees.release();
     living.port.announce();
+    living.stage.liveOn();
     this.#view.tell({ kind: "wentLive" });
     living.port.tuneRoutes(false);
     const ms = Math.round(performance.now() - begun);

@@ -230,7 +230,13 @@ export class ApplicationInterface {
 /** Removes what a predecessor left on this node; no error when there is nothing. */
 export function removeInterface(application: string): void {
   const name = nodeEndName(application);
-  if (interfaceIndex(name) !== undefined) ip([`link del ${name}`]);
+  if (interfaceIndex(name) === undefined) return;
+  try {
+    ip([`link del ${name}`]);
+  } catch (error) {
+    // With the application's namespace the kernel removes both ends, at a time of its own.
+    if (interfaceIndex(name) !== undefined) throw error;
+  }
 }
 
 function configureApplicationEnd(options: InterfaceOptions): void {

@@ -10,7 +10,7 @@ import { checked, SystemCallError } from "../kernel/errors.ts";
 import { closeNamespace, inNamespace, openNamespace } from "../kernel/namespace.ts";
 import { parseMaps } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
-import { detach, resume, SEIZE_OPTIONS, seize, waitAny, waitFor } from "../kernel/trace.ts";
+import { detach, resume, SEIZE_OPTIONS, seize, setTraceOptions, waitAny, waitFor } from "../kernel/trace.ts";
 import { prepareRoot } from "./root.ts";
 
 const INIT_PROGRAM = fileURLToPath(new URL("../../build/understudy-init", import.meta.url));
@@ -118,6 +118,17 @@ export class Stage {
       remote.unmapScratch();
       remote.end();
       addon.syscall(101, 7 /* PTRACE_CONT */, this.init, null, null);
+    }
+  }
+
+  /** A clone that has come to life no longer ends with this process: neither does its init, with which all of it would. */
+  liveOn(): void {
+    checked(addon.syscall(101, 0x4207 /* PTRACE_INTERRUPT */, this.init, null, null), "ptrace(INTERRUPT)", this.init);
+    waitFor(this.init);
+    try {
+      setTraceOptions(this.init, SEIZE_OPTIONS);
+    } finally {
+      resume(this.init);
     }
   }
 
