@@ -57,16 +57,16 @@ export function isTrackable(area: Area): boolean {
 }
 
 /** Ranges of consecutive trackable areas with the holes between them, as the kernel's calls take them at low cost. */
-export function trackableRanges(areas: Area[]): Array<[number, number]> {
+export function trackableRanges(areas: Area[], wanted: (area: Area) => boolean = isTrackable): Array<[number, number]> {
   const ranges: Array<[number, number]> = [];
   let begin = USER_SPACE_BEGIN;
   for (const area of areas) {
-    if (isTrackable(area)) continue;
+    if (wanted(area)) continue;
     if (area.start > begin) ranges.push([begin, area.start]);
     begin = area.end;
   }
   if (begin < USER_SPACE_END) ranges.push([begin, USER_SPACE_END]);
-  return ranges.filter(([start, end]) => areas.some((a) => isTrackable(a) && a.start >= start && a.end <= end));
+  return ranges.filter(([start, end]) => areas.some((a) => wanted(a) && a.start >= start && a.end <= end));
 }
 
 /** Whether `b` continues or is the same memory as `a` where they overlap. */

@@ -39,6 +39,16 @@ function countRegions(): number {
   return n;
 }
 
+/**
+ * Memory reserved without access: from so many bytes on it is asked only for pages that are there. To protect what was never
+ * touched, the kernel would have to make page tables for all of it.
+ */
+const RESERVED_BYTES = 1 << 20;
+
+function isReserved(area: Area): boolean {
+  return isTrackable(area) && area.protection === 0 && area.end - area.start >= RESERVED_BYTES;
+}
+
 /** What one page table covers. */
 const BLOCK_BYTES = 2 << 20;
 const holeStarts = new BigUint64Array(1024);
@@ -84,6 +94,9 @@ export class MemoryTracker {
   #mapsText = Buffer.alloc(0);
   #userfault = -1;
   #ranges: BigUint64Array = new BigUint64Array(0);
+  /** The ranges without and with only what `isReserved`. */
+  #openRanges: BigUint64Array = NO_RANGES;
+  #reservedRanges: BigUint64Array = NO_RANGES;
   #privateRanges: BigUint64Array = new BigUint64Array(0);
   /** Regions that a scan reported (and protected again) but that nobody could take then: part of the next scan's result. */
   #owed: BigUint64Array[] = [];
@@ -148,8 +161,11 @@ export class MemoryTracker {
     if (text.equals(this.#mapsText)) return false;
     this.#mapsText = Buffer.from(text);
     this.areas = parseLayout(text.toString("latin1"));
-    const ranges = trackableRanges(this.areas);
-    this.#ranges = new BigUint64Array(ranges.flatMap(([start, end]) => [BigInt(start), BigInt(end)]));
+    this.#ranges = wordsOf(trackableRanges(this.areas));
+    this.#reservedRanges = this.#rangesOf(isReserved);
+    this.#openRanges = this.#reservedRanges.length
+      ? wordsOf(trackableRanges(this.areas, (area) => isTrackable(area) && !isReserved(area)))
+      : this.#ranges;
     this.#fileWords = this.#rangesOf((area) => area.backing.type === "file");
     this.#fileRanges = [];
     for (let i = 0; i < this.#fileWords.length; i += 2)
@@ -203,9 +219,42 @@ export class MemoryTracker {
   refresh(): LayoutChange {
     const changed = this.#look();
     const fresh = this.#unwatched();
-    if (fresh.length) this.#register();
+    if (fresh.length) {
+      this.#register();
+      this.#protectFresh(fresh);
+    }
     if (this.shadow) for (const [start, end] of fresh) addon.shadowDrop(this.shadow, start, end);
     return { areas: this.areas, fresh, changed: changed || fresh.length > 0 };
+  }
+
+  /**
+   * Protects areas just registered. The kernel calls what was never touched "written" there: only pages that are there, and
+   * not the mapped file's, are owed to the next scan.
+   */
+  #protectFresh(fresh: Array<[number, number]>): void {
+    const { written, present, file } = PAGE_IS;
+    const all = written | PRESENT | file;
+    for (const area of this.areas) {
+      if (isReserved(area) || !fresh.some(([start]) => start === area.start)) continue;
+      const n = addon.scan(
+        this.#pagemapFd,
+        wordsOf([[area.start, area.end]]),
+        PM_SCAN.wpMatching,
+        0,
+        written,
+        0,
+        all,
+        regions,
+      );
+      reported = Math.max(reported, checked(n, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`));
+      const own = area.backing.type === "shared" ? 0n : BigInt(file);
+      const words: bigint[] = [];
+      for (let i = 0; i < 3 * n; i += 3) {
+        const there = (regions[i + 2]! & BigInt(PRESENT | present)) !== 0n && (regions[i + 2]! & own) === 0n;
+        if (there) words.push(regions[i]!, regions[i + 1]!, 0n);
+      }
+      this.owe(new BigUint64Array(words));
+    }
   }
 
   /** Forgets the shadow of what an older layout had and this one has not. */
@@ -224,16 +273,18 @@ export class MemoryTracker {
    */
   scanWritten(strict: boolean): number {
     regions.fill(0n, 0, 3 * reported);
-    const n = addon.scan(
-      this.#pagemapFd,
-      this.#ranges,
-      PM_SCAN.wpMatching | (strict ? PM_SCAN.checkWpAsync : 0),
-      0,
-      PAGE_IS.written,
-      0,
-      PAGE_IS.written,
-      regions,
-    );
+    const flags = PM_SCAN.wpMatching | (strict ? PM_SCAN.checkWpAsync : 0);
+    const { written } = PAGE_IS;
+    let n = addon.scan(this.#pagemapFd, this.#openRanges, flags, 0, written, 0, written, regions);
+    if (n >= 0 && this.#reservedRanges.length > 0) {
+      const rest = regions.subarray(3 * n);
+      const more = addon.scan(this.#pagemapFd, this.#reservedRanges, flags, 0, written, PRESENT, written, rest);
+      if (more > 0) {
+        this.#owed.push(rest.slice(0, 3 * more));
+        rest.fill(0n, 0, 3 * more);
+      }
+      if (more < 0) n = more;
+    }
     reported = n >= 0 ? n : countRegions();
     if (n === ERRNO.perm) {
       // What lies before the unwatched area has been reported, and is protected again: no later scan would tell.
@@ -247,8 +298,8 @@ export class MemoryTracker {
     const merged = mergeRegions([regions.slice(0, 3 * n), ...this.#owed.splice(0)]);
     if (merged.length > regions.length) return ERRNO.noSpace;
     regions.set(merged);
-    reported = merged.length / 3;
-    return reported;
+    reported = Math.max(reported, merged.length / 3);
+    return merged.length / 3;
   }
 
   /** Regions for the next scan to report again, because they could not be taken. */
@@ -393,6 +444,10 @@ function firstBehind(list: BigUint64Array, address: bigint): number {
     else high = middle;
   }
   return low;
+}
+
+function wordsOf(ranges: Array<[number, number]>): BigUint64Array {
+  return new BigUint64Array(ranges.flatMap(([start, end]) => [BigInt(start), BigInt(end)]));
 }
 
 function sameWords(a: BigUint64Array, b: BigUint64Array): boolean {

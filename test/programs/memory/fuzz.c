@@ -2,7 +2,7 @@
 // checkpoint may fall anywhere. A model in shared nothing: seeds and states of all pages. Argument: a seed.
 #include "program.h"
 
-#define PAGES 4096
+#define PAGES 2048
 enum { absent, zero, written };
 static struct { uint8_t state, protection; uint64_t seed; } model[PAGES];
 static char* base;
