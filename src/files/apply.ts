@@ -19,7 +19,7 @@ import {
   O_RDWR,
   openBelow,
   rawPath,
-  readNames,
+  readEntries,
   removeExtended,
   Status,
   setExtended,
@@ -168,7 +168,7 @@ export class FileApply {
   /** Removes all in a directory; closes it. */
   #empty(fd: number): void {
     try {
-      for (const name of readNames(fd)) {
+      for (const name of readEntries(fd).keys()) {
         const result = tryCall("unlinkat", fd, rawPath(name), 0);
         if (result !== ERRNO_FILES.isDirectory) {
           checked(result, "unlinkat", name);

@@ -6,7 +6,7 @@ import { OperatingError } from "../kernel/failure.ts";
 import { O_CREAT, O_RDWR, openBelow, Status, writeAt } from "../kernel/files.ts";
 import type { FileChange, FileOperation } from "./change.ts";
 import { FileLog } from "./log.ts";
-import { EVERYTHING, type Noticed, Tree } from "./tree.ts";
+import { everything, type Noticed, Tree } from "./tree.ts";
 
 export interface FileCaptureOptions {
   /** Directory with the layer's `upper`; see stage/root.ts. */
@@ -27,46 +27,52 @@ export interface CutHints {
 export type EmitOperation = (operation: FileOperation) => void;
 
 export class FileCapture {
-  readonly #layer: Tree;
-  /** Directories of the application's that are file systems of their own. */
-  readonly #others: Tree[];
-  readonly #log: FileLog | undefined;
-  #ownsLog = false;
-  /** Why there is no log; undefined when there is one. */
-  readonly logMissing: string | undefined;
+  readonly #options: FileCaptureOptions;
+  #started: Started | undefined;
 
+  /** Nothing is watched until the first copy: that takes time which a switch does not have. */
   constructor(options: FileCaptureOptions) {
-    const { filesDirectory, lower = "/", init } = options;
-    const directory = join(filesDirectory, "upper");
-    const opened = this.#open(options.log, directory);
-    this.#log = opened.log;
-    this.logMissing = opened.missing;
-    const exactTimes = hasExactTimes(filesDirectory);
-    this.#layer = new Tree({ directory, at: "/", lower, exactTimes }, this.#log);
-    const shared = `/proc/${init}/root/dev/shm`;
-    this.#others = init === undefined ? [] : [new Tree({ directory: shared, at: "/dev/shm", exactTimes: false })];
+    this.#options = options;
   }
 
-  #open(wanted: FileLog | false | undefined, directory: string): { log?: FileLog; missing?: string } {
-    if (wanted === false) return { missing: "not wanted" };
-    if (wanted) return { log: wanted };
-    const opened = openLog(directory);
-    this.#ownsLog = opened.log !== undefined;
-    return opened;
+  #start(): Started {
+    const { filesDirectory, lower = "/", init } = this.#options;
+    const directory = join(filesDirectory, "upper");
+    const { log, missing, own } = this.#openLog(directory);
+    const exactTimes = hasExactTimes(filesDirectory);
+    const layer = new Tree({ directory, at: "/", lower, exactTimes }, log);
+    const trees = [layer];
+    // A file system of its own.
+    const shared = `/proc/${init}/root/dev/shm`;
+    if (init !== undefined) trees.push(new Tree({ directory: shared, at: "/dev/shm", exactTimes: false }));
+    this.#started = { layer, trees, log, own, missing };
+    return this.#started;
+  }
+
+  #openLog(directory: string): { log?: FileLog; missing?: string; own: boolean } {
+    const { log } = this.#options;
+    if (log === false) return { missing: "not wanted", own: false };
+    return log ? { log, own: false } : { ...openLog(directory), own: true };
+  }
+
+  /** Why changes are found by comparing; undefined when the kernel's log tells them, or before the first copy. */
+  get logMissing(): string | undefined {
+    return this.#started?.missing;
   }
 
   get #trees(): Tree[] {
-    return [this.#layer, ...this.#others];
+    return (this.#started ?? this.#start()).trees;
   }
 
-  /** The clones know nothing any more: the next pass sends everything. */
+  /** The clones know nothing any more: the next copy sends everything. */
   reset(): void {
-    for (const tree of this.#trees) tree.reset();
+    for (const tree of this.#started?.trees ?? []) tree.reset();
   }
 
   close(): void {
-    for (const tree of this.#trees) tree.close();
-    if (this.#ownsLog) this.#log?.close();
+    for (const tree of this.#started?.trees ?? []) tree.close();
+    if (this.#started?.own) this.#started.log?.close();
+    this.#started = undefined;
   }
 
   /** Steps for a clone that joins others: all names and attributes, files without their bytes; `copyAll` then sends those. */
@@ -84,32 +90,19 @@ export class FileCapture {
     progress: (leftBytes: number) => void = () => {},
   ): Promise<void> {
     const tell = (change: FileChange) => emit({ op: "file", change });
-    for (const tree of this.#trees) {
-      tree.pass(this.#notice(tree, true), [], tell, true);
-      await drained();
-      const files = tree.regularFiles();
-      let left = files.reduce((sum, node) => sum + node.size, 0);
-      let since = 0;
-      for (const node of files) {
-        const fd = tree.openFile(node);
-        if (fd < 0) continue;
-        try {
-          if (!node.complete) tree.begin(node, tell);
-          const path = () => (node.path === undefined ? undefined : tree.outer(node.path));
-          for (const bytes of node.content!.all(fd, path, tell)) {
-            left -= bytes;
-            since += bytes;
-            if (since < PIECE_BYTES) continue;
-            since = 0;
-            progress(left);
-            await drained();
-          }
-        } finally {
-          closeDescriptor(fd);
-        }
-        node.complete = true;
-        tree.attributesOf(node, tell);
+    const pause = new Pause(drained);
+    for (const tree of this.#trees)
+      while (tree.pass(this.#notice(tree, true), [], tell, { names: FIRST_NAMES })) await drained();
+    const files = this.#trees.flatMap((tree) => tree.regularFiles().map((node) => ({ tree, node })));
+    let left = files.reduce((sum, { node }) => sum + node.size, 0);
+    for (const { tree, node } of files) {
+      for (const bytes of tree.sendWhole(node, tell)) {
+        left -= bytes;
+        if (!pause.isDue(bytes)) continue;
+        progress(left);
+        await pause.take();
       }
+      if (pause.isDue(0)) await pause.take();
     }
     progress(0);
   }
@@ -127,13 +120,12 @@ export class FileCapture {
   }
 
   #notice(tree: Tree, running: boolean): Noticed {
-    if (tree !== this.#layer || !this.#log) return EVERYTHING;
-    const noticed = this.#log.take(running);
-    if (!noticed) {
-      tree.distrust();
-      return EVERYTHING;
-    }
-    return noticed;
+    const { layer, log } = this.#started!;
+    if (tree !== layer || !log) return everything(running);
+    const noticed = log.take(running);
+    if (noticed) return noticed;
+    tree.distrust();
+    return everything(running);
   }
 
   #pass(tell: (change: FileChange) => void, hints: CutHints, running: boolean): void {
@@ -141,6 +133,43 @@ export class FileCapture {
       const mapped = [...(hints.mapped ?? [])].flatMap((path) => tree.inner(path) ?? []);
       tree.pass(this.#notice(tree, running), mapped, tell);
     }
+  }
+}
+
+interface Started {
+  /** The application's layer over the node's files. */
+  layer: Tree;
+  trees: Tree[];
+  log: FileLog | undefined;
+  /** The log is this capture's. */
+  own: boolean;
+  missing: string | undefined;
+}
+
+/** Names taken in one go by the first copy; others use the event loop, too. */
+const FIRST_NAMES = 500;
+const PIECE_BYTES = 1 << 20;
+const PIECE_MS = 5;
+
+/** Lets others run after so many bytes or so much time. */
+class Pause {
+  readonly #drained: () => Promise<void>;
+  #bytes = 0;
+  #since = performance.now();
+
+  constructor(drained: () => Promise<void>) {
+    this.#drained = drained;
+  }
+
+  isDue(bytes: number): boolean {
+    this.#bytes += bytes;
+    return this.#bytes >= PIECE_BYTES || performance.now() - this.#since > PIECE_MS;
+  }
+
+  async take(): Promise<void> {
+    await this.#drained();
+    this.#bytes = 0;
+    this.#since = performance.now();
   }
 }
 
@@ -158,8 +187,6 @@ export function openLog(directory: string): { log?: FileLog; missing?: string } 
     closeDescriptor(fd);
   }
 }
-
-const PIECE_BYTES = 1 << 20;
 
 /**
  * Whether two changes of one file in quick succession, the first of them looked at, have different times of change here

@@ -69,9 +69,9 @@ export class FileLog implements Follower {
   #generation = 1;
   /** Events read so far. */
   #tail = 0n;
-  /** Looked at while the application ran, when what was told of may not have happened yet: looked at once more. */
+  /** Told while the application ran, of what may not have happened by then: looked at once more in the stop. */
   #again = new Set<number>();
-  #early = new Map<number, Range[]>();
+  readonly #early = new Map<number, Range[]>();
   #taken = new Map<number, Taken>();
   /** An inode could not be followed. */
   #full = false;
@@ -156,7 +156,6 @@ export class FileLog implements Follower {
     }
     const noticed = new Set<number>();
     const ranges = new Map<number, Range[]>();
-    const early = new Map<number, Range[]>();
     const note = (into: Map<number, Range[]>, inode: number, range: Range) => {
       const list = into.get(inode);
       if (list) list.push(range);
@@ -169,13 +168,17 @@ export class FileLog implements Follower {
       // The range was read where it was gathered, by an earlier take.
       if (!isEarly && taken && taken.generation === generation && taken.start <= start && end <= taken.end) continue;
       note(ranges, inode, [start, end]);
-      if (isEarly && running) note(early, inode, [start, end]);
+      if (isEarly && running) note(this.#early, inode, [start, end]);
     }
-    for (const inode of noticed) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
-    for (const [inode, list] of this.#early) for (const range of list) note(ranges, inode, range);
-    const inodes = new Set([...noticed, ...this.#again, ...this.#early.keys()]);
-    this.#again = running ? noticed : new Set();
-    this.#early = early;
+    for (const inode of noticed) this.#again.add(inode);
+    // A program that began before this generation may gather after we have looked, without another notice.
+    const inodes = running ? noticed : this.#again;
+    for (const inode of inodes) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
+    if (!running) {
+      for (const [inode, list] of this.#early) for (const range of list) note(ranges, inode, range);
+      this.#early.clear();
+      this.#again = new Set();
+    }
     for (const [inode, list] of ranges) ranges.set(inode, merged(list));
     return { inodes, ranges, running };
   }

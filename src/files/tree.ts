@@ -12,7 +12,7 @@ import {
   O_NONBLOCK,
   O_PATH,
   O_RDONLY,
-  readNames,
+  readEntries,
   Status,
   tryOpenBelow,
   tryReadLink,
@@ -48,7 +48,10 @@ export interface Follower {
   unfollow(inode: number): void;
 }
 
-export const EVERYTHING: Noticed = { inodes: undefined, ranges: new Map(), running: false };
+/** Nothing tells: look at all. */
+export function everything(running: boolean): Noticed {
+  return { inodes: undefined, ranges: new Map(), running };
+}
 /** Times of change are taken from a clock that ticks every 1–10 ms. */
 const TICK_MS = 30;
 
@@ -73,6 +76,9 @@ export class Tree {
   #gone = new Map<string, Node>();
   #changed = new Set<Node>();
   #examine = new Set<Node>();
+  /** New names that this pass may still take; those that must wait, with their directories. */
+  #room = 0;
+  #waiting: Array<[directory: Node, name: string]> = [];
   #seenMs = 0;
 
   constructor(options: TreeOptions, follower?: Follower) {
@@ -99,6 +105,7 @@ export class Tree {
     this.#files.clear();
     this.#byInode.clear();
     this.#suspects.clear();
+    this.#waiting = [];
   }
 
   /** Nothing that the log told so far can be relied upon. */
@@ -152,58 +159,81 @@ export class Tree {
   /**
    * Brings the clones to what the tree is now.
    * @param mapped paths (of this tree) whose content may change without any sign: mapped shared and writable
-   * @param contentLater new files stay empty; their content is the caller's to send
+   * @param first for the first copy: new files stay empty, their content is the caller's to send; and at most so many new
+   *   names are taken, the rest waits for the next pass
+   * @returns whether names are waiting
    */
-  pass(noticed: Noticed, mapped: Iterable<string>, emit: EmitChange, contentLater = false): void {
+  pass(noticed: Noticed, mapped: Iterable<string>, emit: EmitChange, first?: { names: number }): boolean {
     this.#come = new Map();
     this.#gone = new Map();
     this.#changed = new Set();
     this.#seenMs = Date.now();
+    this.#room = first?.names ?? Number.POSITIVE_INFINITY;
     this.#examine = this.#suspects;
     this.#suspects = new Set();
-    // Until they are sent they belong to the node: it may have no name at this moment.
-    for (const [inode, ranges] of noticed.ranges) {
+    // Noticed after its time of change was last read or not: what is told of may have come after that time was set.
+    for (const inode of noticed.inodes ?? []) {
       const node = this.#byInode.get(inode);
-      if (!node?.content) continue;
-      node.pending.push(...ranges);
-      this.#suspects.add(node);
+      if (node) this.#examine.add(node);
     }
-    this.#look(noticed.inodes);
+    const written = this.#keepRanges(noticed);
+    this.#look(noticed.inodes === undefined);
     const compared = new Set<Node>();
     for (const path of mapped) {
       const node = this.#paths.get(path);
       if (node?.content) compared.add(node);
     }
-    if (this.#come.size + this.#gone.size + this.#changed.size + compared.size === 0) return;
-    this.#tell(noticed, compared, emit, contentLater);
+    if (this.#come.size + this.#gone.size + this.#changed.size + compared.size > 0)
+      this.#tell(noticed, compared, emit, first !== undefined);
+    for (const node of written) if (node.pending.length > 0) this.#suspects.add(node);
+    // A time of change may be set before the change is made; the log tells afterwards.
+    if (noticed.running) for (const node of this.#changed) if (!node.followed) this.#suspects.add(node);
+    return this.#waiting.length > 0;
+  }
+
+  /** Until they are sent, ranges belong to the node: it may have no name at this moment. */
+  #keepRanges(noticed: Noticed): Node[] {
+    const nodes: Node[] = [];
+    for (const [inode, ranges] of noticed.ranges) {
+      const node = this.#byInode.get(inode);
+      if (!node?.content) continue;
+      node.pending.push(...ranges);
+      this.#examine.add(node);
+      nodes.push(node);
+    }
+    return nodes;
   }
 
   // --- Looking ---
 
-  #look(inodes: Set<number> | undefined): void {
+  #look(all: boolean): void {
     const root = this.#paths.get("");
     if (!root) {
-      if (this.#status.read(this.#rootFd, "") < 0) return;
-      this.#arrive("");
-    } else if (inodes === undefined) this.#visit("", root, true);
-    else {
-      const nodes = [...inodes].flatMap((inode) => this.#byInode.get(inode) ?? []);
-      nodes.push(...this.#examine);
-      // A directory before what is in it: it may be gone with all of that.
-      for (const node of nodes.sort((a, b) => Number(b.kind === "directory") - Number(a.kind === "directory")))
-        for (const path of [...node.paths]) if (this.#paths.get(path) === node) this.#visit(path, node, false);
+      if (this.#status.read(this.#rootFd, "") >= 0) this.#arrive("");
+      return;
+    }
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    if (all) this.#visit("", root, true);
+    // A directory before what is in it: it may be gone with all of that.
+    const nodes = all ? [] : [...this.#examine].sort((a, b) => rank(a) - rank(b));
+    for (const node of nodes)
+      for (const path of [...node.paths]) if (this.#paths.get(path) === node) this.#visit(path, node, false);
+    for (const [node, name] of waiting) {
+      const path = node.path;
+      if (path !== undefined && this.#paths.get(path) === node) this.#lookAtName(path, node, name, true);
     }
   }
 
   #visit(path: string, node: Node, deep: boolean): void {
     const status = this.#status;
-    if (status.read(this.#rootFd, path) < 0 || (node.kind !== "whiteout" && status.key !== node.key)) {
-      // Its directory has changed meanwhile, which shows there.
-      const parent = this.#paths.get(parentOf(path));
-      if (parent) this.#suspects.add(parent);
-      return;
+    if (status.read(this.#rootFd, path) < 0) this.#leave(path);
+    else if (node.kind === "whiteout" ? kindOf(status) === "whiteout" : status.key === node.key)
+      this.#compare(path, node, deep);
+    else {
+      this.#leave(path);
+      this.#arrive(path);
     }
-    this.#compare(path, node, deep);
   }
 
   /** `#status` is that of the node at `path`. */
@@ -214,7 +244,7 @@ export class Tree {
     if (node.kind !== "directory") return;
     if (changed) this.#readDirectory(path, node, deep);
     else if (deep)
-      for (const name of node.children) {
+      for (const name of [...node.children]) {
         const child = this.#paths.get(join(path, name));
         if (child) this.#visit(join(path, name), child, true);
       }
@@ -233,20 +263,28 @@ export class Tree {
       this.#suspects.add(node);
       return;
     }
-    let names: string[];
+    let entries: Map<string, number>;
     try {
-      names = readNames(fd);
+      entries = readEntries(fd);
     } finally {
       closeDescriptor(fd);
     }
-    const now = new Set(names);
-    for (const name of [...node.children]) if (!now.has(name)) this.#leave(join(path, name));
-    for (const name of names) this.#lookAtName(path, node, name, deep);
+    for (const name of [...node.children]) if (!entries.has(name)) this.#leave(join(path, name));
+    for (const [name, inode] of entries) {
+      const known = this.#paths.get(join(path, name));
+      // The log tells of a new inode under an old number, too.
+      if (!deep && known?.followed && known.inode === inode) continue;
+      this.#lookAtName(path, node, name, deep);
+    }
   }
 
   #lookAtName(directory: string, parent: Node, name: string, deep: boolean): void {
     const path = join(directory, name);
     const known = this.#paths.get(path);
+    if (!known && this.#room <= 0) {
+      this.#waiting.push([parent, name]);
+      return;
+    }
     if (this.#status.read(this.#rootFd, path) < 0) {
       this.#suspects.add(parent);
       if (known) this.#leave(path);
@@ -276,6 +314,7 @@ export class Tree {
 
   /** A new name; `#status` is what stands there. */
   #arrive(path: string): void {
+    this.#room--;
     const kind = kindOf(this.#status);
     const keyed = kind !== "directory" && kind !== "whiteout";
     let node = keyed ? this.#files.get(this.#status.key) : undefined;
@@ -453,7 +492,6 @@ export class Tree {
       } else content.compare(fd, size, this.outer(path), tell, !followed || compare);
       // What is not there in the stop will not come.
       if (!noticed.running) node.pending = [];
-      else if (node.pending.length > 0) this.#suspects.add(node);
       node.complete = true;
     } finally {
       closeDescriptor(fd);
@@ -487,16 +525,26 @@ export class Tree {
     }
   }
 
-  /** The clones' file gets its length, its bytes are to follow. */
-  begin(node: Node, emit: EmitChange): void {
-    const path = node.path;
-    if (path !== undefined) node.content!.begin(this.outer(path), node.size, emit, !node.followed);
+  /** All of a file, piece by piece, beside passes; yields bytes. The pass that finds it gone tells that, too. */
+  *sendWhole(node: Node, emit: EmitChange): Generator<number> {
+    const fd = this.openFile(node);
+    if (fd < 0) return;
+    const path = () => (node.path === undefined ? undefined : this.outer(node.path));
+    try {
+      const first = path();
+      if (!node.complete && first !== undefined) node.content!.begin(first, node.size, emit, !node.followed);
+      yield* node.content!.all(fd, path, emit);
+    } finally {
+      closeDescriptor(fd);
+    }
+    node.complete = true;
+    if (node.size > 0) this.#sendAttributes(node, true, emit);
   }
+}
 
-  /** Attributes of a file whose bytes have been sent beside the passes. */
-  attributesOf(node: Node, emit: EmitChange): void {
-    this.#sendAttributes(node, true, emit);
-  }
+/** Directories first, from the top down. */
+function rank(node: Node): number {
+  return node.kind === "directory" ? (node.path?.length ?? 0) : Number.MAX_SAFE_INTEGER;
 }
 
 function creation(node: Node, path: string): FileChange {

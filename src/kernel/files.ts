@@ -116,18 +116,21 @@ export class Status {
 
 const entries = Buffer.alloc(64 * 1024);
 
-/** Names in an open directory, without "." and "..", in the directory's order; none any more once it is removed. */
-export function readNames(fd: number): string[] {
-  const names: string[] = [];
+/**
+ * Names in an open directory and their inode numbers, without "." and "..", in the directory's order; none any more once it
+ * is removed.
+ */
+export function readEntries(fd: number): Map<string, number> {
+  const found = new Map<string, number>();
   call("lseek", fd, 0, 0);
   for (;;) {
     const n = tryCall("getdents64", fd, entries, entries.length);
-    if (n === 0 || n === ERRNO_FILES.noEntry) return names;
+    if (n === 0 || n === ERRNO_FILES.noEntry) return found;
     checked(n, "getdents64", fd);
     for (let at = 0; at < n; at += entries.readUInt16LE(at + 16)) {
-      const end = entries.indexOf(0, at + 19);
-      const name = entries.toString("latin1", at + 19, end);
-      if (name !== "." && name !== "..") names.push(name);
+      const name = entries.toString("latin1", at + 19, entries.indexOf(0, at + 19));
+      if (name !== "." && name !== "..")
+        found.set(name, entries.readUInt32LE(at) + entries.readUInt32LE(at + 4) * 2 ** 32);
     }
   }
 }
