@@ -414,8 +414,9 @@ export class MemoryTracker {
     for (let f = 0; f < this.#fileWords.length; f += 2) {
       const [from, to] = [this.#fileWords[f]!, this.#fileWords[f + 1]!];
       for (let i = 3 * firstBehind(copied, from); i < copied.length && copied[i]! < to; i += 3)
-        words.push(copied[i]! > from ? copied[i]! : from, copied[i + 1]! < to ? copied[i + 1]! : to, 0n);
+        words.push(copied[i]!, copied[i + 1]!, 0n);
     }
+    // A region that reaches beyond: what is outside is cut off when it is compared.
     if (words.length > 0) this.#ownPages.push(new BigUint64Array(words));
   }
 
