@@ -43,6 +43,8 @@ const CHUNK_PAGES = 2048;
 const CHUNK_BYTES = CHUNK_PAGES * (PAGE_BYTES + 16) + PAGE_BYTES * 2;
 /** So few pages are copied in the stop rather than before it: a pass has a price of its own. */
 const PRECOPY_WORTH_PAGES = 200;
+/** After so long without a checkpoint the one before says nothing about the next. */
+const RECENT_MS = 100;
 /** So many found by a pass: many will have been written again meanwhile, another pass is worth it. */
 const PRECOPY_AGAIN_PAGES = 1500;
 const PRECOPY_PASSES = 3;
@@ -63,8 +65,9 @@ export class Capture {
   readonly #encoded = Buffer.allocUnsafeSlow(CHUNK_BYTES);
   #records = Buffer.alloc(0);
   #pages = 0;
-  /** Of the checkpoint before. */
+  /** Of the checkpoint before, and when it was. */
   #lastPages = 0;
+  #lastDump = 0;
   #bytes = 0;
   epoch = 0;
   /** A receiver reads along that does not have the shadow's content. */
@@ -84,6 +87,7 @@ export class Capture {
     for (const process of this.#processes.values()) process.close();
     this.#processes.clear();
     this.#states.reset();
+    this.#lastDump = 0;
     this.#pages = 0;
     this.#bytes = 0;
   }
@@ -310,7 +314,8 @@ export class Capture {
     yield;
     this.attachNew();
     const all = this.captured().some((process) => process.needsAll);
-    if (!all && this.#lastPages < PRECOPY_WORTH_PAGES) return;
+    const recent = performance.now() - this.#lastDump < RECENT_MS;
+    if (!all && recent && this.#lastPages < PRECOPY_WORTH_PAGES) return;
     for (let pass = 0; pass < PRECOPY_PASSES; pass++) {
       if ((yield* this.#precopyPass()) < PRECOPY_AGAIN_PAGES) break;
       yield;
@@ -504,6 +509,7 @@ export class Capture {
       final,
     };
     this.#lastPages = this.#pages;
+    this.#lastDump = performance.now();
     this.#pages = 0;
     this.#bytes = 0;
     return end;

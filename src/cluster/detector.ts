@@ -25,7 +25,7 @@ export interface DetectorOptions {
 export const detectorDefaults: DetectorOptions = {
   heartbeatMs: 15,
   tickMs: 15,
-  floorMs: 100,
+  floorMs: 150,
   ceilingMs: 1000,
   startMs: 2000,
   deviations: 8,

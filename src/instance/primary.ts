@@ -394,4 +394,4 @@ export class Primary {
 }
 
 /** This process's own ticks late by so much: standbys may have given it up. */
-const STARVED_MS = 90;
+const STARVED_MS = 120;
