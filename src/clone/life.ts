@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Resource, ZombieState } from "../checkpoint/operations.ts";
 import type { ProcessResource, ThreadState } from "../checkpoint/process-capture.ts";
 import { addon } from "../kernel/addon.ts";
-import { call, closeDescriptor, openInRoot } from "../kernel/calls.ts";
+import { call, closeDescriptor, openInRoot, pidfdGetfd, pidfdOpen } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { inNamespace } from "../kernel/namespace.ts";
@@ -15,7 +15,7 @@ import { readStatus } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { isInterruptStop, RECORD_BYTES, restartInterrupted, setThread } from "../kernel/trace.ts";
 import type { DescriptorEntry } from "../resources/descriptor/table.ts";
-import type { CreateContext } from "../resources/kind.ts";
+import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
 import { restoreInnerProcess } from "../resources/process/inner.ts";
 import { parseCredentials } from "../resources/process/state.ts";
@@ -87,7 +87,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
   const atLife: Array<() => void> = [];
   joinGroups(skeleton, states);
   for (const zombie of statesOf<ZombieState>(states, "zombie")) makeZombie(skeleton, zombie);
-  const own = createDescriptions(stage, states, atLife);
+  const own = createDescriptions(stage, skeleton, states, atLife);
   try {
     for (const process of skeleton.processes.values()) {
       const state = stateOf(process, states);
@@ -130,13 +130,25 @@ function joinGroups(skeleton: Skeleton, states: States): void {
 }
 
 /** Makes every open file description, in this process; returns its descriptors by description. */
-function createDescriptions(stage: Stage, states: States, atLife: Array<() => void>): Map<string, number> {
+function createDescriptions(
+  stage: Stage,
+  skeleton: Skeleton,
+  states: States,
+  atLife: Array<() => void>,
+): Map<string, number> {
   const own = new Map<string, number>();
+  const whenCreated: Array<(own: ReadonlyMap<string, number>) => void> = [];
   const context: CreateContext = {
     rootFd: stage.rootFd,
     inNetwork: (body) => inNamespace(stage.networkFd, body),
     shared: new Map(),
     states: new Map([...states].filter(([key]) => key.startsWith("description/"))),
+    whenCreated: (action) => whenCreated.push(action),
+    inside: ((virtualPid?: number) => {
+      const [first] = skeleton.processes.values();
+      const process = virtualPid === undefined ? first : skeleton.processes.get(virtualPid);
+      return process && insideOf(process);
+    }) as CreateContext["inside"],
     atLife: (action) => atLife.push(action),
   };
   for (const kind of inOrder()) {
@@ -151,7 +163,25 @@ function createDescriptions(stage: Stage, states: States, atLife: Array<() => vo
       for (const [key, resource] of ofKind)
         own.set(key.slice("description/".length), kind.create(resource.state, context));
   }
+  for (const action of whenCreated) action(own);
   return own;
+}
+
+function insideOf({ pid, remote }: SkeletonProcess): Inside {
+  return {
+    pid,
+    remote,
+    give: (fd) => remote.call("pidfd_getfd", INSTANCE_HANDLE, fd, 0),
+    fetch(fd) {
+      const pidfd = pidfdOpen(pid);
+      try {
+        return pidfdGetfd(pidfd, fd);
+      } finally {
+        closeDescriptor(pidfd);
+        remote.call("close", fd);
+      }
+    },
+  };
 }
 
 /** Fetches the descriptors into the process and puts each at its number. */

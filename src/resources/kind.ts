@@ -1,6 +1,6 @@
 /** What a kind of descriptor must be able to do. One folder per kind; `kinds.ts` lists them. */
 import { infoField } from "../kernel/procfs.ts";
-import type { RemoteCall } from "../kernel/remote.ts";
+import type { Remote, RemoteCall } from "../kernel/remote.ts";
 
 /** One open file description of the application, and one place where it is found. */
 export interface Description {
@@ -22,6 +22,25 @@ export interface DumpContext {
   take(description: Description): number;
   /** /proc/PID/fdinfo/FD */
   info(description: Description): string;
+  /** The description of a descriptor that came to this process in flight; it is dumped with the others and closed with them. */
+  adopt(fd: number): Description;
+  /** The pid as the application sees it; 0 when it has none of that pid any more. */
+  virtualPid(pid: number): number;
+  /** Runs when all kinds have dumped, with all still stopped. */
+  atEnd(action: () => void): void;
+  /** Shared by all kinds in one dump. */
+  shared: Map<string, unknown>;
+}
+
+/** A process of the clone in which calls can be made before it lives. */
+export interface Inside {
+  /** As this program sees it. */
+  pid: number;
+  remote: Remote;
+  /** A duplicate there of a descriptor of this process. */
+  give(fd: number): number;
+  /** Moves a descriptor from there to this process. */
+  fetch(fd: number): number;
 }
 
 /** On the clone's node, before the application lives. Descriptors made here are handed into its processes afterwards. */
@@ -34,6 +53,11 @@ export interface CreateContext {
   shared: Map<string, unknown>;
   /** Every state being restored, by description. */
   states: ReadonlyMap<string, { kind: string; state: unknown }>;
+  /** Runs when all descriptions exist: `own` is this process's descriptor of each. */
+  whenCreated(action: (own: ReadonlyMap<string, number>) => void): void;
+  /** The process that the application knows by this pid, or undefined; without a pid, its first. */
+  inside(virtualPid: number): Inside | undefined;
+  inside(): Inside;
   /** Runs when the application may speak and before it runs. */
   atLife(action: () => void): void;
 }

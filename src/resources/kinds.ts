@@ -6,6 +6,7 @@ import type { DescriptorKind } from "./kind.ts";
 import { pipe } from "./pipe/index.ts";
 import { tcp } from "./tcp/index.ts";
 import { timerfd } from "./timerfd/index.ts";
+import { unix } from "./unix/index.ts";
 
 /** SO_DOMAIN, SO_TYPE, SO_PROTOCOL of a socket. */
 export interface SocketType {
@@ -14,7 +15,7 @@ export interface SocketType {
   protocol: number;
 }
 
-export const KINDS: readonly DescriptorKind[] = [file, pipe, epoll, eventfd, timerfd, tcp] as DescriptorKind[];
+export const KINDS: readonly DescriptorKind[] = [file, pipe, epoll, eventfd, timerfd, tcp, unix] as DescriptorKind[];
 
 const byName = new Map(KINDS.map((kind) => [kind.kind, kind]));
 

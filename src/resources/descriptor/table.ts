@@ -1,9 +1,10 @@
 /** The open descriptors of all processes: which open file description each belongs to, and of which kind that is. */
+import { readlinkSync } from "node:fs";
 import { addon } from "../../kernel/addon.ts";
-import { closeDescriptor, openPath, pidfdGetfd, pidfdOpen, sameOpenFile } from "../../kernel/calls.ts";
+import { call, closeDescriptor, openPath, pidfdGetfd, pidfdOpen, sameOpenFile } from "../../kernel/calls.ts";
 import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
-import { descriptorInfo, infoField } from "../../kernel/procfs.ts";
+import { descriptorInfo, infoField, readStatus, virtualPid } from "../../kernel/procfs.ts";
 import { type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { kindOf, type SocketType } from "../kinds.ts";
 
@@ -27,6 +28,7 @@ const SO_TYPE = 3;
 const SO_PROTOCOL = 38;
 const SO_DOMAIN = 39;
 const NR_GETSOCKOPT = 55;
+const F_DUPFD_CLOEXEC = 1030;
 /** Flags of a descriptor may change without a trace (fcntl): looked at again after so long. */
 const FLAGS_FRESH_MS = 1000;
 
@@ -162,6 +164,7 @@ export class DescriptorTables {
   }
 
   #take(pid: number, fd: number): number {
+    if (pid === process.pid) return call("fcntl", fd, F_DUPFD_CLOEXEC, 0);
     return pidfdGetfd(this.#pidfds.get(pid)!, fd);
   }
 
@@ -182,6 +185,8 @@ export class DescriptorTables {
       else byKind.set(description.kind, [description]);
     }
     const taken: number[] = [];
+    const endings: Array<() => void> = [];
+    const flight = new Flight(this.#descriptions.values(), (pid, fd, link) => this.#kind(pid, fd, link).kind);
     const context: DumpContext = {
       take: (description) => {
         const fd = this.#take(description.pid, description.fd);
@@ -189,9 +194,19 @@ export class DescriptorTables {
         return fd;
       },
       info: (description) => descriptorInfo(description.pid, description.fd),
+      adopt: (fd) => {
+        taken.push(fd);
+        return flight.adopt(fd);
+      },
+      virtualPid: (pid) => (this.#tables.has(pid) ? virtualPid(readStatus(pid)) : 0),
+      atEnd: (action) => endings.push(action),
+      shared: new Map(),
     };
     try {
       body(byKind, context);
+      // What is found in flight may have more in flight.
+      for (let more = flight.takeNew(); more.size > 0; more = flight.takeNew()) body(more, context);
+      for (const action of endings) action();
     } finally {
       for (const fd of taken) closeDescriptor(fd);
     }
@@ -202,6 +217,39 @@ export class DescriptorTables {
     for (const fd of this.#pidfds.values()) closeDescriptor(fd);
     this.#tables.clear();
     this.#pidfds.clear();
+  }
+}
+
+/** Descriptions that are on their way from one process to another, found by descriptors that this process got of them. */
+class Flight {
+  readonly #known: Map<string, Description[]>;
+  readonly #kind: (pid: number, fd: number, link: string) => string;
+  #new: Description[] = [];
+
+  constructor(known: Iterable<Description>, kind: (pid: number, fd: number, link: string) => string) {
+    this.#known = Map.groupBy(known, ({ link }) => link);
+    this.#kind = kind;
+  }
+
+  adopt(fd: number): Description {
+    const pid = process.pid;
+    const link = readlinkSync(`/proc/self/fd/${fd}`);
+    const alike = this.#known.get(link) ?? [];
+    const same = alike.find((d) => link.startsWith("socket:[") || sameOpenFile(pid, fd, d.pid, d.fd));
+    if (same) return same;
+    const flags = Number.parseInt(infoField(descriptorInfo(pid, fd), "flags"), 8) & ~O.closeOnExec;
+    // A name that is the same in the next dump, as long as nothing changes.
+    const id = `flight ${link} ${alike.length}`;
+    const description = { id, kind: this.#kind(pid, fd, link), pid, fd, link, flags };
+    this.#known.set(link, [...alike, description]);
+    this.#new.push(description);
+    return description;
+  }
+
+  takeNew(): Map<string, Description[]> {
+    const found = Map.groupBy(this.#new, ({ kind }) => kind);
+    this.#new = [];
+    return found;
   }
 }
 

@@ -1,0 +1,16 @@
+/** Unix sockets: stream, datagram, seqpacket; connected, listening with those who wait, and what is in their queues. */
+import type { DescriptorKind } from "../kind.ts";
+import { dumpUnix } from "./dump.ts";
+import { restoreUnix } from "./restore.ts";
+import { AF_UNIX, type UnixState } from "./state.ts";
+
+export const unix: DescriptorKind<UnixState> = {
+  kind: "unix",
+  version: 1,
+  after: [],
+  matches: () => false,
+  matchesSocket: ({ domain }) => domain === AF_UNIX,
+  dump: dumpUnix,
+  create: (state, context) => restoreUnix([state], context)[0]!,
+  createAll: restoreUnix,
+};

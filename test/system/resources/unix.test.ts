@@ -1,0 +1,9 @@
+/** Unix sockets through checkpoints and lives: test/programs/unix. */
+import { testPrograms } from "../../support/events.ts";
+
+testPrograms("unix sockets", [
+  { program: "unix/pairs", idle: true },
+  { program: "unix/flight", idle: true },
+  { program: "unix/listening", idle: true },
+  { program: "unix/datagrams", idle: true },
+]);
