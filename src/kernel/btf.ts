@@ -75,3 +75,22 @@ export function readKernelTypes(
   }
   return found;
 }
+
+const KIND_FUNCTION = 12;
+
+/** BTF id of one of the kernel's functions that BPF programs may call; throws when there is none. */
+export function kernelFunctionId(name: string, file = "/sys/kernel/btf/vmlinux"): number {
+  const bytes = readFileSync(file);
+  const headBytes = bytes.readUInt32LE(4);
+  const typesAt = headBytes + bytes.readUInt32LE(8);
+  const typesEnd = typesAt + bytes.readUInt32LE(12);
+  const stringsAt = headBytes + bytes.readUInt32LE(16);
+  const wanted = bytes.indexOf(`\0${name}\0`, stringsAt, "latin1") + 1 - stringsAt;
+  for (let at = typesAt, id = 1; at < typesEnd && wanted > 0; id++) {
+    const information = bytes.readUInt32LE(at + 4);
+    const kind = (information >>> 24) & 0x1f;
+    if (kind === KIND_FUNCTION && bytes.readUInt32LE(at) === wanted) return id;
+    at += HEAD_BYTES + (FIXED_BYTES[kind] ?? 0) + (MEMBER_BYTES[kind] ?? 0) * (information & 0xffff);
+  }
+  throw new Error(`This kernel has no function "${name}" for BPF`);
+}

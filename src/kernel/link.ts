@@ -8,6 +8,7 @@ import {
   bind,
   closeSocket,
   MSG_DONTWAIT,
+  receive,
   SO,
   SOCK_NONBLOCK,
   SOCK_RAW,
@@ -83,6 +84,48 @@ export class FrameSender {
   }
 }
 
+/** Sees the first packets of TCP connections on an interface, both ways. */
+export class SynTap {
+  readonly fd: number;
+  readonly #buffer = Buffer.alloc(256);
+
+  constructor(index: number) {
+    this.fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK);
+    attachFilter(this.fd, SYN_ONLY);
+    checked(bind(this.fd, linkAddress(index, ETH_P_ALL)), "bind", "tap");
+  }
+
+  /** The next frame's beginning, valid until the next call; undefined when there is none. */
+  next(): Buffer | undefined {
+    const length = receive(this.fd, this.#buffer, MSG_DONTWAIT);
+    return length < 0 ? undefined : this.#buffer.subarray(0, length);
+  }
+
+  close(): void {
+    closeSocket(this.fd);
+  }
+}
+
+/** Classic BPF: IPv4 and IPv6 TCP segments with SYN, 160 bytes of each. */
+const SYN_ONLY = filter([
+  [0x28, 0, 0, 12],
+  [0x15, 0, 7, 0x0800],
+  [0x30, 0, 0, 23],
+  [0x15, 0, 11, 6],
+  [0x28, 0, 0, 20],
+  [0x45, 9, 0, 0x1fff],
+  [0xb1, 0, 0, 14],
+  [0x50, 0, 0, 27],
+  [0x45, 5, 6, 2],
+  [0x15, 0, 5, 0x86dd],
+  [0x30, 0, 0, 20],
+  [0x15, 0, 3, 6],
+  [0x30, 0, 0, 67],
+  [0x45, 0, 1, 2],
+  [0x06, 0, 0, 160],
+  [0x06, 0, 0, 0],
+]);
+
 /** Classic BPF: IPv4 and IPv6 frames wholly, nothing else. */
 const INTERNET_ONLY = filter([
   [0x28, 0, 0, 12],
@@ -104,6 +147,13 @@ function filter(lines: [code: number, ifTrue: number, ifFalse: number, constant:
   return out;
 }
 
+function attachFilter(fd: number, program: Buffer): void {
+  const attached = Buffer.alloc(16);
+  attached.writeUInt16LE(program.length / 8, 0);
+  attached.writeBigUInt64LE(BigInt(addon.addressOf(program)), 8);
+  checked(setOption(fd, SOL_SOCKET, SO.attachFilter, attached), "setsockopt", "SO_ATTACH_FILTER");
+}
+
 /** Keeps the IP packets that arrive on an interface, in the kernel, until they are sent on. */
 export class FrameTap {
   readonly #fd: number;
@@ -116,14 +166,7 @@ export class FrameTap {
     checked(setOption(this.#fd, SOL_PACKET, PACKET_VNET_HEADER, 1), "setsockopt", "PACKET_VNET_HDR");
     checked(setOption(this.#fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1), "setsockopt", "PACKET_IGNORE_OUTGOING");
     checked(setOption(this.#fd, SOL_SOCKET, SO.receiveBufferForce, TAP_BYTES), "setsockopt", "SO_RCVBUFFORCE");
-    this.#filter(INTERNET_ONLY);
-  }
-
-  #filter(program: Buffer): void {
-    const attached = Buffer.alloc(16);
-    attached.writeUInt16LE(program.length / 8, 0);
-    attached.writeBigUInt64LE(BigInt(addon.addressOf(program)), 8);
-    checked(setOption(this.#fd, SOL_SOCKET, SO.attachFilter, attached), "setsockopt", "SO_ATTACH_FILTER");
+    attachFilter(this.#fd, INTERNET_ONLY);
   }
 
   start(): void {
@@ -137,7 +180,7 @@ export class FrameTap {
 
   /** Keeps no more (at once; `close` would wait for a grace period of the kernel). */
   stop(): void {
-    this.#filter(NOTHING);
+    attachFilter(this.#fd, NOTHING);
   }
 
   close(): void {

@@ -4,16 +4,20 @@ import { tryCall } from "../../kernel/calls.ts";
 import { bringUp } from "../../kernel/link.ts";
 import type { DescriptorKind } from "../kind.ts";
 import { TcpCapture } from "./capture.ts";
+import { Handshakes } from "./handshakes.ts";
 import { OptionWatch } from "./option-watch.ts";
 import { FLAG, STATE } from "./record.ts";
 import { resolvePeers } from "./resolve.ts";
 import { restoreTcp } from "./restore.ts";
+import { type Handshake, reviveUnaccepted } from "./revive.ts";
 import { applyTcpChange, type TcpState, wholeTcpState } from "./state.ts";
 
 export interface TcpSocketState {
   flags: number;
   /** A record and both queues, see record.ts. */
   content: Buffer;
+  /** Of a listening socket: the connections that wait in it. */
+  waiting?: Handshake[];
 }
 
 const AF_INET = 2;
@@ -42,10 +46,29 @@ export function watchTcpOptions(cgroup: string): void {
   capture.setWatch(new OptionWatch(cgroup));
 }
 
+let handshakes: Handshakes | undefined;
+
+/**
+ * From now on dumps also hold connections that the application has not accepted. In the node's network namespace. Call
+ * `markTcpHandshakes` in each stop right after the mark in the held output. See handshakes.ts.
+ */
+export function watchTcpHandshakes(nodeEnd: string, namespaceFd: number): void {
+  handshakes?.close();
+  handshakes = new Handshakes(nodeEnd, namespaceFd);
+}
+
+export function markTcpHandshakes(): void {
+  handshakes?.mark();
+}
+
 /** Forgets what was dumped before: another application, or another life of this one, comes next. */
 export function resetTcp(): void {
   capture.close();
+  handshakes?.close();
+  handshakes = undefined;
 }
+
+const keyOf = ({ client, server }: Handshake): string => `${client.toString("hex")} ${server.toString("hex")}`;
 
 export const tcp: DescriptorKind<TcpSocketState> = {
   kind: "tcp",
@@ -60,7 +83,13 @@ export const tcp: DescriptorKind<TcpSocketState> = {
       fd: capture.keeps(description.link) ? -1 : context.take(description),
     }));
     const { states } = capture.dump(sockets);
-    return states.map((state, i) => stateOf(state, descriptions[i]!.flags));
+    const waiting = handshakes?.waiting().handshakes ?? [];
+    return states.map((state, i) => {
+      const out = stateOf(state, descriptions[i]!.flags);
+      if (state.record.state !== STATE.listen) return out;
+      const own = waiting.filter(({ server }) => server.readUInt16BE(2) === state.record.localPort);
+      return own.length === 0 ? out : { ...out, waiting: own };
+    });
   },
   create(state, context) {
     return this.createAll!([state], context)[0]!;
@@ -80,6 +109,13 @@ export const tcp: DescriptorKind<TcpSocketState> = {
         fds[i] = restored.fd;
         const injects = (state.record.flags & FLAG.failed) !== 0;
         context.atLife(injects ? () => context.inNetwork(restored.finish) : restored.finish);
+      }
+      // Several listening sockets of one port share what waits: the kernel spreads it.
+      const waiting = new Map(states.flatMap((state) => state.waiting ?? []).map((one) => [keyOf(one), one]));
+      try {
+        reviveUnaccepted([...waiting.values()]);
+      } catch {
+        // A kernel without that function: their clients must connect again, all others go on.
       }
     });
     return fds;

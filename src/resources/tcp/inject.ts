@@ -4,7 +4,17 @@
  */
 import { checksum } from "../../kernel/checksum.ts";
 import { checked } from "../../kernel/errors.ts";
-import { AF_INET, AF_INET6, closeSocket, SOCK_RAW, send, socket } from "../../kernel/socket.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  closeSocket,
+  SO,
+  SOCK_RAW,
+  SOL_SOCKET,
+  send,
+  setOption,
+  socket,
+} from "../../kernel/socket.ts";
 import type { TcpRecord } from "./record.ts";
 
 const IPPROTO_RAW = 255;
@@ -24,6 +34,8 @@ export interface Segment {
   window?: number;
   options?: Buffer;
   payload?: Buffer;
+  /** SO_MARK of the packet. */
+  mark?: number;
 }
 
 /** The peer's FIN, right behind what was received. */
@@ -55,6 +67,7 @@ export function inject(segment: Segment): void {
   const v4 = segment.family === AF_INET || isMapped(segment.source);
   const fd = socket(v4 ? AF_INET : AF_INET6, SOCK_RAW, IPPROTO_RAW);
   try {
+    if (segment.mark !== undefined) checked(setOption(fd, SOL_SOCKET, SO.mark, segment.mark), "setsockopt", "SO_MARK");
     const source = v4 ? address4(segment.source) : segment.source.subarray(8, 24);
     const destination = v4 ? address4(segment.destination) : segment.destination.subarray(8, 24);
     const tcp = tcpBytes(segment, source, destination);

@@ -18,9 +18,11 @@ import {
 } from "../../../src/kernel/socket.ts";
 import { ApplicationInterface } from "../../../src/network/interface.ts";
 import { TcpCapture } from "../../../src/resources/tcp/capture.ts";
+import { Handshakes } from "../../../src/resources/tcp/handshakes.ts";
 import { STATE } from "../../../src/resources/tcp/record.ts";
 import { resolvePeers } from "../../../src/resources/tcp/resolve.ts";
 import { restoreTcp } from "../../../src/resources/tcp/restore.ts";
+import { reviveUnaccepted } from "../../../src/resources/tcp/revive.ts";
 import { applyTcpChange, type TcpState, wholeTcpState } from "../../../src/resources/tcp/state.ts";
 import { accept, Echo, listenOn } from "./echo.ts";
 import { type Host, Network, pause } from "./lab.ts";
@@ -200,6 +202,46 @@ for (const [family, address, prefix, client] of [
     });
     closeSocket(await accepted(newListener));
     for (const fd of [...clients, late, newListener, a!, b!, c!, d!]) closeSocket(fd);
+    next.port.remove();
+  });
+
+  test(`${family}: connections that were not accepted are accepted in the next life`, { timeout: 30_000 }, async () => {
+    const first = await start();
+    const handshakes = nodes[(side + 1) % 2]!.run(() => new Handshakes(first.port.nodeEnd, first.port.namespaceFd));
+    const listener = first.host.run(() => listenOn(address, 7000));
+    const target = socketAddress(address, 7000);
+    const clients = peer.run(() =>
+      Array.from({ length: 3 }, () => {
+        const fd = socket(target.length === 16 ? 2 : 10, 1);
+        assert.equal(connect(fd, target), 0);
+        return fd;
+      }),
+    );
+    closeSocket(await accepted(listener));
+    await pause(20);
+    first.port.setPort("blocked");
+    handshakes.mark();
+    const { handshakes: waiting, withData } = handshakes.waiting();
+    assert.equal(waiting.length, 2);
+    assert.equal(withData, 0);
+    handshakes.close();
+    const next = await place(true);
+    const [moved] = await move(first, next, [listener]);
+    assert.equal(
+      next.host.run(() => reviveUnaccepted(waiting)),
+      2,
+    );
+    const served = [await accepted(moved!), await accepted(moved!)];
+    const buffer = Buffer.alloc(100);
+    for (const fd of served) assert.equal(send(fd, Buffer.from("welcome"), 0), 7);
+    await pause(50);
+    for (const fd of clients.slice(1)) {
+      assert.equal(buffer.toString("latin1", 0, receive(fd, buffer, MSG_DONTWAIT)), "welcome");
+      assert.equal(send(fd, Buffer.from("thanks"), 0), 6);
+    }
+    await pause(50);
+    for (const fd of served) assert.equal(buffer.toString("latin1", 0, receive(fd, buffer, MSG_DONTWAIT)), "thanks");
+    for (const fd of [...clients, ...served, moved!]) closeSocket(fd);
     next.port.remove();
   });
 
