@@ -55,7 +55,9 @@ export function createApi(context: AgentContext): Hono {
   api.get("/v1/applications/:name", async (c) => {
     const name = c.req.param("name");
     try {
-      return c.json(await atPrimary(context, question(c, name), () => report(context, name)));
+      // Without the primary's answer there is the record's: no reason to wait long.
+      const asked = { ...question(c, name), timeoutMs: 2 * limits.peerHealthTimeoutMs };
+      return c.json(await atPrimary(context, asked, () => report(context, name)));
     } catch (error) {
       if (error instanceof OperatingError && error.code === "primary-unreachable")
         return c.json(await report(context, name));

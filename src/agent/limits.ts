@@ -11,6 +11,8 @@ export const limits = {
   retryLastMs: 5_000,
   /** A peer's agent that does not answer a health question in this time counts as down. */
   peerHealthTimeoutMs: 1_500,
+  /** After so many health questions without an answer an operation on the peer is given up. */
+  peerFailures: 2,
   /** A peer that does not begin to answer another question in this time. */
   peerTimeoutMs: 15_000,
   /** An instance answers `status` from its event loop, which a checkpoint occupies for milliseconds. */

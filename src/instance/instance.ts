@@ -498,10 +498,10 @@ export class Instance {
     if (this.#detector) this.#detector = heartbeat(this.#detector, performance.now());
     switch (message.type) {
       case "operation":
-        this.#clone!.operation(message.operation);
+        this.#orGiveUp(() => this.#clone!.operation(message.operation));
         return;
       case "end":
-        this.#clone!.end(message.end);
+        if (!this.#orGiveUp(() => this.#clone!.end(message.end))) return;
         this.#view.tell({ kind: "checkpointApplied", term, epoch: message.end.epoch });
         setImmediate(() => this.#applyOld());
         return;
@@ -515,10 +515,17 @@ export class Instance {
   }
 
   #applyOld(): void {
+    this.#orGiveUp(() => this.#clone?.applyOld());
+  }
+
+  /** What fails here says nothing against the primary: the clone is given up, and nobody is suspected. */
+  #orGiveUp(work: () => void): boolean {
     try {
-      this.#clone?.applyOld();
+      work();
+      return true;
     } catch (error) {
       this.#cloneLost(error as Error);
+      return false;
     }
   }
 
