@@ -65,7 +65,8 @@ export class LocalInstance extends EventEmitter<InstanceEvents> {
     writeFileSync(layout.instanceConfig(name), JSON.stringify(config, null, 2), { mode: 0o600 });
     const log = openSync(layout.instanceLog(name), "a", 0o600);
     // A shell enters the cgroup and becomes the instance: no instant in which it could fork outside.
-    const script = 'echo 0 > "$1/cgroup.procs" && exec "$2" --disable-warning=ExperimentalWarning "$3" "$4"';
+    const script =
+      'echo 0 > "$1/cgroup.procs" && exec "$2" --disable-warning=ExperimentalWarning --max-semi-space-size=32 "$3" "$4"';
     const files = [layout.instancesCgroup, process.execPath, program, layout.instanceConfig(name)];
     const child = spawn("/bin/sh", ["-c", script, "understudy-instance", ...files], {
       cwd: "/",

@@ -14,6 +14,7 @@ import { Staging, splitRegions } from "../resources/memory/tracker.ts";
 import type { Stage } from "../stage/stage.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
+import { BlockPool } from "./blocks.ts";
 import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource, type ZombieState } from "./operations.ts";
 import { ProcessCapture } from "./process-capture.ts";
 import { SharedWrites } from "./shared-writes.ts";
@@ -62,6 +63,7 @@ export class Capture {
   readonly #states = new States();
   readonly #sharedWrites = new SharedWrites();
   readonly #staging = new Staging();
+  readonly #blocks = new BlockPool();
   readonly #encoded = Buffer.allocUnsafeSlow(CHUNK_BYTES);
   #records = Buffer.alloc(0);
   #pages = 0;
@@ -254,10 +256,11 @@ export class Capture {
       const n = addon.encode(bytes, addresses, at, end, tracker.shadow, this.#encoded, 0, this.whole, tracker.shared);
       checked(n, "encode");
       this.#pages += end - at;
-      // Of its own size: most of the work buffer stays untouched, and large blocks would make the collector run often.
-      const stream = Buffer.allocUnsafeSlow(n);
-      this.#encoded.copy(stream, 0, 0, n);
-      if (n > 0) this.#emit({ op: "pages", pid: process.traced.virtualPid, bytes: stream });
+      if (n === 0) continue;
+      const block = this.#blocks.take(n);
+      this.#encoded.copy(block, 0, 0, n);
+      const release = () => this.#blocks.give(block);
+      this.#emit({ op: "pages", pid: process.traced.virtualPid, bytes: block.subarray(0, n), release });
     }
   }
 

@@ -17,8 +17,8 @@ export type Operation =
   | { op: "layout"; pid: number; areas: Area[]; fresh: Array<[number, number]> }
   /** Ranges given back: zero again, or the file's content. */
   | { op: "drop"; pid: number; ranges: Array<[number, number]> }
-  /** A page stream, see native/memory.cc. */
-  | { op: "pages"; pid: number; bytes: Buffer }
+  /** A page stream, see native/memory.cc. `release`: the bytes are free again (not part of what is sent). */
+  | { op: "pages"; pid: number; bytes: Buffer; release?: () => void }
   /** One step of the application's files, before the layouts of the same checkpoint. */
   | FileOperation;
 

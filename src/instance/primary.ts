@@ -39,10 +39,16 @@ const STOP_TIMEOUT_US = 100_000;
 const SHADOW_BYTES = 4 * 2 ** 30;
 /** After a stop that failed: the next try. */
 const RETRY_MS = 10;
+/**
+ * So many checkpoints may wait for acknowledgements at a time: while one is on its way, the application goes on with what came
+ * since, and the next begins.
+ */
+const MOST_UNDER_WAY = 2;
 
 interface UnderWay {
   epoch: number;
   begun: number;
+  end: CheckpointEnd;
   /** Standbys whose acknowledgement is still to come. */
   waiting: Set<string>;
 }
@@ -60,7 +66,10 @@ export class Primary {
   /** Newest held packet at each epoch's cut. */
   readonly #marks = new Map<number, number>();
   readonly #timer: NodeJS.Timeout;
-  #underWay: UnderWay | undefined;
+  /** Checkpoints that were sent and not acknowledged by all, oldest first. */
+  readonly #underWay: UnderWay[] = [];
+  /** Packets held since the last checkpoint's mark. */
+  #uncovered = 0;
   #lastStart = 0;
   #lastStopMs = 0;
   #closed = false;
@@ -69,9 +78,8 @@ export class Primary {
   #wake: () => void = () => {};
   readonly #requests: Array<{ resolve: (end: CheckpointEnd) => void; reject: (error: Error) => void; epoch?: number }> =
     [];
-  #lastEnd: CheckpointEnd | undefined;
   #receivers: StandbyLink[] = [];
-  readonly #settled: Array<() => void> = [];
+  readonly #whenSettled: Array<() => void> = [];
   /** The checkpoint that is being made, up to its dump. */
   #making: Promise<void> = Promise.resolve();
   #lastTick = performance.now();
@@ -92,7 +100,10 @@ export class Primary {
       shadowBytes: SHADOW_BYTES,
     });
     this.#capture.epoch = parts.epoch;
-    parts.hold.onPacket(() => this.#wake());
+    parts.hold.onPacket((packets) => {
+      this.#uncovered += packets;
+      this.#wake();
+    });
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     void this.#loop();
   }
@@ -106,7 +117,12 @@ export class Primary {
   }
 
   #broadcast(operation: Operation): void {
-    for (const standby of this.#receivers) standby.link.send({ type: "operation", operation });
+    let left = this.#receivers.length;
+    const written = () => {
+      if (--left <= 0 && operation.op === "pages") operation.release?.();
+    };
+    if (left === 0) written();
+    for (const standby of this.#receivers) standby.link.send({ type: "operation", operation }, written);
   }
 
   // --- Standbys ---
@@ -145,7 +161,7 @@ export class Primary {
     void this.#making.catch(() => {}).then(() => this.#forgetReceivers());
     this.#shell.note("standby-lost", `Standby "${standby.node}" is lost: ${reason}`, { node: standby.node });
     this.#shell.tell({ kind: "standbyLost", node: standby.node });
-    this.#settle(standby.node);
+    this.#settle(standby.node, Number.POSITIVE_INFINITY);
   }
 
   /** With nobody to follow, watching the memory only costs. */
@@ -159,22 +175,25 @@ export class Primary {
       standby.acknowledgedEpoch = message.epoch;
       standby.acknowledgedAt = performance.now();
       this.#shell.tell({ kind: "acknowledged", node: standby.node, term: message.term, epoch: message.epoch });
-      if (this.#underWay && message.epoch >= this.#underWay.epoch) this.#settle(standby.node);
+      this.#settle(standby.node, message.epoch);
     } else if (message.type === "goodbye") this.#lose(standby, message.reason);
   }
 
-  /** A standby is not waited for any more: it has acknowledged, or is gone. */
-  #settle(node: string): void {
-    const underWay = this.#underWay;
-    if (!underWay?.waiting.delete(node) || underWay.waiting.size > 0) return;
-    this.#underWay = undefined;
-    for (const resolve of this.#settled.splice(0)) resolve();
-    this.figures.committed((performance.now() - underWay.begun) * 1000);
+  /** A standby is not waited for any more up to `epoch`: it has acknowledged, or is gone. */
+  #settle(node: string, epoch: number): void {
+    for (const underWay of this.#underWay) if (underWay.epoch <= epoch) underWay.waiting.delete(node);
+    while (this.#underWay[0]?.waiting.size === 0) this.#settled(this.#underWay.shift()!);
+    this.#wake();
+  }
+
+  /** Every standby has it. */
+  #settled({ epoch, begun, end }: UnderWay): void {
+    this.figures.committed((performance.now() - begun) * 1000);
     for (const request of this.#requests.splice(0)) {
-      if (request.epoch !== undefined && request.epoch <= underWay.epoch) request.resolve(this.#lastEnd!);
+      if (request.epoch !== undefined && request.epoch <= epoch) request.resolve(end);
       else this.#requests.push(request);
     }
-    this.#wake();
+    if (this.#underWay.length === 0) for (const resolve of this.#whenSettled.splice(0)) resolve();
   }
 
   /** The whole application, to a standby that has nothing; beside the checkpoints that others get. */
@@ -249,7 +268,7 @@ export class Primary {
     this.#frozen = true;
     try {
       await this.#making.catch(() => {});
-      while (this.#underWay) await new Promise<void>((resolve) => this.#settled.push(resolve));
+      while (this.#underWay.length > 0) await new Promise<void>((resolve) => this.#whenSettled.push(resolve));
       await this.#checkpoint(true);
     } catch (error) {
       this.#frozen = false;
@@ -312,17 +331,22 @@ export class Primary {
 
   /** Milliseconds until the next checkpoint; Infinity when something must happen first. */
   #waitMs(): number {
-    if (this.#frozen || this.#underWay || this.#ready().length === 0) return Number.POSITIVE_INFINITY;
+    if (this.#frozen || this.#underWay.length >= MOST_UNDER_WAY || this.#ready().length === 0)
+      return Number.POSITIVE_INFINITY;
     const joining = this.#receivers.some((standby) => standby.phase === "joining");
     if (joining || this.#requests.some((request) => request.epoch === undefined)) return 0;
-    const waits = this.parts.hold.pending > 0 && this.parts.hold.holding;
+    const waits = this.#uncovered > 0 && this.parts.hold.holding;
     return dueAt({ lastStart: this.#lastStart, lastStopMs: this.#lastStopMs }, waits, this.#period) - performance.now();
   }
 
   #pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(() => this.#wake(), Math.max(1, ms));
+      // A timer is a millisecond late at least; less than that is waited for turn by turn.
+      const soon = ms < 1 ? setImmediate(() => this.#wake()) : undefined;
+      const timer =
+        ms < 1 || ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(() => this.#wake(), Math.floor(ms));
       this.#wake = () => {
+        clearImmediate(soon);
         clearTimeout(timer);
         this.#wake = () => {};
         resolve();
@@ -354,6 +378,7 @@ export class Primary {
       (epoch) => {
         // First of all in the stop: what is queued now was sent by a state that the dump includes.
         this.#marks.set(epoch, this.parts.hold.drain().lastId);
+        this.#uncovered = 0;
         if (!final) this.#shell.tell({ kind: "epochCut", epoch });
       },
       final,
@@ -363,7 +388,7 @@ export class Primary {
     this.#lastStopMs = end.stopUs / 1000;
     this.#lastFailure = "";
     const receivers = this.#ready();
-    this.#underWay = { epoch: end.epoch, begun, waiting: new Set(receivers.map((standby) => standby.node)) };
+    this.#underWay.push({ epoch: end.epoch, begun, end, waiting: new Set(receivers.map((standby) => standby.node)) });
     for (const standby of receivers) {
       const first = joining.includes(standby);
       standby.link.send({ type: "end", end: first ? { ...end, changed: all, gone: [] } : end, digest: 0 });
@@ -371,7 +396,6 @@ export class Primary {
     }
     if (joining.length && this.#receivers.every((standby) => standby.phase === "following"))
       this.#capture.whole = false;
-    this.#lastEnd = end;
     for (const request of this.#requests) request.epoch ??= end.epoch;
     this.figures.checkpoint(end);
     if (final) this.#shell.tell({ kind: "finalCheckpointCut", epoch: end.epoch });

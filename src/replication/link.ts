@@ -49,10 +49,18 @@ export class Link {
     return this.socket.writableLength;
   }
 
-  send(message: Message): void {
-    if (this.#closed) return;
+  /** @param written called once the message's buffers are free again: handed to the network, or given up with the link */
+  send(message: Message, written?: () => void): void {
+    if (this.#closed) {
+      written?.();
+      return;
+    }
     this.socket.cork();
-    for (const part of this.#writer.encode(message)) this.socket.write(part);
+    const parts = this.#writer.encode(message);
+    for (const [i, part] of parts.entries()) {
+      if (written && i === parts.length - 1) this.socket.write(part, written);
+      else this.socket.write(part);
+    }
     this.socket.uncork();
   }
 
