@@ -9,7 +9,7 @@ import { type AgentContext, version } from "./context.ts";
 import { answerEvents } from "./event-stream.ts";
 import { limits } from "./limits.ts";
 import { lineStream } from "./line-stream.ts";
-import { checkpointNow, checkpoints, promoteHere, promoteSomewhere, stop, switchPlanned } from "./operations.ts";
+import { checkpointNow, checkpoints, promoteHere, promoteSomewhere, stop, switchPlanned, tree } from "./operations.ts";
 import { protect } from "./protect.ts";
 import { report, reportAll, reportNodes } from "./report.ts";
 import { atPrimary, forwardedHeader, type Question } from "./route.ts";
@@ -82,6 +82,10 @@ export function createApi(context: AgentContext): Hono {
     const name = c.req.param("name");
     const asked = { ...question(c, name), timeoutMs: SWITCH_TIMEOUT_MS };
     return c.json(await atPrimary(context, asked, () => checkpointNow(context, name)));
+  });
+  api.get("/v1/applications/:name/tree", async (c) => {
+    const name = c.req.param("name");
+    return c.json(await atPrimary(context, question(c, name), () => tree(context, name)));
   });
   api.post("/v1/applications/:name/switch", async (c) => {
     const name = c.req.param("name");

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ApplicationSpec, View } from "../cluster/spec.ts";
 import type { CheckpointSummary } from "../instance/control.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import type { Graph } from "../tree/graph.ts";
 import type { SwitchRequest, SwitchResult } from "./api-types.ts";
 import { removeClones } from "./clones.ts";
 import type { AgentContext } from "./context.ts";
@@ -31,6 +32,11 @@ async function primaryHere(
 export async function checkpoints(context: AgentContext, name: string): Promise<CheckpointSummary[]> {
   const { instance } = await primaryHere(context, name);
   return instance.call("checkpoints", {}, limits.peerTimeoutMs);
+}
+
+export async function tree(context: AgentContext, name: string): Promise<Graph> {
+  const { instance } = await primaryHere(context, name);
+  return instance.call("tree", {}, limits.peerTimeoutMs);
 }
 
 export async function checkpointNow(context: AgentContext, name: string): Promise<CheckpointSummary> {

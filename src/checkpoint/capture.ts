@@ -9,7 +9,7 @@ import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
 import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { kindNamed } from "../resources/kinds.ts";
-import { isTrackable } from "../resources/memory/layout.ts";
+import { type Area, isTrackable } from "../resources/memory/layout.ts";
 import { Staging, splitRegions } from "../resources/memory/tracker.ts";
 import type { Stage } from "../stage/stage.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
@@ -71,6 +71,8 @@ export class Capture {
   #lastPages = 0;
   #lastDump = 0;
   #bytes = 0;
+  /** What the last checkpoint found, for those who ask what the application consists of. */
+  #lastResources: ReadonlyMap<string, Resource> = new Map();
   epoch = 0;
   /** A receiver reads along that does not have the shadow's content. */
   whole = false;
@@ -178,6 +180,12 @@ export class Capture {
       this.#birth(process),
       { op: "layout", pid: process.traced.virtualPid, areas: process.emitted, fresh: [] },
     ]);
+  }
+
+  /** Resources of the last checkpoint, and memory areas by pid as the application sees it; empty when there was none. */
+  lastSeen(): { resources: ReadonlyMap<string, Resource>; areas: Map<number, Area[]> } {
+    const areas = [...this.#processes.values()].map((p): [number, Area[]] => [p.traced.virtualPid, p.emitted]);
+    return { resources: this.#lastResources, areas: new Map(areas) };
   }
 
   captured(): ProcessCapture[] {
@@ -498,6 +506,7 @@ export class Capture {
   #postDump(taken: Taken, stopUs: number, final: boolean, term: number): CheckpointEnd {
     this.#flushStaged();
     const { changed, gone } = this.#states.advance(taken.resources);
+    this.#lastResources = taken.resources;
     const end: CheckpointEnd = {
       version: IMAGE_VERSION,
       epoch: this.epoch,

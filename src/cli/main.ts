@@ -13,6 +13,7 @@ import { registerPs } from "./ps.ts";
 import { registerStatus } from "./status.ts";
 import { registerStop } from "./stop.ts";
 import { registerSwitch } from "./switch.ts";
+import { registerTree } from "./tree.ts";
 
 const USED_WRONGLY = 2;
 
@@ -28,6 +29,7 @@ export function createProgram(): Command {
   registerProtect(program);
   registerPs(program);
   registerStatus(program);
+  registerTree(program);
   registerCheckpoints(program);
   registerCheckpoint(program);
   registerSwitch(program);

@@ -3,6 +3,8 @@
  * socket. Request `{id, method, params}`, answer `{id, result}` or `{id, error: Failure}`, event `{event, data}`.
  */
 import type { ApplicationSpec } from "../cluster/spec.ts";
+import type { Failure } from "../kernel/failure.ts";
+import type { Graph } from "../tree/graph.ts";
 
 /** The JSON file an instance is started with: `node src/instance/main.ts FILE`. */
 export interface InstanceConfig {
@@ -34,6 +36,8 @@ export interface ControlMethods {
   /** Takes a checkpoint now and answers when every in-sync standby holds it. */
   checkpoint: { params: Record<string, never>; result: CheckpointSummary };
   checkpoints: { params: Record<string, never>; result: CheckpointSummary[] };
+  /** Primary: what the application consists of and leans on, as of the last checkpoint. */
+  tree: { params: Record<string, never>; result: Graph };
   /** Primary: connect to the clone that listens there and bring it in sync; answers when connected, not when in sync. */
   addStandby: { params: { node: string; host: string; port: number }; result: Record<string, never> };
   removeStandby: { params: { node: string }; result: Record<string, never> };
@@ -83,6 +87,8 @@ export interface InstanceStatus {
   standbys: StandbyStatus[];
   processes: number;
   threads: number;
+  /** Primary: what keeps it from being protected since when; absent when nothing does, as far as the last try showed. */
+  unprotectable?: Failure & { since: string };
   /** Since the role began; times of checkpoints' stops in microseconds. */
   figures: InstanceFigures;
 }

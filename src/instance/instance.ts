@@ -69,6 +69,7 @@ export class Instance {
       status: async () => this.#statusOrFailure(),
       checkpoint: async () => this.#checkpointNow(),
       checkpoints: async () => this.#checkpoints(),
+      tree: async () => this.#needPrimary().tree(),
       addStandby: (params) => this.#addStandby(params),
       removeStandby: async ({ node }) => {
         this.#needPrimary().removeStandby(node, "removed by the operator");

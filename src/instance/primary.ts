@@ -12,7 +12,10 @@ import { OperatingError } from "../kernel/failure.ts";
 import type { OutputHold } from "../network/hold.ts";
 import type { ApplicationInterface } from "../network/interface.ts";
 import type { Message } from "../replication/frames.ts";
+import { layerPaths } from "../stage/root.ts";
 import type { Stage } from "../stage/stage.ts";
+import { ProgramFiles } from "../tree/files.ts";
+import { type Graph, graphOf } from "../tree/graph.ts";
 import type { Tracees } from "../tree/tracees.ts";
 import { Figures } from "./figures.ts";
 import { type Greeting, greet, type StandbyLink, TICK_MS } from "./standby-link.ts";
@@ -83,6 +86,7 @@ export class Primary {
   /** The checkpoint that is being made, up to its dump. */
   #making: Promise<void> = Promise.resolve();
   #lastTick = performance.now();
+  #programs: ProgramFiles | undefined;
   term: number;
 
   constructor(parts: PrimaryParts, shell: PrimaryShell) {
@@ -303,6 +307,21 @@ export class Primary {
       this.#requests.push({ resolve, reject });
       this.#wake();
     });
+  }
+
+  /** From the last checkpoint: the application is not asked. Errors: `no-checkpoint`. */
+  tree(): Graph {
+    const { resources, areas } = this.#capture.lastSeen();
+    const { application, stage, filesDirectory } = this.parts;
+    if (this.#lastEnd === undefined)
+      throw new OperatingError("no-checkpoint", `No checkpoint of "${application.name}" has been taken here yet`, {
+        remedy: `It is taken for a standby; see understudy status ${application.name}`,
+      });
+    this.#programs ??= new ProgramFiles(stage.rootFd, layerPaths(filesDirectory).upper);
+    const programs = this.#programs;
+    const { term, epoch, at } = this.#lastEnd;
+    const files = (path: string) => programs.identify(path);
+    return graphOf({ application: application.name, term, epoch, at, resources, areas, files });
   }
 
   // --- The loop ---

@@ -97,6 +97,9 @@ const server = new ControlServer(config.controlSocket, {
   async checkpoints() {
     return [];
   },
+  async tree() {
+    return { version: 1, application: name, term, epoch: 0, at: new Date().toISOString(), nodes: [], edges: [] };
+  },
   async addStandby({ node, host, port }) {
     const socket = connect(port, host);
     await new Promise((resolve, reject) => socket.once("connect", resolve).once("error", reject));
