@@ -44,7 +44,7 @@ test("a peer that never came is given the first patience", () => {
 });
 
 test("a link with jitter gets more patience, up to the ceiling", () => {
-  const jitter = Array.from({ length: 100 }, (_, index) => 30 * index + (index % 4 === 0 ? 55 : 0));
+  const jitter = Array.from({ length: 100 }, (_, index) => 30 * index + (index % 4 === 0 ? 85 : 0));
   const { state, suspectedAt } = run(startDetector(0), jitter, every(15, 0, 2950));
   assert.equal(suspectedAt, undefined);
   assert.ok(patienceMs(state) > 150, `${patienceMs(state)}`);
