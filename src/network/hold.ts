@@ -147,7 +147,8 @@ export class OutputHold {
 
   /** Gives the queue up: what is held is dropped. The rules stay, so that nothing leaves until another owner comes. */
   close(): void {
-    if (this.#watch !== undefined) addon.unwatch(this.#watch);
+    if (this.#watch === undefined) return;
+    addon.unwatch(this.#watch);
     this.#watch = undefined;
     this.#netlink.close();
   }

@@ -75,6 +75,7 @@ export class ApplicationInterface {
   #tap: FrameTap | undefined;
   #state: PortState = "blocked";
   #free = true;
+  #closed = false;
 
   private constructor(
     options: InterfaceOptions,
@@ -194,6 +195,8 @@ export class ApplicationInterface {
 
   /** Closes what this process holds; the interface itself stays (for `adopt`). */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.#tap?.close();
     this.#tap = undefined;
     this.#announcer.close();
@@ -204,7 +207,7 @@ export class ApplicationInterface {
 
   /** Removes the veth from node and application. Idempotent. */
   remove(): void {
-    this.setPort("blocked");
+    if (!this.#closed) this.setPort("blocked");
     this.close();
     removeInterface(this.#options.application);
   }

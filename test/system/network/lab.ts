@@ -13,6 +13,7 @@ export class Host {
   readonly fd: number;
   readonly holder: ChildProcess;
   readonly #children: ChildProcess[] = [];
+  #closed = false;
 
   private constructor(name: string, holder: ChildProcess) {
     this.name = name;
@@ -51,6 +52,8 @@ export class Host {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     for (const child of [this.holder, ...this.#children]) child.kill("SIGKILL");
     closeNamespace(this.fd);
   }
