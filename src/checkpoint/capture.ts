@@ -56,6 +56,15 @@ export interface Dump {
   all: Array<[string, Resource]>;
 }
 
+export interface LastSeen {
+  epoch: number;
+  term: number;
+  /** RFC 3339 */
+  at: string;
+  resources: ReadonlyMap<string, Resource>;
+  areas: ReadonlyMap<number, Area[]>;
+}
+
 export class Capture {
   readonly #options: CaptureOptions;
   readonly #processes = new Map<number, ProcessCapture>();
@@ -72,7 +81,7 @@ export class Capture {
   #lastDump = 0;
   #bytes = 0;
   /** What the last checkpoint found, for those who ask what the application consists of. */
-  #lastResources: ReadonlyMap<string, Resource> = new Map();
+  #last: { epoch: number; term: number; at: string; resources: ReadonlyMap<string, Resource> } | undefined;
   epoch = 0;
   /** A receiver reads along that does not have the shadow's content. */
   whole = false;
@@ -182,10 +191,11 @@ export class Capture {
     ]);
   }
 
-  /** Resources of the last checkpoint, and memory areas by pid as the application sees it; empty when there was none. */
-  lastSeen(): { resources: ReadonlyMap<string, Resource>; areas: Map<number, Area[]> } {
+  /** The last checkpoint's resources, and memory areas by pid as the application sees it; undefined when there was none. */
+  lastSeen(): LastSeen | undefined {
+    if (this.#last === undefined) return undefined;
     const areas = [...this.#processes.values()].map((p): [number, Area[]] => [p.traced.virtualPid, p.emitted]);
-    return { resources: this.#lastResources, areas: new Map(areas) };
+    return { ...this.#last, areas: new Map(areas) };
   }
 
   captured(): ProcessCapture[] {
@@ -506,7 +516,6 @@ export class Capture {
   #postDump(taken: Taken, stopUs: number, final: boolean, term: number): CheckpointEnd {
     this.#flushStaged();
     const { changed, gone } = this.#states.advance(taken.resources);
-    this.#lastResources = taken.resources;
     const end: CheckpointEnd = {
       version: IMAGE_VERSION,
       epoch: this.epoch,
@@ -520,6 +529,7 @@ export class Capture {
       clock: taken.clock,
       final,
     };
+    this.#last = { epoch: end.epoch, term, at: end.at, resources: taken.resources };
     this.#lastPages = this.#pages;
     this.#lastDump = performance.now();
     this.#pages = 0;

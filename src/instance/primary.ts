@@ -311,17 +311,15 @@ export class Primary {
 
   /** From the last checkpoint: the application is not asked. Errors: `no-checkpoint`. */
   tree(): Graph {
-    const { resources, areas } = this.#capture.lastSeen();
+    const last = this.#capture.lastSeen();
     const { application, stage, filesDirectory } = this.parts;
-    if (this.#lastEnd === undefined)
+    if (last === undefined)
       throw new OperatingError("no-checkpoint", `No checkpoint of "${application.name}" has been taken here yet`, {
         remedy: `It is taken for a standby; see understudy status ${application.name}`,
       });
     this.#programs ??= new ProgramFiles(stage.rootFd, layerPaths(filesDirectory).upper);
     const programs = this.#programs;
-    const { term, epoch, at } = this.#lastEnd;
-    const files = (path: string) => programs.identify(path);
-    return graphOf({ application: application.name, term, epoch, at, resources, areas, files });
+    return graphOf({ application: application.name, ...last, files: (path) => programs.identify(path) });
   }
 
   // --- The loop ---
