@@ -2,6 +2,7 @@
  * The primary role: the application runs here; its checkpoints go to the standbys; its output waits for them.
  * One checkpoint is under way at a time; the loop at the bottom says when the next one begins.
  */
+import { dirname } from "node:path";
 import { Capture } from "../checkpoint/capture.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
 import { dueAt, type PeriodOptions, periodDefaults } from "../checkpoint/period.ts";
@@ -12,6 +13,7 @@ import { OperatingError } from "../kernel/failure.ts";
 import type { OutputHold } from "../network/hold.ts";
 import type { ApplicationInterface } from "../network/interface.ts";
 import type { Message } from "../replication/frames.ts";
+import { markTcpHandshakes, resetTcp, watchTcpHandshakes, watchTcpOptions } from "../resources/tcp/index.ts";
 import { layerPaths } from "../stage/root.ts";
 import type { Stage } from "../stage/stage.ts";
 import { ProgramFiles } from "../tree/files.ts";
@@ -95,6 +97,7 @@ export class Primary {
     this.#shell = shell;
     this.#period = { ...periodDefaults, period: parts.application.period };
     this.#files = new FileCapture({ filesDirectory: parts.filesDirectory, init: parts.stage.init });
+    this.#watchConnections();
     this.#capture = new Capture({
       stage: parts.stage,
       tracees: parts.tracees,
@@ -110,6 +113,23 @@ export class Primary {
     });
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     void this.#loop();
+  }
+
+  /** What makes dumps of connections complete and cheap; without it they are only less so. */
+  #watchConnections(): void {
+    const { port, stage } = this.parts;
+    resetTcp();
+    const tries: Array<[string, () => void]> = [
+      ["Connections not accepted yet are not kept", () => watchTcpHandshakes(port.nodeEnd, port.namespaceFd)],
+      ["Socket options are read in every checkpoint", () => watchTcpOptions(dirname(dirname(stage.cgroup)))],
+    ];
+    for (const [consequence, watch] of tries) {
+      try {
+        watch();
+      } catch (error) {
+        this.#shell.note("watch-refused", `${consequence}: ${(error as Error).message}`);
+      }
+    }
   }
 
   get epoch(): number {
@@ -396,6 +416,7 @@ export class Primary {
         // First of all in the stop: what is queued now was sent by a state that the dump includes.
         this.#marks.set(epoch, this.parts.hold.drain().lastId);
         this.#uncovered = 0;
+        markTcpHandshakes();
         if (!final) this.#shell.tell({ kind: "epochCut", epoch });
       },
       final,
@@ -430,6 +451,7 @@ export class Primary {
       request.reject(new OperatingError("instance-ended", `The application is not primary here any more: ${reason}`));
     this.#capture.close();
     this.#files.close();
+    resetTcp();
     this.#wake();
   }
 }

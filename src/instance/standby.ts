@@ -11,6 +11,7 @@ import { OperatingError } from "../kernel/failure.ts";
 import { OutputHold } from "../network/hold.ts";
 import { ApplicationInterface } from "../network/interface.ts";
 import { damaged, type Hello } from "../replication/frames.ts";
+import { vouchingFunction } from "../resources/tcp/revive.ts";
 import { Stage } from "../stage/stage.ts";
 import { Tracees } from "../tree/tracees.ts";
 import type { CheckpointSummary, InstanceConfig } from "./control.ts";
@@ -66,6 +67,7 @@ export class Clone {
       const port = createPort(config, stage, true);
       const hold = OutputHold.open(port);
       hold.hold();
+      prepareVouching();
       return new Clone(config, stage, port, hold);
     } catch (error) {
       stage.destroy();
@@ -145,8 +147,10 @@ export class Clone {
     const tracees = new Tracees(this.stage.init, false);
     for (const tid of prepared.tids) tracees.add(tid);
     tracees.adoptStopped(prepared.tids);
-    this.#port.setPort("forwarding");
+    // What was collected is delivered last: acknowledgements of what the clone has not sent again yet would be thrown away.
+    this.#port.setPort("speaking");
     for (const action of prepared.atLife) action();
+    this.#port.setPort("forwarding");
     this.#skeleton.close();
     return { stage: this.stage, tracees, port: this.#port, hold: this.#hold, epoch };
   }
@@ -157,6 +161,15 @@ export class Clone {
     this.#hold.remove();
     this.stage.destroy();
     this.#port.remove();
+  }
+}
+
+/** Looked up now, because it takes long; a kernel that has none cannot keep connections that were not accepted yet. */
+function prepareVouching(): void {
+  try {
+    vouchingFunction();
+  } catch (error) {
+    process.stderr.write(`Connections not accepted yet will not survive a switch: ${(error as Error).message}\n`);
   }
 }
 
