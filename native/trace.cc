@@ -106,6 +106,10 @@ static Napi::Value restartEndless(const Napi::CallbackInfo& info) {
       case 281:  // epoll_pwait
         endless = (int)regs.r10 < 0;
         break;
+      case 65:  // semop
+        endless = true;
+        break;
+      case 220:  // semtimedop
       case 441:  // epoll_pwait2
         endless = regs.r10 == 0;
         break;

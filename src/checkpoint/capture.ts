@@ -15,6 +15,7 @@ import type { Stage } from "../stage/stage.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
 import { BlockPool } from "./blocks.ts";
+import { NamespaceCapture } from "./namespace-capture.ts";
 import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource, type ZombieState } from "./operations.ts";
 import { ProcessCapture } from "./process-capture.ts";
 import { SharedWrites } from "./shared-writes.ts";
@@ -71,6 +72,7 @@ export class Capture {
   readonly #descriptors = new DescriptorTables();
   readonly #states = new States();
   readonly #sharedWrites = new SharedWrites();
+  readonly #namespace: NamespaceCapture;
   readonly #staging = new Staging();
   readonly #blocks = new BlockPool();
   readonly #encoded = Buffer.allocUnsafeSlow(CHUNK_BYTES);
@@ -88,6 +90,7 @@ export class Capture {
 
   constructor(options: CaptureOptions) {
     this.#options = options;
+    this.#namespace = new NamespaceCapture(options.stage.ipcFd);
     options.tracees.onExiting = (traced) => this.#beforeEnd(traced);
   }
 
@@ -101,6 +104,7 @@ export class Capture {
     this.#processes.clear();
     this.#states.reset();
     this.#lastDump = 0;
+    this.#namespace.reset();
     this.#pages = 0;
     this.#bytes = 0;
   }
@@ -108,8 +112,9 @@ export class Capture {
   /** Ends all watching; the application goes on as if it had never been watched. */
   close(): void {
     this.reset();
-    this.#pendingFiles.length = 0;
+    this.#pendingFirst.length = 0;
     this.#descriptors.close();
+    this.#namespace.close();
   }
 
   #emit(operation: Operation): void {
@@ -162,7 +167,8 @@ export class Capture {
       }
       process.tracker.shadow = addon.shadowNew(Math.floor(this.#options.shadowBytes / PAGE_BYTES));
       this.#processes.set(traced.pid, process);
-      this.#flushFiles();
+      this.#pendingFirst.push(...this.#namespace.announce());
+      this.#flushFirst();
       this.#emit(this.#birth(process));
       const layout = process.layoutOperation([]);
       if (layout) this.#emit(layout);
@@ -185,10 +191,12 @@ export class Capture {
 
   /** What makes every process known to a clone that has none, as the other clones know it now. */
   introduce(): Operation[] {
-    return [...this.#processes.values()].flatMap((process): Operation[] => [
+    this.#namespace.reset();
+    const processes = [...this.#processes.values()].flatMap((process): Operation[] => [
       this.#birth(process),
       { op: "layout", pid: process.traced.virtualPid, areas: process.emitted, fresh: [] },
     ]);
+    return [...this.#namespace.announce(), ...processes];
   }
 
   /** The last checkpoint's resources, and memory areas by pid as the application sees it; undefined when there was none. */
@@ -236,6 +244,7 @@ export class Capture {
     const layout = process.layoutOperation(tracker.refresh().fresh);
     // What it maps may be a file made a moment ago.
     this.#aheadFiles();
+    for (const operation of this.#namespace.announce()) this.#emit(operation);
     if (layout) this.#emit(layout);
   }
 
@@ -369,14 +378,15 @@ export class Capture {
 
   #take(): Taken {
     const now = Date.now();
-    this.#pendingFiles.push(...(this.#options.files?.cut({ mapped: this.#mappedFiles() }) ?? []));
+    this.#pendingFirst.push(...(this.#options.files?.cut({ mapped: this.#mappedFiles() }) ?? []));
+    const resources = new Map<string, Resource>();
+    this.#pendingFirst.push(...this.#namespace.dump(resources));
     this.#forgetEnded();
     this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now);
     this.#sharedWrites.settle(this.captured().map(({ tracker }) => tracker));
     this.#staging.pages = 0;
     for (const process of this.#processes.values()) this.#taking(process, () => this.#takeMemory(process));
-    const resources = new Map<string, Resource>();
     this.#takeThreads(resources);
     this.#takeDescriptors(resources);
     this.#takeZombies(resources);
@@ -444,15 +454,15 @@ export class Capture {
   }
 
   readonly #pending: StagedMemory[] = [];
-  readonly #pendingFiles: Operation[] = [];
+  readonly #pendingFirst: Operation[] = [];
 
-  /** Files go ahead of everything that may map them. */
-  #flushFiles(): void {
-    for (const operation of this.#pendingFiles.splice(0)) this.#emit(operation);
+  /** Files and segments go ahead of everything that may map them. */
+  #flushFirst(): void {
+    for (const operation of this.#pendingFirst.splice(0)) this.#emit(operation);
   }
 
   #flushStaged(): void {
-    this.#flushFiles();
+    this.#flushFirst();
     for (const { process, from, to, layout, dropped } of this.#pending.splice(0)) {
       const pid = process.traced.virtualPid;
       if (layout) this.#emit(layout);

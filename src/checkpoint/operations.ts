@@ -4,6 +4,7 @@
  */
 import type { FileOperation } from "../files/change.ts";
 import type { Area } from "../resources/memory/layout.ts";
+import type { SegmentOperation } from "../resources/shm/state.ts";
 
 /** Grows when an operation or the end changes its meaning. */
 export const IMAGE_VERSION = 1;
@@ -19,6 +20,8 @@ export type Operation =
   | { op: "drop"; pid: number; ranges: Array<[number, number]> }
   /** A page stream, see native/memory.cc. `release`: the bytes are free again (not part of what is sent). */
   | { op: "pages"; pid: number; bytes: Buffer; release?: () => void }
+  /** System V shared memory, before the layouts of those who have it attached. */
+  | SegmentOperation
   /** One step of the application's files, before the layouts of the same checkpoint. */
   | FileOperation;
 

@@ -10,13 +10,14 @@ import { addon } from "../kernel/addon.ts";
 import { call, closeDescriptor, openInRoot, pidfdGetfd, pidfdOpen } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { inNamespace } from "../kernel/namespace.ts";
+import { inIpcNamespace, inNamespace } from "../kernel/namespace.ts";
 import { readStatus } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { isInterruptStop, RECORD_BYTES, restartInterrupted, setThread } from "../kernel/trace.ts";
 import type { DescriptorEntry } from "../resources/descriptor/table.ts";
 import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
+import { NAMESPACE_KINDS, namespaceKindNamed } from "../resources/namespace-kinds.ts";
 import { restoreInnerProcess } from "../resources/process/inner.ts";
 import { parseCredentials } from "../resources/process/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
@@ -69,7 +70,7 @@ const OWN_KINDS = new Set(["process", "thread", "descriptors", "zombie"]);
 /** Whether a state's version is one this program understands. */
 export function checkVersions(states: States): void {
   for (const [key, { kind, version }] of states) {
-    const known = OWN_KINDS.has(kind) ? 1 : kindNamed(kind)?.version;
+    const known = OWN_KINDS.has(kind) ? 1 : (kindNamed(kind) ?? namespaceKindNamed(kind))?.version;
     if (known === version) continue;
     throw new OperatingError(
       "image-version",
@@ -87,6 +88,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
   const atLife: Array<() => void> = [];
   joinGroups(skeleton, states);
   for (const zombie of statesOf<ZombieState>(states, "zombie")) makeZombie(skeleton, zombie);
+  createInNamespace(stage, skeleton, states);
   const own = createDescriptions(stage, skeleton, states, atLife);
   try {
     for (const process of skeleton.processes.values()) {
@@ -111,6 +113,16 @@ function stateOf(process: SkeletonProcess, states: States): ProcessResource {
   const state = states.get(`process/${process.virtualPid}`)?.state as ProcessResource | undefined;
   if (state) return state;
   throw new OperatingError("checkpoint-inconsistent", `The checkpoint has no state of process ${process.virtualPid}`);
+}
+
+/** System V objects; shared memory is attached by now to those who have it. */
+function createInNamespace(stage: Stage, skeleton: Skeleton, states: States): void {
+  const found = NAMESPACE_KINDS.map((kind) => ({ kind, ofKind: statesOf(states, kind.kind) }));
+  if (found.some(({ ofKind }) => ofKind.length > 0))
+    inIpcNamespace(stage.ipcFd, () => {
+      for (const { kind, ofKind } of found) kind.create(ofKind);
+    });
+  skeleton.segments.release();
 }
 
 /** Sessions first, then groups: leaders before those who join them. */

@@ -9,11 +9,13 @@ import { addon } from "../kernel/addon.ts";
 import { call, closeDescriptor, openInRoot, openPath } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { CLONE, MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, NR } from "../kernel/numbers.ts";
+import { CLONE, MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, NR, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { parseMaps } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { resume, waitAny, waitFor } from "../kernel/trace.ts";
 import { type Area, layoutSteps } from "../resources/memory/layout.ts";
+import { Segments } from "../resources/shm/segments.ts";
+import { segmentOf } from "../resources/shm/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
 import { Window } from "./window.ts";
 
@@ -96,11 +98,14 @@ export class Skeleton {
   readonly #shared = new Map<string, number>();
 
   readonly #files: FileApply;
+  /** System V shared memory. */
+  readonly segments: Segments;
   readonly #window = new Window();
 
   constructor(stage: Stage) {
     this.stage = stage;
     this.#files = new FileApply(stage.rootFd);
+    this.segments = new Segments(stage.ipcFd);
   }
 
   process(virtualPid: number): SkeletonProcess {
@@ -129,6 +134,11 @@ export class Skeleton {
         return;
       case "file":
         this.#files.apply(operation);
+        return;
+      case "segment":
+      case "segment-bytes":
+      case "segment-end":
+        this.segments.apply(operation);
         return;
       case "pages": {
         const { pid, memoryFd, remote, window } = this.process(operation.pid);
@@ -232,7 +242,12 @@ export class Skeleton {
       else if (step.step === "map") maps.push(step.area);
     }
     remote.batchChecked(before);
-    this.#map(process, maps);
+    const isSegment = ({ backing }: Area) => backing.type === "shared" && segmentOf(backing) !== undefined;
+    this.#map(
+      process,
+      maps.filter((area) => !isSegment(area)),
+    );
+    for (const area of maps.filter(isSegment)) this.#attach(process, area);
     remote.batchChecked(
       steps.flatMap((step): RemoteCall[] =>
         step.step === "protect" ? [["mprotect", step.start, step.end - step.start, step.protection]] : [],
@@ -259,6 +274,26 @@ export class Skeleton {
     } finally {
       for (const fd of own) closeDescriptor(fd);
     }
+  }
+
+  /** Attaches a System V segment; where only a part of it is wanted, that is moved to its place. */
+  #attach({ remote }: SkeletonProcess, { start, end, protection, backing, readOnly }: Area): void {
+    if (backing.type !== "shared") return;
+    const id = segmentOf(backing)!;
+    const bytes = this.segments.bytes(id);
+    if (bytes === undefined)
+      throw new OperatingError("checkpoint-inconsistent", `The checkpoint has no segment ${id}, which is attached`);
+    const whole = Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
+    const flags = (protection & PROT.exec ? SHM_EXEC : 0) | (readOnly ? SHM_RDONLY : 0);
+    if (backing.offset === 0 && end - start === whole) remote.call("shmat", id, start, flags);
+    else {
+      const at = remote.call("shmat", id, 0, flags);
+      const [from, size] = [at + backing.offset, end - start];
+      remote.call("mremap", from, size, size, MREMAP_MAYMOVE_FIXED, start);
+      if (from > at) remote.call("munmap", at, from - at);
+      if (from + size < at + whole) remote.call("munmap", from + size, at + whole - from - size);
+    }
+    if (!readOnly && protection !== (PROT.read | PROT.write)) remote.call("mprotect", start, end - start, protection);
   }
 
   /** What to map for an area; descriptors opened for it go to `own`. */
@@ -381,6 +416,7 @@ export class Skeleton {
 
   close(): void {
     this.#files.close();
+    this.segments.release();
     this.#window.close();
     for (const process of this.processes.values()) closeDescriptor(process.memoryFd);
     for (const fd of this.#shared.values()) closeDescriptor(fd);
@@ -392,3 +428,5 @@ export class Skeleton {
 const NR_MEMFD_CREATE = 319;
 const NR_FTRUNCATE = 77;
 const MFD_CLOEXEC = 1;
+const SHM_EXEC = 0o100000;
+const SHM_RDONLY = 0o10000;

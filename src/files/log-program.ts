@@ -38,6 +38,7 @@ export const FIELDS = [
   "kiocb.ki_filp",
   "kiocb.ki_pos",
   "file.f_inode",
+  "task_struct.flags",
 ];
 
 type Fields = Map<string, number>;
@@ -62,9 +63,10 @@ export const TRACEPOINTS: Array<{
   { name: "ext4_zero_range", required: true, program: (maps, fields) => early(maps, fields, "range") },
   { name: "ext4_collapse_range", required: true, program: (maps, fields) => early(maps, fields, "offset") },
   { name: "ext4_insert_range", required: true, program: (maps, fields) => early(maps, fields, "offset") },
-  // (inode …): anything else about an inode: names in a directory, mode, owner, times, links; attributes.
+  // (inode …), after anything else about an inode: names in a directory, mode, owner, times, links.
   { name: "ext4_mark_inode_dirty", required: true, program: touched },
-  { name: "ext4_journal_start_inode", required: true, program: touched },
+  // (inode, blocks, reserved, revoked, type …), before extended attributes change.
+  { name: "ext4_journal_start_inode", required: true, program: beginning },
 ];
 
 // Stack.
@@ -129,9 +131,28 @@ function end(a: Assembler): Instruction[] {
   return a.label("out").exit().finish();
 }
 
+/** Kernel threads write out what is there already; they change nothing (include/linux/sched.h: PF_KTHREAD). */
+const KERNEL_THREAD = 0x200000;
+
 function touched(maps: LogMaps, fields: Fields): Instruction[] {
-  const a = new Assembler().load(6, 1, 0);
+  const a = new Assembler().load(6, 1, 0).currentTask().load32(1, 0, fields.get("task_struct.flags")!);
+  a.andConstant(1, KERNEL_THREAD).constant(2, 0).jump("notEqual", 1, 2, "out");
   return end(notice(find(a, maps, fields), maps));
+}
+
+/** EXT4_HT_XATTR of fs/ext4/ext4_jbd2.h; the others below the last known are told by `touched`. */
+const ATTRIBUTES = 10;
+const LAST_KNOWN_TYPE = 11;
+
+/** Not once a generation but each time: what it announces has not happened yet. */
+function beginning(maps: LogMaps, fields: Fields): Instruction[] {
+  const a = new Assembler().load(6, 1, 0).load(8, 1, 32);
+  a.constant(2, ATTRIBUTES).jump("equal", 8, 2, "wanted").constant(2, LAST_KNOWN_TYPE).jump("greater", 8, 2, "wanted");
+  a.goto("out").label("wanted");
+  find(a, maps, fields);
+  a.constant(1, 0).store(10, START, 1).store(10, END, 1);
+  a.wide(1, EARLY).or(1, 7).store(10, GENERATION, 1);
+  return end(push(a, maps));
 }
 
 function written(maps: LogMaps, fields: Fields): Instruction[] {

@@ -70,7 +70,7 @@ export class FileLog implements Follower {
   /** Events read so far. */
   #tail = 0n;
   /** Told while the application ran, of what may not have happened by then: looked at once more in the stop. */
-  #again = new Set<number>();
+  readonly #again = new Set<number>();
   readonly #early = new Map<number, Range[]>();
   #taken = new Map<number, Taken>();
   /** An inode could not be followed. */
@@ -149,8 +149,7 @@ export class FileLog implements Follower {
     this.#setGeneration(before + 1);
     const events = this.#readEvents();
     if (!events || this.#full) {
-      this.#again.clear();
-      this.#early.clear();
+      this.#forgetRunning();
       this.#full = false;
       return undefined;
     }
@@ -170,17 +169,24 @@ export class FileLog implements Follower {
       note(ranges, inode, [start, end]);
       if (isEarly && running) note(this.#early, inode, [start, end]);
     }
-    for (const inode of noticed) this.#again.add(inode);
-    // A program that began before this generation may gather after we have looked, without another notice.
-    const inodes = running ? noticed : this.#again;
-    for (const inode of inodes) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
-    if (!running) {
+    for (const inode of noticed) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
+    if (running) for (const inode of noticed) this.#again.add(inode);
+    else {
+      // A program that began before a take may gather a range after it, without another notice.
+      for (const inode of this.#again)
+        if (!noticed.has(inode)) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
+      for (const inode of this.#again) noticed.add(inode);
       for (const [inode, list] of this.#early) for (const range of list) note(ranges, inode, range);
-      this.#early.clear();
-      this.#again = new Set();
+      this.#forgetRunning();
     }
     for (const [inode, list] of ranges) ranges.set(inode, merged(list));
-    return { inodes, ranges, running };
+    for (const inode of ranges.keys()) noticed.add(inode);
+    return { inodes: noticed, ranges, running };
+  }
+
+  #forgetRunning(): void {
+    this.#again.clear();
+    this.#early.clear();
   }
 
   /** The range that an inode's entry holds. */

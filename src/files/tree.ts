@@ -219,7 +219,11 @@ export class Tree {
     const nodes = all ? [] : [...this.#examine].sort((a, b) => rank(a) - rank(b));
     for (const node of nodes)
       for (const path of [...node.paths]) if (this.#paths.get(path) === node) this.#visit(path, node, false);
-    for (const [node, name] of waiting) {
+    for (const [i, [node, name]] of waiting.entries()) {
+      if (this.#room <= 0) {
+        this.#waiting = this.#waiting.concat(waiting.slice(i));
+        break;
+      }
       const path = node.path;
       if (path !== undefined && this.#paths.get(path) === node) this.#lookAtName(path, node, name, true);
     }

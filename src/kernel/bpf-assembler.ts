@@ -9,6 +9,7 @@ const PSEUDO_MAP_FD = 1;
 const ATOMIC_FETCH_ADD = 0x01;
 /** Helper functions by number (include/uapi/linux/bpf.h). */
 const MAP_LOOKUP = 1;
+const CURRENT_TASK = 158;
 
 export class Assembler {
   readonly #code: Instruction[] = [];
@@ -110,6 +111,11 @@ export class Assembler {
     this.#put(0x18, 1, PSEUDO_MAP_FD, 0, mapFd);
     this.#put(0, 0, 0, 0, 0);
     return this.move(2, 10).addConstant(2, keyAt).#put(0x85, 0, 0, 0, MAP_LOOKUP);
+  }
+
+  /** r0 = the running task (kernel 5.11). Uses up r1–r5. */
+  currentTask(): this {
+    return this.#put(0x85, 0, 0, 0, CURRENT_TASK);
   }
 
   /** amount = old value of *(u64 *)(to + at), which grows by `amount`. */

@@ -1,4 +1,4 @@
-/** Short visits of the calling thread to another network namespace. */
+/** Short visits of the calling thread to another network or IPC namespace. */
 import { addon } from "./addon.ts";
 import { checked } from "./errors.ts";
 
@@ -7,6 +7,7 @@ const NR_CLOSE = 3;
 const NR_SETNS = 308;
 const O_RDONLY_CLOEXEC = 0o2000000;
 const CLONE_NEWNET = 0x40000000;
+const CLONE_NEWIPC = 0x08000000;
 
 /** Opens a namespace's handle, for example `/proc/PID/ns/net`; the descriptor keeps the namespace alive. */
 export function openNamespace(path: string): number {
@@ -23,14 +24,24 @@ export function closeNamespace(fd: number): void {
  * synchronously runs there.
  */
 export function inNamespace<T>(namespaceFd: number, fn: () => T): T {
-  const home = openNamespace("/proc/thread-self/ns/net");
+  // To stay in the application's network would send this node's traffic into it.
+  return visit(namespaceFd, "net", CLONE_NEWNET, fn);
+}
+
+/** As `inNamespace`, for System V objects and POSIX message queues. */
+export function inIpcNamespace<T>(namespaceFd: number, fn: () => T): T {
+  return visit(namespaceFd, "ipc", CLONE_NEWIPC, fn);
+}
+
+function visit<T>(namespaceFd: number, name: string, type: number, fn: () => T): T {
+  const home = openNamespace(`/proc/thread-self/ns/${name}`);
   try {
-    checked(addon.syscall(NR_SETNS, namespaceFd, CLONE_NEWNET), "setns");
+    checked(addon.syscall(NR_SETNS, namespaceFd, type), "setns");
     try {
       return fn();
     } finally {
-      // To stay in the application's network would send this node's traffic into it: no way to go on from that.
-      if (addon.syscall(NR_SETNS, home, CLONE_NEWNET) < 0) process.abort();
+      // No way to go on from a foreign namespace.
+      if (addon.syscall(NR_SETNS, home, type) < 0) process.abort();
     }
   } finally {
     closeNamespace(home);

@@ -63,6 +63,7 @@ export class Stage {
   readonly cgroup: string;
   readonly rootFd: number;
   readonly networkFd: number;
+  readonly ipcFd: number;
   readonly memoryFd: number;
   readonly gadget: number;
 
@@ -73,6 +74,7 @@ export class Stage {
     this.gadget = findGadget(init, this.memoryFd);
     this.rootFd = openPath(`/proc/${init}/root`, O_PATH);
     this.networkFd = openNamespace(`/proc/${init}/ns/net`);
+    this.ipcFd = openNamespace(`/proc/${init}/ns/ipc`);
   }
 
   /** Makes the namespaces; the init is traced and runs. */
@@ -103,6 +105,7 @@ export class Stage {
   #taking(before: Stage): Stage {
     closeDescriptor(before.memoryFd);
     closeNamespace(before.networkFd);
+    closeNamespace(before.ipcFd);
     return this;
   }
 
@@ -142,6 +145,7 @@ export class Stage {
     closeDescriptor(this.memoryFd);
     closeDescriptor(this.rootFd);
     closeNamespace(this.networkFd);
+    closeNamespace(this.ipcFd);
   }
 
   /** Leaves the init untraced, as a tracer's orderly end does. */

@@ -19,6 +19,8 @@ export interface Area {
   backing: Backing;
   /** The area that brk moves the end of. */
   heap?: true;
+  /** Shared memory opened or attached for reading only: no mprotect can make it writable. */
+  readOnly?: true;
 }
 
 const KERNEL_AREAS = new Set(["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"]);
@@ -27,7 +29,9 @@ function backingOf(entry: MapsEntry): Backing {
   const { path, shared, offset, inode, device } = entry;
   if (KERNEL_AREAS.has(path)) return { type: "kernel", name: path };
   if (path === "[stack]") return { type: "stack" };
-  if (inode === 0 || path === "[heap]" || (path.startsWith("[anon:") && !shared)) return { type: "anonymous" };
+  // The first System V segment has inode 0, too.
+  const fileless = inode === 0 && !path.startsWith("/SYSV");
+  if (fileless || path === "[heap]" || (path.startsWith("[anon:") && !shared)) return { type: "anonymous" };
   const nameless =
     path.endsWith(" (deleted)") ||
     path.startsWith("/memfd:") ||
@@ -52,7 +56,7 @@ export function parseLayout(text: string): Area[] {
 /** Whether the kernel can report writes to the area (userfaultfd registers only what may become writable). */
 export function isTrackable(area: Area): boolean {
   const { backing } = area;
-  if (backing.type === "kernel") return false;
+  if (backing.type === "kernel" || area.readOnly) return false;
   return backing.type !== "file" || !backing.shared;
 }
 

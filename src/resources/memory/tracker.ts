@@ -9,7 +9,7 @@ import { readFileSync } from "node:fs";
 import { addon, type Shadow } from "../../kernel/addon.ts";
 import { closeDescriptor, openPath, pidfdGetfd, pidfdOpen, Reader } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
-import { ERRNO, NR, PAGE_BYTES, PAGE_IS, PM_SCAN } from "../../kernel/numbers.ts";
+import { ERRNO, NR, PAGE_BYTES, PAGE_IS, PM_SCAN, PROT } from "../../kernel/numbers.ts";
 import type { Remote } from "../../kernel/remote.ts";
 import { type Area, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
 
@@ -17,6 +17,7 @@ const O_RDONLY = 0;
 const O_RDWR = 2;
 const UFFDIO_API = 0xc018aa3f;
 const UFFDIO_REGISTER = 0xc020aa00;
+const UFFDIO_UNREGISTER = 0x8010aa01;
 const UFFD_API = 0xaan;
 const UFFD_FEATURE_WP_UNPOPULATED = 1n << 13n;
 const UFFD_FEATURE_WP_ASYNC = 1n << 15n;
@@ -161,6 +162,7 @@ export class MemoryTracker {
     if (text.equals(this.#mapsText)) return false;
     this.#mapsText = Buffer.from(text);
     this.areas = parseLayout(text.toString("latin1"));
+    for (const area of this.areas) if (this.#isReadOnly(area)) area.readOnly = true;
     this.#ranges = wordsOf(trackableRanges(this.areas));
     this.#reservedRanges = this.#rangesOf(isReserved);
     this.#openRanges = this.#reservedRanges.length
@@ -179,13 +181,27 @@ export class MemoryTracker {
 
   readonly #registration = Buffer.alloc(32);
 
+  /** Shared memory that may never be written can be told by trying only: the kernel does not watch it. */
+  #isReadOnly({ start, end, protection, backing }: Area): boolean {
+    if (this.#userfault < 0 || backing.type !== "shared" || (protection & PROT.write) !== 0) return false;
+    if (this.#isWatched(start)) return false;
+    if (this.#registerRange(BigInt(start), BigInt(end)) === ERRNO.perm) return true;
+    // It is watched from the next registration on, like everything new.
+    addon.syscall(NR.ioctl, this.#userfault, UFFDIO_UNREGISTER, this.#registration);
+    return false;
+  }
+
+  #registerRange(start: bigint, end: bigint): number {
+    this.#registration.writeBigUInt64LE(start, 0);
+    this.#registration.writeBigUInt64LE(end - start, 8);
+    this.#registration.writeBigUInt64LE(UFFDIO_REGISTER_MODE_WP, 16);
+    return addon.syscall(NR.ioctl, this.#userfault, UFFDIO_REGISTER, this.#registration);
+  }
+
   #register(): void {
     for (let i = 0; i < this.#ranges.length; i += 2) {
       const start = this.#ranges[i]!;
-      this.#registration.writeBigUInt64LE(start, 0);
-      this.#registration.writeBigUInt64LE(this.#ranges[i + 1]! - start, 8);
-      this.#registration.writeBigUInt64LE(UFFDIO_REGISTER_MODE_WP, 16);
-      const r = addon.syscall(NR.ioctl, this.#userfault, UFFDIO_REGISTER, this.#registration);
+      const r = this.#registerRange(start, this.#ranges[i + 1]!);
       checked(r, "ioctl(UFFDIO_REGISTER)", `pid ${this.pid}, 0x${start.toString(16)}`);
     }
   }
@@ -197,22 +213,20 @@ export class MemoryTracker {
     const found: Array<[number, number]> = [];
     for (const area of this.areas) {
       if (!isTrackable(area)) continue;
-      this.#probe[0] = BigInt(area.start);
-      this.#probe[1] = BigInt(area.start + PAGE_BYTES);
-      const r = addon.scan(
-        this.#pagemapFd,
-        this.#probe,
-        PM_SCAN.checkWpAsync,
-        0,
-        PAGE_IS.written,
-        0,
-        PAGE_IS.written,
-        probed,
-      );
-      if (r === ERRNO.perm) found.push([area.start, area.end]);
-      else checked(r, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
+      if (!this.#isWatched(area.start)) found.push([area.start, area.end]);
     }
     return found;
+  }
+
+  /** Whether the area that begins there is registered. */
+  #isWatched(start: number): boolean {
+    const { written } = PAGE_IS;
+    this.#probe[0] = BigInt(start);
+    this.#probe[1] = BigInt(start + PAGE_BYTES);
+    const r = addon.scan(this.#pagemapFd, this.#probe, PM_SCAN.checkWpAsync, 0, written, 0, written, probed);
+    if (r === ERRNO.perm) return false;
+    checked(r, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
+    return true;
   }
 
   /** With all threads stopped: the layout now, what of it is new; new areas are watched from here on. */

@@ -1,0 +1,9 @@
+/** System V objects through checkpoints and lives: test/programs/shm, semaphore, msgqueue. */
+import { testPrograms } from "../../support/events.ts";
+
+testPrograms("System V", [
+  { program: "shm/segments" },
+  { program: "shm/moving", dumps: 6 },
+  { program: "semaphore/sets", idle: true },
+  { program: "msgqueue/queues", idle: true },
+]);
