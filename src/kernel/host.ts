@@ -1,10 +1,13 @@
 /** What this machine's kernel offers, found by trying it, and what that means for Understudy. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync, rmdirSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmdirSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
 import { addon } from "./addon.ts";
+import { loadTracingProgram } from "./bpf.ts";
+import { Assembler } from "./bpf-assembler.ts";
+import { readKernelTypes } from "./btf.ts";
 import { SystemCallError } from "./errors.ts";
 import { OperatingError } from "./failure.ts";
 import { AF_INET, closeSocket, SOCK_STREAM, SOL_TCP, setOption, socket, TCP } from "./socket.ts";
@@ -15,7 +18,6 @@ const NR = {
   ioctl: 16,
   kill: 62,
   ptrace: 101,
-  fanotify_init: 300,
   kcmp: 312,
   bpf: 321,
   userfaultfd: 323,
@@ -196,23 +198,15 @@ const PROBES: Probe[] = [
     try: probeBpf,
   },
   {
-    id: "btf",
-    name: "BTF type information",
-    mechanism: "BPF programs that fit this kernel (file log, later)",
+    id: "file-log",
+    name: "BPF programs at ext4's tracepoints (BTF)",
+    mechanism: "which bytes of which files were written, told by the kernel",
     required: false,
-    means: ["changes of files can be followed by range", "changes of files are found by comparing"],
-    try: () => {
-      if (!existsSync("/sys/kernel/btf/vmlinux")) throw new Error("no /sys/kernel/btf/vmlinux");
-      return undefined;
-    },
-  },
-  {
-    id: "fanotify",
-    name: "fanotify with names (Linux 5.9)",
-    mechanism: "which files changed (file log, later)",
-    required: false,
-    means: ["changes of files can be followed by name", "changes of files are found by comparing"],
-    try: probeFanotify,
+    means: [
+      "a checkpoint's files cost what changed in them, where the state directory is on ext4",
+      "changed files are found by looking at all and comparing them",
+    ],
+    try: probeFileLog,
   },
 ];
 
@@ -401,10 +395,12 @@ function probeBpf(): undefined {
   return undefined;
 }
 
-function probeFanotify(): undefined {
-  const FAN_REPORT_DFID_NAME = 0xc00;
-  const fd = addon.syscall(NR.fanotify_init, FAN_REPORT_DFID_NAME | 1, 0);
-  if (fd < 0) throw new SystemCallError("fanotify_init", fd);
+/** A program that does nothing, at the tracepoint that matters most. */
+function probeFileLog(): undefined {
+  const tracepoint = "ext4_da_write_end";
+  const id = readKernelTypes([tracepoint], []).tracepoints.get(tracepoint);
+  if (id === undefined) throw new Error(`the kernel has no tracepoint ${tracepoint}`);
+  const fd = loadTracingProgram("us_probe", new Assembler().exit().finish(), id);
   addon.syscall(NR.close, fd);
   return undefined;
 }
