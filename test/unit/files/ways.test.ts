@@ -1,0 +1,154 @@
+/** Ways to change a file that are easily missed: mappings, direct writes, more events than the log holds, a big directory. */
+import assert from "node:assert/strict";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { after, before, test } from "node:test";
+import { FileApply } from "../../../src/files/apply.ts";
+import { type CutHints, FileCapture, openLog } from "../../../src/files/capture.ts";
+import { CHUNK_BYTES, type FileOperation } from "../../../src/files/change.ts";
+import { merged } from "../../../src/files/content.ts";
+import type { FileLog } from "../../../src/files/log.ts";
+import { EVENTS } from "../../../src/files/log-program.ts";
+import { addon } from "../../../src/kernel/addon.ts";
+import { call } from "../../../src/kernel/calls.ts";
+import { type Layer, Overlays, ownMounts } from "./overlays.ts";
+import { describe } from "./program.ts";
+
+interface Pair {
+  primary: Layer;
+  clone: Layer;
+  emit: (operation: FileOperation) => void;
+  cut: (hints?: CutHints) => FileOperation[];
+  capture: FileCapture;
+}
+
+let log: FileLog | undefined;
+let missing: string | undefined;
+before(() => {
+  ownMounts();
+  ({ log, missing } = openLog(tmpdir()));
+});
+after(() => log?.close());
+
+async function onPair(way: FileLog | false, body: (pair: Pair) => void | Promise<void>): Promise<void> {
+  const overlays = new Overlays();
+  try {
+    const lower = overlays.path("lower");
+    const primary = overlays.mount("primary", lower);
+    const clone = overlays.mount("clone", lower);
+    const capture = new FileCapture({ filesDirectory: primary.directory, lower, log: way });
+    const apply = new FileApply(clone.rootFd);
+    const emit = (operation: FileOperation) => apply.apply(operation);
+    const cut = (hints?: CutHints) => {
+      const operations = capture.cut(hints);
+      operations.forEach(emit);
+      return operations;
+    };
+    await body({ primary, clone, emit, cut, capture });
+    assert.deepEqual(describe(clone.root), describe(primary.root));
+    capture.close();
+    apply.close();
+  } finally {
+    overlays.remove();
+  }
+}
+
+function twice(name: string, body: (pair: Pair) => void | Promise<void>): void {
+  test(`${name}, by comparing`, () => onPair(false, body));
+  test(`${name}, as the kernel's log tells`, (t) => (log ? onPair(log, body) : t.skip(missing)));
+}
+
+const started = (pair: Pair) => pair.capture.copyAll(pair.emit, async () => {});
+
+function writeMemory(address: number, bytes: Buffer): void {
+  const vector = (at: number) => {
+    const iov = Buffer.alloc(16);
+    iov.writeBigUInt64LE(BigInt(at), 0);
+    iov.writeBigUInt64LE(BigInt(bytes.length), 8);
+    return iov;
+  };
+  call("process_vm_writev", process.pid, vector(addon.addressOf(bytes)), 1, vector(address), 1, 0);
+}
+
+twice("a shared mapping is compared at each cut", async (pair) => {
+  const fd = fs.openSync(`${pair.primary.root}/mapped`, "w+");
+  fs.writeSync(fd, Buffer.alloc(100_000, 1));
+  const address = call("mmap", null, 100_000, 3, 1, fd, 0);
+  await started(pair);
+  for (let i = 0; i < 3; i++) {
+    writeMemory(address + 50_000, Buffer.from([i + 7]));
+    const sent = pair.cut({ mapped: ["/mapped", "/dev/zero", "/no/such"] });
+    assert.deepEqual(describe(pair.clone.root), describe(pair.primary.root));
+    if (i > 0)
+      assert.ok(sent.reduce((sum, { change }) => sum + (change.type === "write" ? change.bytes.length : 0), 0) <= 4096);
+  }
+  call("munmap", address, 100_000);
+  fs.closeSync(fd);
+});
+
+twice("direct writes", async (pair) => {
+  const path = `${pair.primary.root}/direct`;
+  fs.writeFileSync(path, Buffer.alloc(1 << 20, 3));
+  await started(pair);
+  pair.cut();
+  const memory = Buffer.allocUnsafeSlow(3 * 4096).fill(9);
+  const aligned = memory.subarray((4096 - (addon.addressOf(memory) % 4096)) % 4096).subarray(0, 8192);
+  const fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_DIRECT);
+  fs.writeSync(fd, aligned, 0, aligned.length, 40_960);
+  fs.closeSync(fd);
+  pair.cut();
+});
+
+test("a write of a few bytes sends a few bytes", async (t) => {
+  if (!log) return t.skip(missing);
+  await onPair(log, async (pair) => {
+    const fd = fs.openSync(`${pair.primary.root}/toto`, "w+");
+    fs.writeSync(fd, Buffer.alloc(3 * CHUNK_BYTES, 1));
+    await started(pair);
+    pair.cut();
+    // The issue's own example.
+    fs.writeSync(fd, Buffer.alloc(30_000, 2), 0, 30_000, 30);
+    fs.writeSync(fd, Buffer.alloc(20_000, 3), 0, 20_000, 20);
+    const writes = pair
+      .cut()
+      .flatMap(({ change }) => (change.type === "write" ? [[change.at, change.bytes.length]] : []));
+    assert.deepEqual(writes, [[20, 30_010]]);
+    fs.closeSync(fd);
+  });
+});
+
+test("more events than the log holds: what changed is sent whole", async (t) => {
+  if (!log) return t.skip(missing);
+  await onPair(log, async (pair) => {
+    const fd = fs.openSync(`${pair.primary.root}/busy`, "w+");
+    await started(pair);
+    pair.cut();
+    for (let i = 0; i < EVENTS + 1000; i++) fs.writeSync(fd, Buffer.from([i]), 0, 1, (i % 50) * 10_000);
+    fs.closeSync(fd);
+    pair.cut();
+  });
+});
+
+twice("many names at once, then one more", async (pair) => {
+  fs.mkdirSync(`${pair.primary.root}/many`);
+  for (let i = 0; i < 2000; i++) fs.writeFileSync(`${pair.primary.root}/many/${i}`, "");
+  await started(pair);
+  pair.cut();
+  fs.writeFileSync(`${pair.primary.root}/many/another`, "text");
+  assert.ok(pair.cut().length < 10);
+});
+
+test("ranges are merged where they touch", () => {
+  assert.deepEqual(
+    merged([
+      [30, 30_030],
+      [20, 20_020],
+      [50_000, 50_001],
+      [30_030, 30_040],
+    ]),
+    [
+      [20, 30_040],
+      [50_000, 50_001],
+    ],
+  );
+});
