@@ -20,8 +20,8 @@ export function createClone(context: AgentContext, name: string, request: CloneR
     const ended = context.switching.get(name)?.catch(() => {});
     if (ended) await Promise.race([ended, sleep(limits.handOverGraceMs)]);
     await context.instances.remove(name, false);
-    const instance = context.instances.start(spec.value, "standby");
     try {
+      const instance = context.instances.start(spec.value, "standby");
       const ready = await instance.until((status) => status.stream !== undefined, {
         timeoutMs: limits.cloneStartTimeoutMs,
         pollMs: 10,
@@ -29,8 +29,20 @@ export function createClone(context: AgentContext, name: string, request: CloneR
       return ready.stream!;
     } catch (error) {
       await context.instances.remove(name, false);
-      throw error;
+      throw diskFull(context, error);
     }
+  });
+}
+
+/** What an operator can do something about shall not look like a fault of the program. */
+function diskFull(context: AgentContext, cause: unknown): unknown {
+  const { code, message } = cause as { code?: unknown; message?: unknown };
+  if (code !== "ENOSPC" && !String(message).includes("ENOSPC")) return cause;
+  const { stateDirectory } = context.config;
+  return new OperatingError("disk-full", `"${context.node}" has no space left for a clone in "${stateDirectory}"`, {
+    remedy: "Make room there; the clone is then made by itself.",
+    details: { node: context.node, directory: stateDirectory },
+    cause,
   });
 }
 
