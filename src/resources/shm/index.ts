@@ -11,6 +11,8 @@ import type { NamespaceKind, NamespaceWatch } from "../namespace-kind.ts";
 import { IPC, ownedOf, permissions, Table } from "../sysv.ts";
 import { type SegmentOperation, type SegmentState, SHM_DEST, SHM_LOCKED } from "./state.ts";
 
+export type { SegmentState } from "./state.ts";
+
 /** Compared and sent in pieces of so many bytes. */
 const PIECE_BYTES = 64 * 1024;
 const SHM_READ_ONLY = 0o10000;

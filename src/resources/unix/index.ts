@@ -4,6 +4,8 @@ import { dumpUnix } from "./dump.ts";
 import { restoreUnix } from "./restore.ts";
 import { AF_UNIX, type UnixState } from "./state.ts";
 
+export type { UnixState } from "./state.ts";
+
 export const unix: DescriptorKind<UnixState> = {
   kind: "unix",
   version: 1,
