@@ -10,7 +10,7 @@ import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kern
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { kindNamed } from "../resources/kinds.ts";
 import { type Area, isTrackable } from "../resources/memory/layout.ts";
-import { Staging, splitRegions } from "../resources/memory/tracker.ts";
+import { mergeRegions, Staging, splitRegions } from "../resources/memory/tracker.ts";
 import type { Stage } from "../stage/stage.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
@@ -72,6 +72,8 @@ export class Capture {
   readonly #descriptors = new DescriptorTables();
   readonly #states = new States();
   readonly #sharedWrites = new SharedWrites();
+  /** Ranges of shared memory whose whole content the clones have got, from whichever process. */
+  readonly #sharedSent = new Set<string>();
   readonly #namespace: NamespaceCapture;
   readonly #staging = new Staging();
   readonly #blocks = new BlockPool();
@@ -105,6 +107,7 @@ export class Capture {
     this.#states.reset();
     this.#lastDump = 0;
     this.#namespace.reset();
+    this.#sharedSent.clear();
     this.#pages = 0;
     this.#bytes = 0;
   }
@@ -148,6 +151,8 @@ export class Capture {
     for (const [pid, process] of this.#processes) {
       const traced = this.#options.tracees.processes.get(pid);
       if (traced && traced === process.traced && traced.image === process.image) continue;
+      // By exec: its old memory is gone, with the note of what it wrote.
+      if (traced) this.#sharedWrites.noteUnmapped(process.tracker.areas);
       process.close();
       this.#processes.delete(pid);
       this.#emit({ op: "process-end", pid: process.traced.virtualPid });
@@ -192,6 +197,7 @@ export class Capture {
   /** What makes every process known to a clone that has none, as the other clones know it now. */
   introduce(): Operation[] {
     this.#namespace.reset();
+    this.#sharedSent.clear();
     const processes = [...this.#processes.values()].flatMap((process): Operation[] => [
       this.#birth(process),
       { op: "layout", pid: process.traced.virtualPid, areas: process.emitted, fresh: [] },
@@ -223,7 +229,8 @@ export class Capture {
     const { tracker } = process;
     this.#followLayout(process);
     const count = process.needsAll && alone ? tracker.scanAll(false) : tracker.scanPopulated();
-    const regions = this.#takeKnown(process, count);
+    const known = this.#takeKnown(process, count);
+    const regions = mergeRegions([known, ...this.#unsentShared(process)]);
     if (alone) process.needsAll = false;
     let left = Number(sumPages(regions));
     for (const part of pieces(regions, CHUNK_PAGES)) {
@@ -242,6 +249,7 @@ export class Capture {
     const { tracker } = process;
     if (!tracker.layoutTextChanged()) return;
     const layout = process.layoutOperation(tracker.refresh().fresh);
+    for (const regions of this.#unsentShared(process)) tracker.owe(regions);
     // What it maps may be a file made a moment ago.
     this.#aheadFiles();
     for (const operation of this.#namespace.announce()) this.#emit(operation);
@@ -293,7 +301,21 @@ export class Capture {
 
   /** Everything of a process that is new to the clones, else what was written. */
   #scan(process: ProcessCapture, strict: boolean): number {
+    if (process.needsAll) for (const regions of this.#unsentShared(process)) process.tracker.owe(regions);
     return process.needsAll ? process.tracker.scanAll(strict) : process.tracker.scanWritten(strict);
+  }
+
+  /** Content of shared memory that nobody has sent: pages need not be in the table of a process that has them mapped. */
+  #unsentShared({ tracker }: ProcessCapture): BigUint64Array[] {
+    if (tracker.shared.length === 0) return [];
+    return tracker.areas.flatMap((area) => {
+      const { backing, start, end } = area;
+      if (backing.type !== "shared" || area.readOnly) return [];
+      const range = `${backing.id} ${backing.offset} ${end - start}`;
+      if (this.#sharedSent.has(range)) return [];
+      this.#sharedSent.add(range);
+      return [tracker.populatedShared(area)];
+    });
   }
 
   /** Runs what takes pages: when it fails half-way, what the scan reported is known no longer, and everything goes out again. */
@@ -304,6 +326,7 @@ export class Capture {
       return result;
     } catch (error) {
       process.needsAll = true;
+      this.#sharedSent.clear();
       throw error;
     }
   }
@@ -387,6 +410,7 @@ export class Capture {
     this.#sharedWrites.settle(this.captured().map(({ tracker }) => tracker));
     this.#staging.pages = 0;
     for (const process of this.#processes.values()) this.#taking(process, () => this.#takeMemory(process));
+    this.#takeUnmapped();
     this.#takeThreads(resources);
     this.#takeDescriptors(resources);
     this.#takeZombies(resources);
@@ -403,6 +427,17 @@ export class Capture {
     return { resources, clock: monotonicClock() };
   }
 
+  /** Shared memory that a process wrote and mapped no longer when it was looked at: others tell what is in it. */
+  #takeUnmapped(): void {
+    const trackers = this.captured().map(({ tracker }) => tracker);
+    const areas = trackers.flatMap((tracker) => tracker.takeUnmapped());
+    if (areas.length === 0) return;
+    this.#sharedWrites.noteUnmapped(areas);
+    const told = this.#sharedWrites.settle(trackers);
+    for (const process of this.captured())
+      if (told.has(process.tracker)) this.#taking(process, () => this.#takeMemory(process));
+  }
+
   #takeMemory(process: ProcessCapture): void {
     const { tracker } = process;
     let count = this.#scan(process, true);
@@ -410,6 +445,7 @@ export class Capture {
     let regions: BigUint64Array | undefined;
     if (count === ERRNO.perm) {
       fresh = tracker.refresh().fresh;
+      for (const regions of this.#unsentShared(process)) tracker.owe(regions);
       count = checked(this.#scan(process, true), "ioctl(PAGEMAP_SCAN)", process.pid);
     } else {
       checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);

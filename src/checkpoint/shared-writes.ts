@@ -2,7 +2,8 @@
  * Writes to shared memory by processes that end before anybody asks: with their address space goes the kernel's note of what
  * they wrote. It is taken on their way out and given to another process that has the same memory mapped.
  */
-import { MemoryTracker } from "../resources/memory/tracker.ts";
+import type { Area } from "../resources/memory/layout.ts";
+import { MemoryTracker, splitRegions } from "../resources/memory/tracker.ts";
 
 interface Written {
   /** Of the memory object, see Backing. */
@@ -26,6 +27,13 @@ export class SharedWrites {
     }
   }
 
+  /** A process that goes on has mapped these no longer, or elsewhere. */
+  noteUnmapped(areas: Area[]): void {
+    for (const { start, end, backing } of areas)
+      if (backing.type === "shared")
+        this.#written.push({ id: backing.id, from: backing.offset, to: backing.offset + end - start });
+  }
+
   #note(tracker: MemoryTracker, start: number, end: number): void {
     for (const area of tracker.areas) {
       if (area.backing.type !== "shared" || area.start >= end || area.end <= start) continue;
@@ -35,19 +43,41 @@ export class SharedWrites {
     }
   }
 
-  /** In the stop, before written pages are asked for: what was noted counts as written by those given. */
-  settle(trackers: Iterable<MemoryTracker>): void {
-    if (this.#written.length === 0) return;
-    const written = this.#written.splice(0);
-    for (const tracker of trackers)
-      for (const area of tracker.areas) {
-        const { backing } = area;
-        if (backing.type !== "shared") continue;
-        for (const { id, from, to } of written) {
-          const start = Math.max(area.start, from - backing.offset + area.start);
-          const end = Math.min(area.end, to - backing.offset + area.start);
-          if (id === backing.id && start < end) tracker.owe(BigUint64Array.of(BigInt(start), BigInt(end), 0n));
+  /** In the stop: what was noted counts as written by one of those given. Returns who got something. */
+  settle(trackers: MemoryTracker[]): Set<MemoryTracker> {
+    const told = new Set<MemoryTracker>();
+    for (const written of this.#written.splice(0)) {
+      let left: Array<[number, number]> = [[written.from, written.to]];
+      for (const tracker of trackers)
+        for (const area of tracker.areas) {
+          if (left.length === 0 || area.backing.type !== "shared" || area.backing.id !== written.id) continue;
+          if (area.readOnly) continue;
+          left = left.flatMap((part) => give(tracker, area, area.backing as { offset: number }, part));
+          told.add(tracker);
         }
-      }
+    }
+    return told;
   }
+}
+
+/** So much is looked through for pages that are there at all. */
+const LARGE_BYTES = 1 << 20;
+
+/** Gives the part of a range that an area covers to its tracker; returns what is left of it. */
+function give(
+  tracker: MemoryTracker,
+  area: Area,
+  { offset }: { offset: number },
+  [from, to]: [number, number],
+): Array<[number, number]> {
+  const shift = area.start - offset;
+  const [start, end] = [Math.max(area.start, from + shift), Math.min(area.end, to + shift)];
+  if (start >= end) return [[from, to]];
+  const whole = BigUint64Array.of(BigInt(start), BigInt(end), 0n);
+  tracker.owe(end - start > LARGE_BYTES ? splitRegions(tracker.populatedShared(area), [[start, end]]).inside : whole);
+  const left: Array<[number, number]> = [
+    [from, start - shift],
+    [end - shift, to],
+  ];
+  return left.filter(([a, b]) => a < b);
 }

@@ -14,6 +14,8 @@ import type { Remote } from "../../kernel/remote.ts";
 import { type Area, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
 
 const O_RDONLY = 0;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
 const O_RDWR = 2;
 const UFFDIO_API = 0xc018aa3f;
 const UFFDIO_REGISTER = 0xc020aa00;
@@ -161,7 +163,9 @@ export class MemoryTracker {
     const text = this.#maps.read();
     if (text.equals(this.#mapsText)) return false;
     this.#mapsText = Buffer.from(text);
+    const before = this.areas;
     this.areas = parseLayout(text.toString("latin1"));
+    if (this.shared.length > 0) this.#noteUnmapped(before);
     for (const area of this.areas) if (this.#isReadOnly(area)) area.readOnly = true;
     this.#ranges = wordsOf(trackableRanges(this.areas));
     this.#reservedRanges = this.#rangesOf(isReserved);
@@ -177,6 +181,40 @@ export class MemoryTracker {
     this.shared = anyShared ? this.#rangesOf((area) => area.backing.type === "shared") : NO_RANGES;
     this.#privateRanges = anyShared ? this.#rangesOf((area) => area.backing.type !== "shared") : this.#ranges;
     return true;
+  }
+
+  #unmapped: Area[] = [];
+
+  /** What it wrote there since the last scan, only the memory itself knows now. */
+  #noteUnmapped(before: Area[]): void {
+    const now = new Set(this.areas.filter(({ backing }) => backing.type === "shared").map(placeOf));
+    for (const area of before) if (area.backing.type === "shared" && !now.has(placeOf(area))) this.#unmapped.push(area);
+  }
+
+  /** Areas of shared memory that were mapped at the last look but one and are not, or not as they were, since the last. */
+  takeUnmapped(): Area[] {
+    return this.#unmapped.splice(0);
+  }
+
+  /** The parts of an area of shared memory that have pages, whoever made them. */
+  populatedShared({ start, end, backing }: Area): BigUint64Array {
+    if (backing.type !== "shared") return NO_RANGES;
+    const path = `/proc/${this.pid}/map_files/${start.toString(16)}-${end.toString(16)}`;
+    const fd = openPath(path, O_RDONLY);
+    const words: bigint[] = [];
+    const last = backing.offset + end - start;
+    try {
+      for (let at = backing.offset; at < last; ) {
+        const from = addon.syscall(NR.lseek, fd, at, SEEK_DATA);
+        if (from < 0 || from >= last) break;
+        at = Math.min(last, checked(addon.syscall(NR.lseek, fd, from, SEEK_HOLE), "lseek", path));
+        const shift = start - backing.offset;
+        words.push(BigInt(from + shift), BigInt(roundUp(at) + shift), 0n);
+      }
+    } finally {
+      closeDescriptor(fd);
+    }
+    return new BigUint64Array(words);
   }
 
   readonly #registration = Buffer.alloc(32);
@@ -323,8 +361,13 @@ export class MemoryTracker {
 
   /** All pages with content of their own (not the file's, never touched ones not). Protects everything first. */
   scanAll(strict: boolean): number {
+    const owed = this.#owed.slice();
     const protectedRegions = this.scanWritten(strict);
-    return protectedRegions < 0 ? protectedRegions : this.scanPopulated();
+    if (protectedRegions < 0) return protectedRegions;
+    const n = this.scanPopulated();
+    // Shared pages that others have written need not be in this process's page table.
+    this.#owed = owed;
+    return n < 0 || owed.length === 0 ? n : this.#addOwed(n);
   }
 
   /** As `scanAll`, but what is known as written stays so. */
@@ -447,6 +490,14 @@ export class MemoryTracker {
     }
     return dropped;
   }
+}
+
+function placeOf({ start, end, backing }: Area): string {
+  return backing.type === "shared" ? `${start} ${end} ${backing.id} ${backing.offset}` : "";
+}
+
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
 }
 
 /** Index of the first region that ends behind an address. */

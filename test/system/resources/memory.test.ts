@@ -14,4 +14,5 @@ testPrograms("memory", [
   { program: "memory/file", idle: true },
   { program: "memory/shared" },
   { program: "memory/shared-exit" },
+  { program: "memory/shared-past" },
 ]);
