@@ -20,6 +20,8 @@ namespace understudy {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   for (int s = 1; s < 65; s++) signal(s, SIG_DFL);
+  // The instance has priority; its application is as any other program.
+  setpriority(PRIO_PROCESS, 0, 0);
   int highest = 2;
   for (size_t i = 0; i + 1 < n; i += 2) {
     if (fds[i + 1] > highest) highest = fds[i + 1];

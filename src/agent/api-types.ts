@@ -1,6 +1,6 @@
 /** What the API's documents look like (docs/api.md). Fields are only ever added. */
 
-import type { CommitPolicy } from "../cluster/spec.ts";
+import type { CommitPolicy, OnUnprotectable } from "../cluster/spec.ts";
 import type { CheckpointSummary, InstanceStatus, StandbyStatus } from "../instance/control.ts";
 import type { Failure } from "../kernel/failure.ts";
 
@@ -17,6 +17,7 @@ export interface ProtectRequest {
   commit?: CommitPolicy;
   period?: number | "auto";
   keep?: number;
+  onUnprotectable?: OnUnprotectable;
   /** Answer only when all standbys are in sync; default true. */
   wait?: boolean;
 }
@@ -56,6 +57,7 @@ export interface ApplicationReport {
   commit: CommitPolicy;
   period: number | "auto";
   keep: number;
+  onUnprotectable: OnUnprotectable;
   home: string;
   wanted: string[];
   createdAt: string;

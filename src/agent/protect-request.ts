@@ -29,6 +29,7 @@ const schema = z.strictObject({
   commit: z.enum(["checkpoint", "none"]).default("checkpoint"),
   period: z.union([z.literal("auto"), z.number().min(1).max(60_000)]).default("auto"),
   keep: z.int().min(1).max(1000).default(3),
+  onUnprotectable: z.enum(["hold", "warn"]).default("hold"),
   wait: z.boolean().default(true),
 });
 

@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ApplicationSpec, View } from "../cluster/spec.ts";
 import { storeKeys } from "../cluster/store.ts";
-import { OperatingError, toFailure } from "../kernel/failure.ts";
+import { fromFailure, OperatingError, toFailure } from "../kernel/failure.ts";
 import type { ApplicationReport, ProtectProgress } from "./api-types.ts";
 import { removeClones, tryClone } from "./clones.ts";
 import type { AgentContext } from "./context.ts";
@@ -172,7 +172,8 @@ async function waitInSync(
     signal.throwIfAborted();
     await failIfEnded(context, instance, spec);
     await instance.until(() => true, { signal });
-    const standbys = instance.status!.standbys;
+    const { standbys, unprotectable } = instance.status!;
+    if (unprotectable) throw fromFailure(unprotectable);
     for (const { node, state, remainingBytes } of standbys) {
       if (state === "synchronising" && remainingBytes !== undefined) {
         const totalBytes = Math.max(totals.get(node) ?? 0, remainingBytes);

@@ -43,6 +43,8 @@ export function applicationText(report: ApplicationReport): string {
     ["command", shellWords(report.command)],
     ["policy", `commit ${report.commit}, period ${report.period}, keep ${report.keep}`],
   ];
+  const { unprotectable } = instance ?? {};
+  if (unprotectable) lines.push(["unprotectable", `since ${unprotectable.since}: ${unprotectable.message}`]);
   if (instance) {
     const { figures } = instance;
     const { stopUs, commitUs } = figures;

@@ -17,6 +17,7 @@ interface Options extends RemoteOptions {
   commit?: "checkpoint" | "none";
   period?: number | "auto";
   keep?: number;
+  onUnprotectable?: "hold" | "warn";
   env?: Record<string, string>;
   directory?: string;
   file?: string;
@@ -35,6 +36,12 @@ export function registerProtect(program: Command): void {
     .addOption(new Option("--commit <policy>", "when output may leave").choices(["checkpoint", "none"]))
     .option("--period <ms>", "milliseconds between checkpoints, or auto", period)
     .option("--keep <count>", "checkpoints that a standby keeps", wholeNumber)
+    .addOption(
+      new Option("--on-unprotectable <policy>", "its output, when it begins to use what cannot be copied").choices([
+        "hold",
+        "warn",
+      ]),
+    )
     .option("--env <name=value...>", "a variable of its environment", variable)
     .option("--directory <path>", "its working directory (default: /)")
     .option("-f, --file <file>", "a YAML file with all this, keys as in the API")
@@ -52,7 +59,8 @@ async function run(command: string[], options: Options): Promise<void> {
 }
 
 async function requestOf(command: string[], options: Options): Promise<ProtectRequest> {
-  const { name, address, gateway, standby, commit, period, keep, env, directory, file, wait } = options;
+  const { name, address, gateway, standby, commit, period, keep, env, directory, file, wait, onUnprotectable } =
+    options;
   const fromFile = file === undefined ? {} : await readRequest(file);
   const given = {
     ...(command.length > 0 && { command }),
@@ -63,6 +71,7 @@ async function requestOf(command: string[], options: Options): Promise<ProtectRe
     ...(commit !== undefined && { commit }),
     ...(period !== undefined && { period }),
     ...(keep !== undefined && { keep }),
+    ...(onUnprotectable !== undefined && { onUnprotectable }),
     ...(env !== undefined && { environment: { ...fromFile.environment, ...env } }),
     ...(directory !== undefined && { workingDirectory: directory }),
     wait,

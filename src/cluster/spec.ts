@@ -3,6 +3,13 @@
 /** `checkpoint`: output waits for the standbys' acknowledgement. `none`: output goes out at once (state may be lost). */
 export type CommitPolicy = "checkpoint" | "none";
 
+/**
+ * What becomes of output when the application has begun to use what cannot be copied, so that no checkpoint can be taken.
+ * `hold`: it waits until one can. `warn`: it goes out, as with policy `none`, until one can. Either way the standbys keep the
+ * last checkpoint and may take over from it.
+ */
+export type OnUnprotectable = "hold" | "warn";
+
 /** `applications/NAME/spec` */
 export interface ApplicationSpec {
   name: string;
@@ -22,6 +29,8 @@ export interface ApplicationSpec {
   period: number | "auto";
   /** Checkpoints a standby keeps. */
   keep: number;
+  /** Absent in records of older versions: `hold`. */
+  onUnprotectable?: OnUnprotectable;
   createdAt: string;
 }
 

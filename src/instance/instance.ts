@@ -609,6 +609,7 @@ export class Instance {
       ],
       processes: primary?.parts.tracees.processes.size ?? this.#clone?.processes ?? 0,
       threads: primary?.parts.tracees.threadCount ?? 0,
+      ...(primary?.unprotectable ? { unprotectable: primary.unprotectable } : {}),
       figures: (primary?.figures ?? this.#noFigures).summary(),
     };
   }

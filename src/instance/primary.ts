@@ -9,7 +9,7 @@ import { dueAt, type PeriodOptions, periodDefaults } from "../checkpoint/period.
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ViewEvent } from "../cluster/view.ts";
 import { FileCapture } from "../files/capture.ts";
-import { OperatingError } from "../kernel/failure.ts";
+import { type Failure, OperatingError, toFailure } from "../kernel/failure.ts";
 import type { OutputHold } from "../network/hold.ts";
 import type { ApplicationInterface } from "../network/interface.ts";
 import type { Message } from "../replication/frames.ts";
@@ -44,6 +44,8 @@ const STOP_TIMEOUT_US = 100_000;
 const SHADOW_BYTES = 4 * 2 ** 30;
 /** After a stop that failed: the next try. */
 const RETRY_MS = 10;
+/** As long as the application uses what cannot be copied: each try stops it for nothing. */
+const UNPROTECTABLE_RETRY_MS = 200;
 /**
  * So many checkpoints may wait for acknowledgements at a time: while one is on its way, the application goes on with what came
  * since, and the next begins.
@@ -71,6 +73,10 @@ export class Primary {
   /** Newest held packet at each epoch's cut. */
   readonly #marks = new Map<number, number>();
   readonly #timer: NodeJS.Timeout;
+  /** Why no checkpoint can be taken, since when. */
+  unprotectable: (Failure & { since: string }) | undefined;
+  /** By the view machine's word. */
+  #nobodyToWaitFor = false;
   /** Checkpoints that were sent and not acknowledged by all, oldest first. */
   readonly #underWay: UnderWay[] = [];
   /** Packets held since the last checkpoint's mark. */
@@ -276,9 +282,20 @@ export class Primary {
   // --- What the view machine wants ---
 
   passThrough(on: boolean): void {
+    this.#nobodyToWaitFor = on;
+    this.#applyHold();
+  }
+
+  /** Whether output waits for checkpoints while they can be taken. */
+  get #waits(): boolean {
+    return !this.#nobodyToWaitFor && this.parts.application.commit !== "none";
+  }
+
+  #applyHold(): void {
     const { hold, application } = this.parts;
-    if (on || application.commit === "none") hold.passThrough();
-    else hold.hold();
+    const warns = this.unprotectable !== undefined && application.onUnprotectable === "warn";
+    if (this.#waits && !warns) hold.hold();
+    else hold.passThrough();
   }
 
   release(epoch: number): void {
@@ -361,7 +378,7 @@ export class Primary {
       } catch (error) {
         if (this.#closed) return;
         this.#stopFailed(error as Error);
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+        await new Promise((resolve) => setTimeout(resolve, this.unprotectable ? UNPROTECTABLE_RETRY_MS : RETRY_MS));
       }
     }
   }
@@ -393,11 +410,36 @@ export class Primary {
 
   #lastFailure = "";
 
+  /** The application has begun to use what cannot be copied. The standbys keep what they have. */
+  #refused(error: OperatingError): void {
+    const since = this.unprotectable?.since ?? new Date().toISOString();
+    this.unprotectable = { ...toFailure(error), since };
+    if (!this.#frozen) this.#applyHold();
+    for (const request of this.#requests.splice(0)) {
+      if (request.epoch === undefined) request.reject(error);
+      else this.#requests.push(request);
+    }
+  }
+
+  #consequence(): string {
+    if (this.unprotectable === undefined || !this.#waits) return "";
+    const warns = this.parts.application.onUnprotectable === "warn";
+    return warns ? "; its output goes out unprotected" : "; its output waits";
+  }
+
+  /** A checkpoint has been taken again. */
+  #protectableAgain(): void {
+    if (this.unprotectable === undefined) return;
+    this.unprotectable = undefined;
+    this.#shell.note("protectable-again", "Checkpoints can be taken again");
+  }
+
   #stopFailed(error: Error): void {
     const code = error instanceof OperatingError ? error.code : "checkpoint-failed";
+    if (error instanceof OperatingError && code.startsWith("unprotectable-")) this.#refused(error);
     if (code === "barrier-timeout" || error.message === this.#lastFailure) return;
     this.#lastFailure = error.message;
-    this.#shell.note(code, `No checkpoint could be taken: ${error.message}`);
+    this.#shell.note(code, `No checkpoint could be taken: ${error.message}${this.#consequence()}`);
   }
 
   /** One checkpoint, up to its last byte handed to the network. */
@@ -413,6 +455,8 @@ export class Primary {
     const joining = this.#receivers.filter((standby) => standby.phase === "joining");
     const { end, all } = this.#capture.dump(
       (epoch) => {
+        // What leaves after this instant waits again; what left before is part of this checkpoint.
+        if (this.unprotectable && this.#waits) this.parts.hold.hold();
         // First of all in the stop: what is queued now was sent by a state that the dump includes.
         this.#marks.set(epoch, this.parts.hold.drain().lastId);
         this.#uncovered = 0;
@@ -425,6 +469,7 @@ export class Primary {
     this.#lastStart = begun;
     this.#lastStopMs = end.stopUs / 1000;
     this.#lastFailure = "";
+    this.#protectableAgain();
     const receivers = this.#ready();
     this.#underWay.push({ epoch: end.epoch, begun, end, waiting: new Set(receivers.map((standby) => standby.node)) });
     for (const standby of receivers) {

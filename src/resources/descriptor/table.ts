@@ -7,6 +7,7 @@ import { OperatingError } from "../../kernel/failure.ts";
 import { descriptorInfo, infoField, readStatus, virtualPid } from "../../kernel/procfs.ts";
 import { type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { kindOf, type SocketType } from "../kinds.ts";
+import { refuseDescriptor } from "../refusal.ts";
 
 export interface DescriptorEntry {
   fd: number;
@@ -71,6 +72,12 @@ export class DescriptorTables {
   readonly #pidfds = new Map<number, number>();
   #next = 1;
   #flagsAt = 0;
+  readonly #onRefusal: ((error: OperatingError) => void) | undefined;
+
+  /** @param onRefusal told of each descriptor that cannot be copied, which is left out then; without it the first one is thrown */
+  constructor(onRefusal?: (error: OperatingError) => void) {
+    this.#onRefusal = onRefusal;
+  }
 
   /** Looks at all processes again. With all threads stopped. Errors: `unprotectable-…`, by name. */
   refresh(pids: number[]): void {
@@ -104,14 +111,27 @@ export class DescriptorTables {
     const used = new Set<string>();
     for (const table of this.#tables.values()) {
       const before = new Map(table.known.map((known) => [`${known.fd} ${known.link}`, known.description]));
-      table.known = table.links().map(({ fd, link }) => {
+      table.known = table.links().flatMap(({ fd, link }) => {
         const flags = Number.parseInt(infoField(descriptorInfo(table.pid, fd), "flags"), 8);
-        const description = this.#describe(table.pid, fd, link, flags, byLink, before.get(`${fd} ${link}`));
+        const old = before.get(`${fd} ${link}`);
+        const description = this.#unlessRefused(() => this.#describe(table.pid, fd, link, flags, byLink, old));
+        if (description === undefined) return [];
         used.add(description.id);
-        return { fd, link, description: description.id, closeOnExec: (flags & O.closeOnExec) !== 0 };
+        return [{ fd, link, description: description.id, closeOnExec: (flags & O.closeOnExec) !== 0 }];
       });
     }
     for (const id of this.#descriptions.keys()) if (!used.has(id)) this.#descriptions.delete(id);
+  }
+
+  /** Undefined only for who asked to be told of refusals and to go on. */
+  #unlessRefused(describe: () => Description): Description | undefined {
+    try {
+      return describe();
+    } catch (error) {
+      if (this.#onRefusal === undefined || !(error instanceof OperatingError)) throw error;
+      this.#onRefusal(error);
+      return undefined;
+    }
   }
 
   #describe(
@@ -142,16 +162,10 @@ export class DescriptorTables {
   }
 
   #kind(pid: number, fd: number, link: string): DescriptorKind {
-    const kind = kindOf(link, link.startsWith("socket:[") ? this.#socketType(pid, fd) : undefined);
+    const socket = link.startsWith("socket:[") ? this.#socketType(pid, fd) : undefined;
+    const kind = kindOf(link, socket);
     if (kind) return kind;
-    throw new OperatingError(
-      "unprotectable-descriptor",
-      `The application has ${link} open (descriptor ${fd}), which cannot be copied`,
-      {
-        remedy: "See docs/resources.md for what can.",
-        details: { link, fd, pid },
-      },
-    );
+    throw refuseDescriptor(link, { fd, pid }, socket);
   }
 
   #socketType(pid: number, fd: number): SocketType {

@@ -1,0 +1,55 @@
+/** Why an open descriptor cannot be copied, told by what it is, with what can be done about it. */
+import { OperatingError } from "../kernel/failure.ts";
+import type { SocketType } from "./kinds.ts";
+
+interface Reason {
+  what: string;
+  remedy: string;
+}
+
+const byLink: Array<[pattern: RegExp, reason: Reason]> = [
+  [
+    /^anon_inode:\[io_uring\]/,
+    {
+      what: "an io_uring, whose requests under way are in the kernel alone",
+      remedy: "Tell the program to do without io_uring.",
+    },
+  ],
+  [
+    /^anon_inode:\[userfaultfd\]/,
+    { what: "a userfaultfd of its own", remedy: "Tell the program not to watch its own memory." },
+  ],
+  [/^anon_inode:inotify/, { what: "an inotify watch", remedy: "Tell the program not to watch files for changes." }],
+  [
+    /^anon_inode:\[(perf_event|bpf|fanotify|kvm)/,
+    { what: "a handle on the kernel of this machine", remedy: "Run it without that." },
+  ],
+  [/^anon_inode:\[signalfd\]/, { what: "a signalfd", remedy: "Run a version of the program that does without." }],
+  [/^anon_inode:\[pidfd\]/, { what: "a pidfd", remedy: "Run a version of the program that does without." }],
+  [/^mnt:|^net:|^pid:|^user:|^ipc:|^uts:|^cgroup:|^time:/, { what: "a namespace", remedy: "Run it without that." }],
+];
+
+const FAMILIES: Record<number, string> = { 1: "unix", 2: "IPv4", 10: "IPv6", 16: "netlink", 17: "packet", 40: "vsock" };
+const TYPES: Record<number, string> = { 1: "stream", 2: "datagram", 3: "raw", 5: "seqpacket" };
+
+function socketReason({ domain, type, protocol }: SocketType): Reason {
+  const family = FAMILIES[domain] ?? `family ${domain}`;
+  const what = `a socket of ${family} (${TYPES[type] ?? `type ${type}`}, protocol ${protocol})`;
+  return { what, remedy: "Let it talk over TCP instead." };
+}
+
+/** The refusal of a descriptor that no kind knows. */
+export function refuseDescriptor(
+  link: string,
+  at: { fd: number; pid: number },
+  socket: SocketType | undefined,
+): OperatingError {
+  const known = byLink.find(([pattern]) => pattern.test(link))?.[1];
+  const reason = socket ? socketReason(socket) : known;
+  const what = reason ? `${reason.what} open` : `${link} open`;
+  return new OperatingError(
+    "unprotectable-descriptor",
+    `The application has ${what} (descriptor ${at.fd}), which cannot be copied`,
+    { remedy: reason?.remedy ?? "Run it without that.", details: { link, ...at } },
+  );
+}
