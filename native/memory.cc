@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -70,6 +69,37 @@ static Napi::Value anyOutside(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), false);
 }
 
+// Where a walk over regions stands.
+struct Cursor {
+  size_t region;
+  uint64_t from;
+};
+
+// Reads up to `most` pages from the cursor on into `to` and notes their addresses. Pages that are gone are left out.
+static size_t readPages(pid_t pid, int mem, const uint64_t* regions, size_t count, Cursor& c, char* to, uint64_t* addresses, size_t most) {
+  static std::vector<iovec> remote;
+  remote.clear();
+  size_t n = 0;
+  while (c.region < count && remote.size() < 512 && n < most) {
+    uint64_t pages = std::min<uint64_t>((regions[3 * c.region + 1] - c.from) / kPage, most - n);
+    remote.push_back({(void*)c.from, pages * kPage});
+    for (uint64_t p = 0; p < pages; p++) addresses[n++] = c.from + p * kPage;
+    c.from += pages * kPage;
+    if (c.from == regions[3 * c.region + 1] && ++c.region < count) c.from = regions[3 * c.region];
+  }
+  if (n == 0) return 0;
+  iovec local = {to, n * kPage};
+  ssize_t got = process_vm_readv(pid, &local, 1, remote.data(), remote.size(), 0);
+  if (got == (ssize_t)local.iov_len) return n;
+  // A page that this call may not read (PROT_NONE, gone): one by one, through /proc/PID/mem, which may read all.
+  size_t keep = got > 0 ? got / kPage : 0;
+  for (size_t p = keep; p < n; p++) {
+    if (pread(mem, to + keep * kPage, kPage, addresses[p]) != (ssize_t)kPage) continue;
+    addresses[keep++] = addresses[p];
+  }
+  return keep;
+}
+
 // copyPages(pid, memFd, regions, count, staging, addresses BigUint64Array, first): reads all pages of the regions into
 // staging from page `first` on and notes each page's address. Pages that vanished meanwhile (running application) are left
 // out. Returns the new number of pages in staging, or −ENOSPC.
@@ -82,39 +112,66 @@ static Napi::Value copyPages(const Napi::CallbackInfo& info) {
   auto* staging = data<char>(info[4], &bytes);
   auto* addresses = data<uint64_t>(info[5], &n);
   size_t at = word(info[6]), room = std::min(bytes / kPage, n);
-  std::vector<iovec> remote;
-  remote.reserve(512);
-  size_t i = 0;
-  uint64_t from = count ? regions[0] : 0;
-  while (i < count) {
-    remote.clear();
-    size_t begin = at;
-    while (i < count && remote.size() < 512 && at - begin < 1024) {
-      uint64_t pages = (regions[3 * i + 1] - from) / kPage;
-      if (pages > 1024 - (at - begin)) pages = 1024 - (at - begin);
-      if (at + pages > room) return Napi::Number::New(info.Env(), -ENOSPC);
-      remote.push_back({(void*)from, pages * kPage});
-      for (uint64_t p = 0; p < pages; p++) addresses[at++] = from + p * kPage;
-      from += pages * kPage;
-      if (from == regions[3 * i + 1] && ++i < count) from = regions[3 * i];
-    }
-    iovec local = {staging + begin * kPage, (at - begin) * kPage};
-    ssize_t got = process_vm_readv(pid, &local, 1, remote.data(), remote.size(), 0);
-    if (got == (ssize_t)local.iov_len) continue;
-    // A page that this call may not read (PROT_NONE, gone): one by one, through /proc/PID/mem, which may read all.
-    size_t keep = begin + (got > 0 ? got / kPage : 0);
-    for (size_t p = keep; p < at; p++) {
-      if (pread(mem, staging + keep * kPage, kPage, addresses[p]) != (ssize_t)kPage) continue;
-      addresses[keep++] = addresses[p];
-    }
-    at = keep;
-  }
+  size_t needed = at;
+  for (size_t i = 0; i < count; i++) needed += (regions[3 * i + 1] - regions[3 * i]) / kPage;
+  if (needed > room) return Napi::Number::New(info.Env(), -ENOSPC);
+  Cursor c = {0, count ? regions[0] : 0};
+  while (c.region < count) at += readPages(pid, mem, regions, count, c, staging + at * kPage, addresses + at, 1024);
   return Napi::Number::New(info.Env(), at);
 }
 
+// Page address to where its last sent content is: open addressing, so that a look-up costs one cache line.
+class PageTable {
+  struct Entry { uint64_t address; char* content; };  // content null: free; gone: was there
+  std::vector<Entry> entries = std::vector<Entry>(1024);
+  size_t used = 0, live = 0;
+  static inline char* const gone = (char*)1;
+  size_t place(uint64_t address) const { return ((address >> 12) * 0x9E3779B97F4A7C15ull >> 20) & (entries.size() - 1); }
+  void grow() {
+    std::vector<Entry> old(live * 4 > entries.size() ? entries.size() * 2 : entries.size());
+    old.swap(entries);
+    used = live = 0;
+    for (auto& e : old) if (e.content && e.content != gone) insert(e.address, e.content);
+  }
+ public:
+  void prefetch(uint64_t address) const { __builtin_prefetch(&entries[place(address)]); }
+  char* find(uint64_t address) const {
+    for (size_t i = place(address);; i = (i + 1) & (entries.size() - 1)) {
+      const Entry& e = entries[i];
+      if (!e.content) return nullptr;
+      if (e.address == address && e.content != gone) return e.content;
+    }
+  }
+  void insert(uint64_t address, char* content) {
+    if ((used + 1) * 2 > entries.size()) grow();
+    size_t i = place(address);
+    while (entries[i].content) i = (i + 1) & (entries.size() - 1);
+    entries[i] = {address, content};
+    used++;
+    live++;
+  }
+  size_t size() const { return live; }
+  // Takes out what `forget` says yes to.
+  template <typename F> void eraseIf(F forget) {
+    for (auto& e : entries)
+      if (e.content && e.content != gone && forget(e.address, e.content)) { e.content = gone; live--; }
+  }
+  char* erase(uint64_t address) {
+    for (size_t i = place(address);; i = (i + 1) & (entries.size() - 1)) {
+      Entry& e = entries[i];
+      if (!e.content) return nullptr;
+      if (e.address != address || e.content == gone) continue;
+      char* content = e.content;
+      e.content = gone;
+      live--;
+      return content;
+    }
+  }
+};
+
 // The last sent content of pages, to send only what changed in them. Bounded: pages beyond the limit are sent whole.
 struct Shadow {
-  std::unordered_map<uint64_t, char*> pages;
+  PageTable pages;
   std::unordered_set<uint64_t> blocks;  // what a page table covers (2 MiB), where something was sent
   std::vector<char*> chunks, spare;
   size_t limit;
@@ -149,19 +206,18 @@ static Shadow* shadow(const Napi::Value& v) {
 static Napi::Value shadowDrop(const Napi::CallbackInfo& info) {
   auto* s = shadow(info[0]);
   uint64_t start = word(info[1]), end = word(info[2]);
-  size_t n = 0;
-  auto forget = [&](decltype(s->pages)::iterator it) {
-    s->spare.push_back(it->second);
-    n++;
-    return s->pages.erase(it);
-  };
-  if ((end - start) / kPage < s->pages.size()) {
+  size_t before = s->pages.size();
+  if ((end - start) / kPage < before) {
     for (uint64_t a = start; a < end; a += kPage)
-      if (auto it = s->pages.find(a); it != s->pages.end()) forget(it);
+      if (char* content = s->pages.erase(a)) s->spare.push_back(content);
   } else {
-    for (auto it = s->pages.begin(); it != s->pages.end();) it = it->first >= start && it->first < end ? forget(it) : std::next(it);
+    s->pages.eraseIf([&](uint64_t address, char* content) {
+      if (address < start || address >= end) return false;
+      s->spare.push_back(content);
+      return true;
+    });
   }
-  return Napi::Number::New(info.Env(), n);
+  return Napi::Number::New(info.Env(), before - s->pages.size());
 }
 
 // holes(shadow, pagemapFd, out BigUint64Array): blocks in which something was sent and that have no page table any more: given
@@ -214,45 +270,47 @@ static bool isZero(const char* p) {
   return true;
 }
 
-// encode(staging, addresses, from, to, shadow or null, out, offset, whole, shared BigUint64Array[start, end…]): appends the page stream of staged pages
-// [from, to) to `out`. Returns the new offset, or −ENOSPC. Unchanged pages produce nothing; with `whole`, every page goes out as
-// it is, because a receiver that does not have the shadow's content reads along.
-static Napi::Value encode(const Napi::CallbackInfo& info) {
-  auto* staging = data<char>(info[0]);
-  auto* addresses = data<uint64_t>(info[1]);
-  size_t from = word(info[2]), to = word(info[3]);
-  Shadow* s = shadow(info[4]);
-  size_t room;
-  auto* out = data<char>(info[5], &room);
-  size_t at = word(info[6]);
-  bool all = info[7].ToBoolean();
-  // Memory that others write too: what was sent last from here need not be what the clone has.
+// Writes page streams: see the top.
+struct Encoder {
+  Shadow* s;
+  bool all;                // every page as it is, because a receiver that does not have the shadow's content reads along
+  const uint64_t* shared;  // memory that others write too: what was sent last from here need not be what the clone has
   size_t sharedWords;
-  auto* shared = data<uint64_t>(info[8], &sharedWords);
-  auto isShared = [&](uint64_t a) {
+  char* out;
+  size_t room, at;
+  uint64_t block = ~0ull;
+  Record* run = nullptr;  // whole pages that follow each other share a record
+
+  bool isShared(uint64_t a) const {
     for (size_t i = 0; i + 1 < sharedWords; i += 2)
       if (a >= shared[i] && a < shared[i + 1]) return true;
     return false;
-  };
-  uint64_t block = ~0ull;
-  Record* run = nullptr;  // whole pages that follow each other share a record
-  for (size_t p = from; p < to; p++) {
-    if (at + sizeof(Record) + 4 * 64 + kPage > room) return Napi::Number::New(info.Env(), -ENOSPC);
-    const char* page = staging + p * kPage;
-    uint64_t address = addresses[p];
+  }
+
+  // Room for the worst that `n` pages can become.
+  bool fits(size_t n) const { return at + n * (sizeof(Record) + kPage) + 4 * 64 <= room; }
+
+  // Appends what the pages have become; unchanged ones produce nothing.
+  void add(const char* staging, const uint64_t* addresses, size_t from, size_t to) {
+    for (size_t p = from; p < to; p++) {
+      if (s && p + 8 < to) s->pages.prefetch(addresses[p + 8]);
+      one(staging + p * kPage, addresses[p]);
+    }
+  }
+
+  void one(const char* page, uint64_t address) {
     if (s && (address >> 21) != block) s->blocks.insert(block = address >> 21);
     char* old = nullptr;
     bool known = false;
     if (s && !(sharedWords && isShared(address))) {
-      auto it = s->pages.find(address);
-      if (it != s->pages.end()) { old = it->second; known = true; }
-      else if ((old = s->slot())) s->pages.emplace(address, old);
+      if ((old = s->pages.find(address))) known = true;
+      else if ((old = s->slot())) s->pages.insert(address, old);
     }
     if (known && !all) {
       // Which 64-byte lines differ, in a loop that the compiler makes wide; then runs of changed 16-byte blocks in those. A gap
       // of one block is cheaper sent than described.
       uint64_t lines = differingLines(page, old);
-      if (lines == 0) continue;
+      if (lines == 0) return;
       struct { uint16_t offset, length; } patches[64];
       int n = 0;
       uint32_t changed = 0;
@@ -275,7 +333,7 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
           changed += patches[n - 1].length;
         }
       }
-      if (!whole && n == 0) continue;
+      if (!whole && n == 0) return;
       if (!whole && changed + 4 * n < kPage * 3 / 4) {
         Record r = {address, 1, (uint16_t)n, changed};
         memcpy(out + at, &r, sizeof r);
@@ -288,7 +346,7 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
           at += patches[i].length;
         }
         run = nullptr;
-        continue;
+        return;
       }
     }
     if (old) memcpy(old, page, kPage);
@@ -308,7 +366,51 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
       run->bytes++;
     }
   }
-  return Napi::Number::New(info.Env(), at);
+};
+
+// encode(staging, addresses, from, to, shadow or null, out, offset, whole, shared BigUint64Array[start, end…]): appends the page
+// stream of staged pages [from, to) to `out`. Returns the new offset, or −ENOSPC.
+static Napi::Value encode(const Napi::CallbackInfo& info) {
+  size_t from = word(info[2]), to = word(info[3]), room, sharedWords;
+  auto* out = data<char>(info[5], &room);
+  auto* shared = data<uint64_t>(info[8], &sharedWords);
+  Encoder e = {shadow(info[4]), info[7].ToBoolean(), shared, sharedWords, out, room, (size_t)word(info[6])};
+  if (!e.fits(to - from)) return Napi::Number::New(info.Env(), -ENOSPC);
+  e.add(data<char>(info[0]), data<uint64_t>(info[1]), from, to);
+  return Napi::Number::New(info.Env(), e.at);
+}
+
+// copyEncode(pid, memFd, regions, count, cursor Float64Array[region, address, pages], most, shadow or null, out, whole, shared):
+// reads pages from the cursor on, at most `most` of them, and writes their page stream, a few at a time, so that they are still
+// in the cache when they are compared. Moves the cursor on; cursor[2] is set to the pages that were there. Returns the bytes
+// written, or −ENOSPC when `out` cannot hold the worst case.
+static Napi::Value copyEncode(const Napi::CallbackInfo& info) {
+  constexpr size_t kBatch = 64;
+  alignas(64) static char pages[kBatch * kPage];
+  static uint64_t addresses[kBatch];
+  pid_t pid = word(info[0]);
+  int mem = word(info[1]);
+  auto* regions = data<uint64_t>(info[2]);
+  size_t count = word(info[3]), most = word(info[5]), room, sharedWords;
+  auto* cursor = data<double>(info[4]);
+  auto* out = data<char>(info[7], &room);
+  auto* shared = data<uint64_t>(info[9], &sharedWords);
+  Encoder e = {shadow(info[6]), info[8].ToBoolean(), shared, sharedWords, out, room, 0};
+  if (!e.fits(most)) return Napi::Number::New(info.Env(), -ENOSPC);
+  Cursor c = {(size_t)cursor[0], (uint64_t)cursor[1]};
+  if (c.region < count && c.from == 0) c.from = regions[3 * c.region];
+  size_t done = 0, there = 0;
+  while (c.region < count && done < most) {
+    size_t ask = std::min(kBatch, most - done);
+    size_t n = readPages(pid, mem, regions, count, c, pages, addresses, ask);
+    e.add(pages, addresses, 0, n);
+    there += n;
+    done += ask;
+  }
+  cursor[0] = (double)c.region;
+  cursor[1] = (double)c.from;
+  cursor[2] = (double)there;
+  return Napi::Number::New(info.Env(), e.at);
 }
 
 // verify(stream, offset, end): number of pages the stream touches, or −EBADMSG when it is not well-formed.
@@ -467,6 +569,7 @@ void addMemory(Napi::Env env, Napi::Object exports) {
   add(env, exports, "shadowDrop", shadowDrop);
   add(env, exports, "holes", holes);
   add(env, exports, "encode", encode);
+  add(env, exports, "copyEncode", copyEncode);
   add(env, exports, "verify", verify);
   add(env, exports, "mapShared", mapShared);
   add(env, exports, "fillWindow", fillWindow);

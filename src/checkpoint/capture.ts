@@ -233,12 +233,9 @@ export class Capture {
     const regions = mergeRegions([known, ...this.#unsentShared(process)]);
     if (alone) process.needsAll = false;
     let left = Number(sumPages(regions));
-    for (const part of pieces(regions, CHUNK_PAGES)) {
-      this.#staging.pages = 0;
-      if (!tracker.copy(part, part.length / 3, this.#staging))
-        throw new Error("A piece does not fit into the staging memory");
-      this.#encode(process, 0, this.#staging.pages);
-      left -= Number(sumPages(part));
+    const cursor = new Float64Array(3);
+    while (cursor[0]! * 3 < regions.length) {
+      left = Math.max(0, left - this.#encodeNext(process, regions, cursor));
       progress(left * PAGE_BYTES);
       await drained();
     }
@@ -291,11 +288,7 @@ export class Capture {
       const n = addon.encode(bytes, addresses, at, end, tracker.shadow, this.#encoded, 0, this.whole, tracker.shared);
       checked(n, "encode");
       this.#pages += end - at;
-      if (n === 0) continue;
-      const block = this.#blocks.take(n);
-      this.#encoded.copy(block, 0, 0, n);
-      const release = () => this.#blocks.give(block);
-      this.#emit({ op: "pages", pid: process.traced.virtualPid, bytes: block.subarray(0, n), release });
+      this.#emitStream(process, n);
     }
   }
 
@@ -336,9 +329,11 @@ export class Capture {
     let pages = 0;
     for (const process of [...this.#processes.values()]) {
       const regions = unlessEnded(() => this.#taking(process, () => this.#writtenNow(process))) ?? NO_REGIONS;
-      for (const part of pieces(regions, CHUNK_PAGES)) {
-        unlessEnded(() => this.#taking(process, () => this.#encodeRegions(process, part)));
-        pages += Number(sumPages(part));
+      const cursor = new Float64Array(3);
+      while (cursor[0]! * 3 < regions.length) {
+        const done = unlessEnded(() => this.#taking(process, () => this.#encodeNext(process, regions, cursor)));
+        if (done === undefined) break;
+        pages += done;
         yield;
       }
     }
@@ -477,16 +472,26 @@ export class Capture {
     this.#staging.pages = 0;
   }
 
-  /** Copies and encodes regions piece by piece; returns the pages that were there. */
-  #encodeRegions(process: ProcessCapture, regions: BigUint64Array): number {
-    let pages = 0;
-    for (const part of pieces(regions, CHUNK_PAGES)) {
-      this.#staging.pages = 0;
-      process.tracker.copy(part, part.length / 3, this.#staging);
-      pages += this.#staging.pages;
-      this.#encode(process, 0, this.#staging.pages);
-    }
-    return pages;
+  /** Copies and encodes regions piece by piece. */
+  #encodeRegions(process: ProcessCapture, regions: BigUint64Array): void {
+    const cursor = new Float64Array(3);
+    while (cursor[0]! * 3 < regions.length) this.#encodeNext(process, regions, cursor);
+  }
+
+  /** One piece of regions, from the cursor on; returns the pages that were there. */
+  #encodeNext(process: ProcessCapture, regions: BigUint64Array, cursor: Float64Array): number {
+    const n = process.tracker.copyEncode(regions, cursor, CHUNK_PAGES, this.#encoded, this.whole);
+    this.#emitStream(process, n);
+    this.#pages += cursor[2]!;
+    return cursor[2]!;
+  }
+
+  #emitStream(process: ProcessCapture, bytes: number): void {
+    if (bytes === 0) return;
+    const block = this.#blocks.take(bytes);
+    this.#encoded.copy(block, 0, 0, bytes);
+    const release = () => this.#blocks.give(block);
+    this.#emit({ op: "pages", pid: process.traced.virtualPid, bytes: block.subarray(0, bytes), release });
   }
 
   readonly #pending: StagedMemory[] = [];
@@ -627,27 +632,4 @@ function sumPages(regions: BigUint64Array): bigint {
   let sum = 0n;
   for (let i = 0; i < regions.length; i += 3) sum += (regions[i + 1]! - regions[i]!) / BigInt(PAGE_BYTES);
   return sum;
-}
-
-/** Regions cut into parts of at most `pages` pages each. */
-export function* pieces(regions: BigUint64Array, pages: number): Generator<BigUint64Array> {
-  const limit = BigInt(pages * PAGE_BYTES);
-  let part: bigint[] = [];
-  let size = 0n;
-  for (let i = 0; i < regions.length; i += 3) {
-    let start = regions[i]!;
-    const end = regions[i + 1]!;
-    while (start < end) {
-      const take = end - start < limit - size ? end - start : limit - size;
-      part.push(start, start + take, 0n);
-      size += take;
-      start += take;
-      if (size === limit) {
-        yield new BigUint64Array(part);
-        part = [];
-        size = 0n;
-      }
-    }
-  }
-  if (part.length) yield new BigUint64Array(part);
 }

@@ -74,6 +74,19 @@ export interface Addon {
     whole: boolean,
     shared: BigUint64Array,
   ): number;
+  /** Copies and encodes in one; the cursor [region, address, pages there] moves on. See native/memory.cc. */
+  copyEncode(
+    pid: number,
+    memFd: number,
+    regions: BigUint64Array,
+    count: number,
+    cursor: Float64Array,
+    most: number,
+    shadow: Shadow | null,
+    out: Buffer,
+    whole: boolean,
+    shared: BigUint64Array,
+  ): number;
   verify(stream: Buffer, offset: number, end: number): number;
   mapShared(fd: number, bytes: number): Buffer | number;
   /** Returns the offset behind what was taken; state: [bytes in the window, bytes of the next record that were taken]. */

@@ -477,6 +477,13 @@ export class MemoryTracker {
     if (words.length > 0) this.#ownPages.push(new BigUint64Array(words));
   }
 
+  /** Copies at most `most` pages from the cursor on straight into a page stream; returns its bytes. */
+  copyEncode(regions: BigUint64Array, cursor: Float64Array, most: number, out: Buffer, whole: boolean): number {
+    const { pid, memoryFd, shadow, shared } = this;
+    const n = addon.copyEncode(pid, memoryFd, regions, regions.length / 3, cursor, most, shadow, out, whole, shared);
+    return checked(n, "process_vm_readv", pid);
+  }
+
   /**
    * Ranges whose pages were sent and that were given back together with their page tables, which no scan for written pages
    * reports. With all threads stopped.

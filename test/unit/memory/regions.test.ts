@@ -1,8 +1,7 @@
-/** Lists of regions: cut into pieces, merged, split, against sets of pages. */
+/** Lists of regions: merged, split, against sets of pages. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { pieces } from "../../../src/checkpoint/capture.ts";
 import { mergeRegions, splitRegions, subtractRegions } from "../../../src/resources/memory/tracker.ts";
 
 const PAGE = 4096n;
@@ -26,19 +25,6 @@ function pagesOf(list: BigUint64Array): bigint[] {
   for (let i = 0; i < list.length; i += 3) for (let at = list[i]!; at < list[i + 1]!; at += PAGE) pages.push(at);
   return pages;
 }
-
-test("pieces keep every page, in order, and none is too large", () => {
-  fc.assert(
-    fc.property(regions, fc.integer({ min: 1, max: 20 }), (list, limit) => {
-      const parts = [...pieces(list, limit)];
-      assert.deepEqual(parts.flatMap(pagesOf), pagesOf(list));
-      parts.forEach((part, i) => {
-        const { length } = pagesOf(part);
-        assert.ok(i < parts.length - 1 ? length === limit : length <= limit && length > 0);
-      });
-    }),
-  );
-});
 
 test("mergeRegions is the union, sorted, nothing twice", () => {
   fc.assert(
