@@ -552,7 +552,7 @@ export class Capture {
       const state = this.#descriptors.entries(process.pid);
       resources.set(`descriptors/${process.traced.virtualPid}`, { kind: "descriptors", version: 1, state });
     }
-    this.#descriptors.dump((byKind, context) => {
+    this.#descriptors.dump(this.#sharedMappings(), (byKind, context) => {
       for (const [name, descriptions] of byKind) {
         const kind = kindNamed(name)!;
         const states = kind.dump(descriptions, context);
@@ -561,6 +561,19 @@ export class Capture {
         });
       }
     });
+  }
+
+  /** Whether memory or a file without a name is mapped shared by a process; layouts are looked at when first asked. */
+  #sharedMappings(): (link: string) => boolean {
+    let paths: Set<string> | undefined;
+    return (link) => {
+      paths ??= new Set(
+        [...this.#processes.values()].flatMap(({ tracker }) =>
+          tracker.areas.flatMap(({ backing }) => (backing.type === "shared" ? [backing.path] : [])),
+        ),
+      );
+      return paths.has(link);
+    };
   }
 
   /** The application runs again: encode what was staged, find what changed, close the checkpoint. */

@@ -21,9 +21,10 @@ import { NAMESPACE_KINDS, namespaceKindNamed } from "../resources/namespace-kind
 import { restoreInnerProcess } from "../resources/process/inner.ts";
 import { parseCredentials } from "../resources/process/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
+import type { Ending } from "../tree/tracees.ts";
 import { restoreCredentials } from "./credentials.ts";
 import { beginSession, type Skeleton, type SkeletonProcess } from "./skeleton.ts";
-import { makeZombie } from "./zombie.ts";
+import { handleOfEnded, makeZombie } from "./zombie.ts";
 
 const F_DUPFD = 0;
 const O_CLOEXEC = 0o2000000;
@@ -61,6 +62,8 @@ export function threadsWanted(states: States): Map<number, Set<number>> {
 export interface Prepared {
   /** Host tids of all threads, stopped, their registers set. */
   tids: number[];
+  /** Processes that have ended and that their parents have not collected. */
+  ended: Ending[];
   /** To be run, in order, when the application may speak: sockets leave repair mode, timers start. */
   atLife: Array<() => void>;
 }
@@ -87,7 +90,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
   skeleton.setThreads(threadsWanted(states));
   const atLife: Array<() => void> = [];
   joinGroups(skeleton, states);
-  for (const zombie of statesOf<ZombieState>(states, "zombie")) makeZombie(skeleton, zombie);
+  const ended = statesOf<ZombieState>(states, "zombie").map((zombie) => makeZombie(skeleton, zombie));
   createInNamespace(stage, skeleton, states);
   const own = createDescriptions(stage, skeleton, states, atLife);
   try {
@@ -106,7 +109,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
     });
   }
   const tids = [...skeleton.processes.values()].flatMap((process) => [...process.threads.values()]);
-  return { tids, atLife };
+  return { tids, ended, atLife };
 }
 
 function stateOf(process: SkeletonProcess, states: States): ProcessResource {
@@ -155,6 +158,7 @@ function createDescriptions(
     inNetwork: (body) => inNamespace(stage.networkFd, body),
     shared: new Map(),
     states: new Map([...states].filter(([key]) => key.startsWith("description/"))),
+    sharedMemory: (id) => skeleton.sharedMemory(id),
     whenCreated: (action) => whenCreated.push(action),
     inside: ((virtualPid?: number) => {
       const [first] = skeleton.processes.values();
@@ -179,9 +183,11 @@ function createDescriptions(
   return own;
 }
 
-function insideOf({ pid, remote }: SkeletonProcess): Inside {
+function insideOf(process: SkeletonProcess): Inside {
+  const { pid, remote } = process;
   return {
     pid,
+    handleOfEnded: () => handleOfEnded(process),
     remote,
     give: (fd) => remote.call("pidfd_getfd", INSTANCE_HANDLE, fd, 0),
     fetch(fd) {

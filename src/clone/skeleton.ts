@@ -320,11 +320,19 @@ export class Skeleton {
     }
   }
 
+  /** The descriptor behind shared mappings, by its identity on the primary; it stays this object's. */
+  sharedMemory(id: string): number | undefined {
+    return this.#shared.get(id);
+  }
+
   #sharedMemory(id: string, path: string, bytes: number): number {
     let fd = this.#shared.get(id);
     if (fd === undefined) {
       const name = path.replace(/ \(deleted\)$/, "").replace(/^\/(memfd:)?/, "");
-      fd = checked(addon.syscall(NR_MEMFD_CREATE, Buffer.from(`${name}\0`), MFD_CLOEXEC), "memfd_create");
+      fd = checked(
+        addon.syscall(NR_MEMFD_CREATE, Buffer.from(`${name}\0`), MFD_CLOEXEC | MFD_ALLOW_SEALING),
+        "memfd_create",
+      );
       this.#shared.set(id, fd);
     }
     const stat = checked(addon.syscall(NR.lseek, fd, 0, 2), "lseek");
@@ -427,6 +435,7 @@ export class Skeleton {
 
 const NR_MEMFD_CREATE = 319;
 const NR_FTRUNCATE = 77;
+const MFD_ALLOW_SEALING = 2;
 const MFD_CLOEXEC = 1;
 const SHM_EXEC = 0o100000;
 const SHM_RDONLY = 0o10000;

@@ -1,24 +1,38 @@
 /** Processes of the application that have ended and that their parents have not asked about yet. */
 import type { ZombieState } from "../checkpoint/operations.ts";
 import { addon } from "../kernel/addon.ts";
-import { call } from "../kernel/calls.ts";
+import { call, pidfdOpen } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { CLONE, NR, PTRACE } from "../kernel/numbers.ts";
+import { readStatus, virtualPid } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
 import { parseStatus, resume, waitFor } from "../kernel/trace.ts";
-import { cloneWith, type Skeleton } from "./skeleton.ts";
+import type { Ending } from "../tree/tracees.ts";
+import { cloneWith, type Skeleton, type SkeletonProcess } from "./skeleton.ts";
 
 const SIGCHLD = 17;
 const NR_EXIT_GROUP = 231;
 const RLIMIT_CORE = 4;
+const WALL = 0x40000000;
 
 /** Born by its parent in the skeleton, it ends at once in the way the original did. */
-export function makeZombie(skeleton: Skeleton, zombie: ZombieState): void {
+export function makeZombie(skeleton: Skeleton, zombie: ZombieState): Ending {
   const parent = skeleton.process(zombie.parent);
   // In its parent's memory: it touches none of it, and a copy of the page tables would take time.
   const pid = cloneWith(parent.remote, CLONE.vm, SIGCHLD, zombie.pid);
   if (zombie.signal) endBySignal(pid, zombie.signal);
   else endWithCode(new Remote(pid, parent.remote.gadget, parent.memoryFd), zombie.code);
+  return { pid, virtualPid: zombie.pid, code: zombie.code, signal: zombie.signal };
+}
+
+/** A handle, in this process, of a process of the application's namespace that has ended and been collected. */
+export function handleOfEnded(parent: SkeletonProcess): number {
+  const pid = cloneWith(parent.remote, CLONE.vm, SIGCHLD, 0);
+  const virtual = virtualPid(readStatus(pid));
+  const fd = pidfdOpen(pid);
+  endWithCode(new Remote(pid, parent.remote.gadget, parent.memoryFd), 0);
+  parent.remote.call("wait4", virtual, 0, WALL, 0);
+  return fd;
 }
 
 function endWithCode(remote: Remote, code: number): void {

@@ -26,6 +26,8 @@ export interface DumpContext {
   adopt(fd: number): Description;
   /** The pid as the application sees it; 0 when it has none of that pid any more. */
   virtualPid(pid: number): number;
+  /** Whether a process has the memory or file behind a link mapped so that writes to it are seen by others. */
+  isMapped(link: string): boolean;
   /** Runs when all kinds have dumped, with all still stopped. */
   atEnd(action: () => void): void;
   /** Shared by all kinds in one dump. */
@@ -39,6 +41,8 @@ export interface Inside {
   remote: Remote;
   /** A duplicate there of a descriptor of this process. */
   give(fd: number): number;
+  /** A pidfd, in this process, of a child of it that has ended and been collected. */
+  handleOfEnded(): number;
   /** Moves a descriptor from there to this process. */
   fetch(fd: number): number;
 }
@@ -53,6 +57,8 @@ export interface CreateContext {
   shared: Map<string, unknown>;
   /** Every state being restored, by description. */
   states: ReadonlyMap<string, { kind: string; state: unknown }>;
+  /** Memory without a name that the clone has mapped already: a descriptor that stays the giver's. By its name in layouts. */
+  sharedMemory(id: string): number | undefined;
   /** Runs when all descriptions exist: `own` is this process's descriptor of each. */
   whenCreated(action: (own: ReadonlyMap<string, number>) => void): void;
   /** The process that the application knows by this pid, or undefined; without a pid, its first. */
@@ -74,6 +80,8 @@ export interface DescriptorKind<State = unknown> {
   /** Kinds that must have been created before. */
   readonly after: readonly string[];
   matches(link: string): boolean;
+  /** For what has a path: by its type and permissions. Asked before `matches`. */
+  matchesFile?(link: string, mode: number): boolean;
   /** For sockets, whose link says nothing: by SO_DOMAIN, SO_TYPE, SO_PROTOCOL. */
   matchesSocket?(socket: { domain: number; type: number; protocol: number }): boolean;
   /** States of descriptions of this kind, in their order. Throws what makes the application unprotectable. */

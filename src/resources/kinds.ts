@@ -1,9 +1,13 @@
 /** All kinds of descriptors: a new one is a folder beside this file and a line here. */
 import { epoll } from "./epoll/index.ts";
 import { eventfd } from "./eventfd/index.ts";
+import { fifo } from "./fifo/index.ts";
 import { file } from "./file/index.ts";
 import type { DescriptorKind } from "./kind.ts";
+import { nameless } from "./nameless/index.ts";
+import { pidfd } from "./pidfd/index.ts";
 import { pipe } from "./pipe/index.ts";
+import { signalfd } from "./signalfd/index.ts";
 import { tcp } from "./tcp/index.ts";
 import { timerfd } from "./timerfd/index.ts";
 import { unix } from "./unix/index.ts";
@@ -15,7 +19,19 @@ export interface SocketType {
   protocol: number;
 }
 
-export const KINDS: readonly DescriptorKind[] = [file, pipe, epoll, eventfd, timerfd, tcp, unix] as DescriptorKind[];
+export const KINDS: readonly DescriptorKind[] = [
+  file,
+  pipe,
+  epoll,
+  eventfd,
+  timerfd,
+  tcp,
+  unix,
+  nameless,
+  signalfd,
+  pidfd,
+  fifo,
+] as DescriptorKind[];
 
 const byName = new Map(KINDS.map((kind) => [kind.kind, kind]));
 
@@ -23,8 +39,10 @@ export function kindNamed(name: string): DescriptorKind | undefined {
   return byName.get(name);
 }
 
-export function kindOf(link: string, socket?: SocketType): DescriptorKind | undefined {
-  return KINDS.find((kind) => (socket ? kind.matchesSocket?.(socket) : kind.matches(link)));
+/** @param mode of a link that is a path: type and permissions */
+export function kindOf(link: string, socket?: SocketType, mode?: number): DescriptorKind | undefined {
+  const byMode = mode === undefined ? undefined : KINDS.find((kind) => kind.matchesFile?.(link, mode));
+  return byMode ?? KINDS.find((kind) => (socket ? kind.matchesSocket?.(socket) : kind.matches(link)));
 }
 
 /** Kinds in an order in which each comes behind those it needs. */

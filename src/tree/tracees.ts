@@ -258,9 +258,10 @@ export class Tracees {
     for (const tid of this.#threads.keys()) setTraceOptions(tid, SEIZE_OPTIONS);
   }
 
-  /** Takes threads as stopped that were built stopped (a clone's). */
-  adoptStopped(tids: number[]): void {
+  /** Takes threads as stopped that were built stopped (a clone's), and processes as ended that were made as such. */
+  adoptStopped(tids: number[], ended: Ending[] = []): void {
     this.#stopped = Int32Array.from(tids);
+    for (const ending of ended) this.endings.set(ending.pid, ending);
   }
 
   get options(): number {

@@ -183,10 +183,10 @@ const commands = {
   feed,
   live(options: { upper: string }): number {
     copyFiles(options.upper);
-    const { tids, atLife } = prepare(stage!, skeleton!, states);
+    const { tids, ended, atLife } = prepare(stage!, skeleton!, states);
     const traced = trace(stage!.init);
     for (const tid of tids) traced.add(tid);
-    traced.adoptStopped(tids);
+    traced.adoptStopped(tids, ended);
     traced.liveOn();
     for (const action of atLife) action();
     traced.release();

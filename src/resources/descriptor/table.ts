@@ -1,5 +1,5 @@
 /** The open descriptors of all processes: which open file description each belongs to, and of which kind that is. */
-import { readlinkSync } from "node:fs";
+import { readlinkSync, statSync } from "node:fs";
 import { addon } from "../../kernel/addon.ts";
 import { call, closeDescriptor, openPath, pidfdGetfd, pidfdOpen, sameOpenFile } from "../../kernel/calls.ts";
 import { checked, SystemCallError } from "../../kernel/errors.ts";
@@ -163,7 +163,7 @@ export class DescriptorTables {
 
   #kind(pid: number, fd: number, link: string): DescriptorKind {
     const socket = link.startsWith("socket:[") ? this.#socketType(pid, fd) : undefined;
-    const kind = kindOf(link, socket);
+    const kind = kindOf(link, socket, link.startsWith("/") ? statSync(`/proc/${pid}/fd/${fd}`).mode : undefined);
     if (kind) return kind;
     throw refuseDescriptor(link, { fd, pid }, socket);
   }
@@ -191,7 +191,10 @@ export class DescriptorTables {
   }
 
   /** Runs `body` with what kinds need to dump; all descriptors taken are closed again. */
-  dump(body: (byKind: Map<string, Description[]>, context: DumpContext) => void): void {
+  dump(
+    isMapped: (link: string) => boolean,
+    body: (byKind: Map<string, Description[]>, context: DumpContext) => void,
+  ): void {
     const byKind = new Map<string, Description[]>();
     for (const description of this.#descriptions.values()) {
       const list = byKind.get(description.kind);
@@ -213,6 +216,7 @@ export class DescriptorTables {
         return flight.adopt(fd);
       },
       virtualPid: (pid) => (this.#tables.has(pid) ? virtualPid(readStatus(pid)) : 0),
+      isMapped,
       atEnd: (action) => endings.push(action),
       shared: new Map(),
     };

@@ -35,7 +35,7 @@ function makePipe(): [number, number] {
 }
 
 /** The bytes in a pipe; they stay there. */
-function peek(fd: number, sizeBytes: number): { content: Buffer; packets: number[] } {
+export function peekPipe(fd: number, sizeBytes: number): { content: Buffer; packets: number[] } {
   call("ioctl", fd, FIONREAD, count);
   const length = count.readInt32LE();
   if (length === 0) return NOTHING;
@@ -118,7 +118,7 @@ export const pipe: DescriptorKind<PipeState> = {
         pipe: description.link,
         flags: call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE,
         sizeBytes,
-        ...(reads ? peek(fd, sizeBytes) : NOTHING),
+        ...(reads ? peekPipe(fd, sizeBytes) : NOTHING),
       };
     }),
   create(state, context) {

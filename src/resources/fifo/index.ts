@@ -1,0 +1,88 @@
+/** Named pipes: each opening by its path, and the bytes in between, which wait in the pipe and not in the file. */
+import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../../kernel/calls.ts";
+import { Status } from "../../kernel/files.ts";
+import { type CreateContext, type DescriptorKind, O } from "../kind.ts";
+import { peekPipe } from "../pipe/index.ts";
+
+export interface FifoState {
+  path: string;
+  /** Its name is gone. */
+  deleted: boolean;
+  /** Of the file: several descriptions may be open on one. */
+  id: string;
+  mode: number;
+  flags: number;
+  sizeBytes: number;
+  /** Only with a reading end. */
+  content: Buffer;
+}
+
+const TYPE = 0o170000;
+const FIFO = 0o010000;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_SETPIPE_SZ = 1031;
+const F_GETPIPE_SZ = 1032;
+const O_LARGEFILE = 0o100000;
+const DELETED = " (deleted)";
+const AT_FDCWD = -100;
+const status = new Status();
+const NOTHING = Buffer.alloc(0);
+
+export const fifo: DescriptorKind<FifoState> = {
+  kind: "fifo",
+  version: 1,
+  after: [],
+  matches: () => false,
+  matchesFile: (link, mode) => link.startsWith("/") && (mode & TYPE) === FIFO,
+  dump: (descriptions, context) =>
+    descriptions.map((description) => {
+      const { link } = description;
+      const fd = context.take(description);
+      const status = statOf(fd);
+      const flags = call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE;
+      const opened = (flags & O.path) === 0;
+      const sizeBytes = opened ? call("fcntl", fd, F_GETPIPE_SZ) : 0;
+      const reads = opened && (flags & O.accessMode) !== O.writeOnly;
+      const deleted = link.endsWith(DELETED);
+      const path = deleted ? link.slice(0, -DELETED.length) : link;
+      return { path, deleted, ...status, flags, sizeBytes, content: reads ? peekPipe(fd, sizeBytes).content : NOTHING };
+    }),
+  create(state, context) {
+    const keeper = keeperOf(state, context);
+    const fd = openPath(`/proc/self/fd/${keeper}`, (state.flags & (O.accessMode | O.path)) | O.nonBlock);
+    if ((state.flags & O.path) === 0) call("fcntl", fd, F_SETFL, state.flags);
+    return fd;
+  },
+};
+
+function statOf(fd: number): { id: string; mode: number } {
+  status.read(fd, "");
+  return { id: `${status.ownMajor}:${status.ownMinor}:${status.inode}`, mode: status.mode & 0o7777 };
+}
+
+/** Open both ways until the application lives: it keeps the pipe, with its content, and never waits for another end. */
+function keeperOf(state: FifoState, context: CreateContext): number {
+  const key = `fifo ${state.id}`;
+  const made = context.shared.get(key) as number | undefined;
+  if (made !== undefined) return made;
+  const { remote } = context.inside();
+  remote.reset();
+  const path = state.deleted ? `${state.path}.~deleted` : state.path;
+  const at = remote.putString(path);
+  // The file may be there already, replicated.
+  const there = remote.tryCall("mknodat", AT_FDCWD, at, FIFO | state.mode, 0);
+  const keeper = openInRoot(context.rootFd, path, O.readWrite | O.nonBlock);
+  if (there === 0 || state.deleted) call("fchmod", keeper, state.mode);
+  if (state.deleted) remote.call("unlinkat", AT_FDCWD, at, 0);
+  remote.reset();
+  const all = [...context.states.values()].flatMap((r) => (r.kind === "fifo" ? [r.state as FifoState] : []));
+  const same = all.filter(({ id }) => id === state.id);
+  const size = Math.max(...same.map(({ sizeBytes }) => sizeBytes));
+  if (size > 0) tryCall("fcntl", keeper, F_SETPIPE_SZ, size);
+  const { content } = same.find((other) => other.content.length > 0) ?? state;
+  if (content.length) call("write", keeper, content, content.length);
+  context.shared.set(key, keeper);
+  context.atLife(() => closeDescriptor(keeper));
+  return keeper;
+}

@@ -1,0 +1,10 @@
+/** More kinds of descriptors through checkpoints and lives: test/programs/{nameless,signalfd,pidfd,fifo,…}. */
+import { testPrograms } from "../../support/events.ts";
+
+testPrograms("more kinds", [
+  { program: "nameless/memfd", idle: true },
+  { program: "nameless/deleted", idle: true },
+  { program: "signalfd/masks", idle: true },
+  { program: "pidfd/handles", idle: true },
+  { program: "fifo/named" },
+]);
