@@ -330,11 +330,16 @@ export class Capture {
     for (const process of [...this.#processes.values()]) {
       const regions = unlessEnded(() => this.#taking(process, () => this.#writtenNow(process))) ?? NO_REGIONS;
       const cursor = new Float64Array(3);
-      while (cursor[0]! * 3 < regions.length) {
-        const done = unlessEnded(() => this.#taking(process, () => this.#encodeNext(process, regions, cursor)));
-        if (done === undefined) break;
-        pages += done;
-        yield;
+      try {
+        while (cursor[0]! * 3 < regions.length) {
+          const done = unlessEnded(() => this.#taking(process, () => this.#encodeNext(process, regions, cursor)));
+          if (done === undefined) break;
+          pages += done;
+          yield;
+        }
+      } finally {
+        // Given up half-way: what was reported and not copied is reported again.
+        process.tracker.owe(restOf(regions, cursor));
       }
     }
     return pages;
@@ -623,6 +628,13 @@ function unlessEnded<T>(look: () => T): T | undefined {
 }
 
 const NO_REGIONS = new BigUint64Array(0);
+
+/** Regions from the cursor on. */
+function restOf(regions: BigUint64Array, cursor: Float64Array): BigUint64Array {
+  const rest = regions.slice(3 * cursor[0]!);
+  if (rest.length > 0 && cursor[1]! > 0) rest[0] = BigInt(cursor[1]!);
+  return rest;
+}
 
 interface StagedMemory {
   process: ProcessCapture;
