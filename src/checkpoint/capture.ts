@@ -557,7 +557,7 @@ export class Capture {
       const state = this.#descriptors.entries(process.pid);
       resources.set(`descriptors/${process.traced.virtualPid}`, { kind: "descriptors", version: 1, state });
     }
-    this.#descriptors.dump(this.#sharedMappings(), (byKind, context) => {
+    this.#descriptors.dump((byKind, context) => {
       for (const [name, descriptions] of byKind) {
         const kind = kindNamed(name)!;
         const states = kind.dump(descriptions, context);
@@ -565,7 +565,7 @@ export class Capture {
           resources.set(`description/${description.id}`, { kind: name, version: kind.version, state: states[i] });
         });
       }
-    });
+    }, this.#sharedMappings());
   }
 
   /** Whether memory or a file without a name is mapped shared by a process; layouts are looked at when first asked. */

@@ -24,8 +24,6 @@ const byLink: Array<[pattern: RegExp, reason: Reason]> = [
     /^anon_inode:\[(perf_event|bpf|fanotify|kvm)/,
     { what: "a handle on the kernel of this machine", remedy: "Run it without that." },
   ],
-  [/^anon_inode:\[signalfd\]/, { what: "a signalfd", remedy: "Run a version of the program that does without." }],
-  [/^anon_inode:\[pidfd\]/, { what: "a pidfd", remedy: "Run a version of the program that does without." }],
   [/^mnt:|^net:|^pid:|^user:|^ipc:|^uts:|^cgroup:|^time:/, { what: "a namespace", remedy: "Run it without that." }],
 ];
 

@@ -192,8 +192,8 @@ export class DescriptorTables {
 
   /** Runs `body` with what kinds need to dump; all descriptors taken are closed again. */
   dump(
-    isMapped: (link: string) => boolean,
     body: (byKind: Map<string, Description[]>, context: DumpContext) => void,
+    isMapped: (link: string) => boolean = () => true,
   ): void {
     const byKind = new Map<string, Description[]>();
     for (const description of this.#descriptions.values()) {
