@@ -22,6 +22,9 @@ static uint64_t nowNs() {
   return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
+// The status of an exit with code 0 is 0, which stands for "none yet" here: a bit that nobody looks at makes the difference.
+constexpr int kExitedWell = 1 << 30;
+
 // stopAll(tids Int32Array, statuses Int32Array, timeoutUs, interrupt): interrupts every thread, then takes one wait status
 // of each: statuses[i] is the status, −errno (ECHILD: gone), or 0 when none came in time. Returns how many are missing.
 static Napi::Value stopAll(const Napi::CallbackInfo& info) {
@@ -44,7 +47,7 @@ static Napi::Value stopAll(const Napi::CallbackInfo& info) {
     for (;;) {
       int status;
       pid_t r = waitpid(tids[i], &status, __WALL | WNOHANG);
-      if (r == tids[i]) { statuses[i] = status; break; }
+      if (r == tids[i]) { statuses[i] = status ? status : kExitedWell; break; }
       if (r < 0 && errno != EINTR) { statuses[i] = -errno; break; }
       if (nowNs() > deadline) { missing++; break; }
       timespec pause = {0, 2000};
