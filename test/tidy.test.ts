@@ -93,6 +93,14 @@ test("src imports nothing of test, workload, demo, bench and scripts; these only
   );
 });
 
+test("only src/kernel/ imports the native addon's face", () => {
+  const direct = imports.filter(({ from, to }) => to === "src/kernel/addon.ts" && roomOf(from) !== "kernel");
+  assert.deepEqual(
+    direct.map(({ from }) => from),
+    [],
+  );
+});
+
 test("only src/kernel/addon.ts loads the native addon", () => {
   const direct = sources.filter(
     (file) => file !== "src/kernel/addon.ts" && file !== "test/tidy.test.ts" && read(file).includes("understudy.node"),

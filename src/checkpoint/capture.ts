@@ -2,9 +2,9 @@
  * The primary's side of a checkpoint, from the running application to operations for its clones. Pre-copy while it runs, one
  * stop in which what is left is taken, encoding after it runs again. See ARCHITECTURE.md, "The way of one checkpoint".
  */
-import { addon } from "../kernel/addon.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { ERRNO, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
+import { encodePages, makeShadow } from "../kernel/pages.ts";
 import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
 import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
@@ -170,7 +170,7 @@ export class Capture {
         process.close();
         throw error;
       }
-      process.tracker.shadow = addon.shadowNew(Math.floor(this.#options.shadowBytes / PAGE_BYTES));
+      process.tracker.shadow = makeShadow(Math.floor(this.#options.shadowBytes / PAGE_BYTES));
       this.#processes.set(traced.pid, process);
       this.#pendingFirst.push(...this.#namespace.announce());
       this.#flushFirst();
@@ -285,8 +285,7 @@ export class Capture {
     for (let at = from; at < to; at += CHUNK_PAGES) {
       const end = Math.min(to, at + CHUNK_PAGES);
       const { bytes, addresses } = this.#staging;
-      const n = addon.encode(bytes, addresses, at, end, tracker.shadow, this.#encoded, 0, this.whole, tracker.shared);
-      checked(n, "encode");
+      const n = encodePages(bytes, addresses, at, end, tracker.shadow, this.#encoded, 0, this.whole, tracker.shared);
       this.#pages += end - at;
       this.#emitStream(process, n);
     }

@@ -2,12 +2,6 @@
 import type { Remote, RemoteCall } from "../kernel/remote.ts";
 import type { Credentials } from "../resources/process/state.ts";
 
-const NR_SETGROUPS = 116;
-const NR_SETRESUID = 117;
-const NR_SETRESGID = 119;
-const NR_SETFSUID = 122;
-const NR_SETFSGID = 123;
-const NR_CAPSET = 126;
 const PR_CAPBSET_DROP = 24;
 const PR_SET_SECUREBITS = 28;
 const PR_SET_NO_NEW_PRIVS = 38;
@@ -44,15 +38,15 @@ export function restoreCredentials(remote: Remote, credentials: Credentials): vo
   remote.batchChecked(calls);
   const list = Buffer.alloc(4 * Math.max(1, groups.length));
   groups.forEach((group, i) => list.writeUInt32LE(group, 4 * i));
-  remote.callNumber(NR_SETGROUPS, groups.length, remote.put(list));
-  remote.callNumber(NR_SETRESGID, gids[0]!, gids[1]!, gids[2]!);
-  remote.callNumber(NR_SETRESUID, uids[0]!, uids[1]!, uids[2]!);
-  remote.tryCallNumber(NR_SETFSGID, gids[3]!);
-  remote.tryCallNumber(NR_SETFSUID, uids[3]!);
+  remote.call("setgroups", groups.length, remote.put(list));
+  remote.call("setresgid", gids[0]!, gids[1]!, gids[2]!);
+  remote.call("setresuid", uids[0]!, uids[1]!, uids[2]!);
+  remote.tryCall("setfsgid", gids[3]!);
+  remote.tryCall("setfsuid", uids[3]!);
   remote.batchChecked([["prctl", PR_SET_SECUREBITS, 0]]);
   const head = Buffer.alloc(8);
   head.writeUInt32LE(CAPABILITY_VERSION_3);
-  remote.callNumber(NR_CAPSET, remote.put(head), remote.put(capabilityData(credentials)));
+  remote.call("capset", remote.put(head), remote.put(capabilityData(credentials)));
   for (const capability of all)
     if (isSet(ambient, capability)) remote.call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0);
   if (noNewPrivileges) remote.call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

@@ -6,14 +6,13 @@ import { writeFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { Resource, ZombieState } from "../checkpoint/operations.ts";
 import type { ProcessResource, ThreadState } from "../checkpoint/process-capture.ts";
-import { addon } from "../kernel/addon.ts";
 import { call, closeDescriptor, openInRoot, pidfdGetfd, pidfdOpen } from "../kernel/calls.ts";
-import { checked, SystemCallError } from "../kernel/errors.ts";
+import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { inIpcNamespace, inNamespace } from "../kernel/namespace.ts";
 import { readStatus } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
-import { isInterruptStop, RECORD_BYTES, restartInterrupted, setThread } from "../kernel/trace.ts";
+import { isInterruptStop, RECORD_BYTES, restartInterrupted, setThread, trapAgain } from "../kernel/trace.ts";
 import type { DescriptorEntry } from "../resources/descriptor/table.ts";
 import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
@@ -35,10 +34,6 @@ const PR_SET_MM = 35;
 const PR_SET_MM_MAP = 14;
 const MM_MAP_BYTES = 104;
 const SS_ONSTACK = 1;
-const NR_SIGTIMEDWAIT = 128;
-const NR_SIGQUEUEINFO = 129;
-const NR_SETPRIORITY = 141;
-const NR_TGSIGQUEUEINFO = 297;
 const PRIO_PROCESS = 0;
 const RLIM_INFINITY = 0xffffffffffffffffn;
 
@@ -322,7 +317,7 @@ function restoreThread(process: SkeletonProcess, nice: number, state: ThreadStat
   if (state.robustList) calls.push(["set_robust_list", state.robustList, state.robustListBytes]);
   if (state.rseq.address) calls.push(["rseq", state.rseq.address, state.rseq.bytes, 0, state.rseq.signature]);
   remote.batchChecked(calls);
-  if (nice !== 0) checked(addon.syscall(NR_SETPRIORITY, PRIO_PROCESS, host, nice), "setpriority", host);
+  if (nice !== 0) call("setpriority", PRIO_PROCESS, host, nice);
 }
 
 /** Signals that came to the clone while it was made go; those that waited for the application wait again. */
@@ -332,20 +327,20 @@ function restorePending(process: SkeletonProcess, state: ProcessResource, thread
     remote.reset();
     const all = remote.put(Buffer.alloc(8, 0xff));
     const now = remote.put(Buffer.alloc(16));
-    while (remote.tryCallNumber(NR_SIGTIMEDWAIT, all, 0, now, 8) > 0);
+    while (remote.tryCall("rt_sigtimedwait", all, 0, now, 8) > 0);
   }
   for (const thread of threads) {
     const remote = remoteOf(process, process.threads.get(thread.tid)!);
     for (const info of thread.pending) {
       remote.reset();
       const at = remote.put(info);
-      remote.callNumber(NR_TGSIGQUEUEINFO, process.virtualPid, thread.tid, info.readInt32LE(), at);
+      remote.call("rt_tgsigqueueinfo", process.virtualPid, thread.tid, info.readInt32LE(), at);
     }
   }
   for (const info of state.pending) {
     process.remote.reset();
     const at = process.remote.put(info);
-    process.remote.callNumber(NR_SIGQUEUEINFO, process.virtualPid, info.readInt32LE(), at);
+    process.remote.call("rt_sigqueueinfo", process.virtualPid, info.readInt32LE(), at);
   }
 }
 
@@ -372,12 +367,12 @@ function vdsoGadget(process: SkeletonProcess): number {
   const vdso = process.areas.find((area) => area.backing.type === "kernel" && area.backing.name === "[vdso]");
   if (!vdso) throw new OperatingError("checkpoint-inconsistent", "The checkpoint has no vdso");
   const code = Buffer.alloc(vdso.end - vdso.start);
-  checked(addon.syscall(17, process.memoryFd, code, code.length, vdso.start), "read of the vdso");
+  call("pread64", process.memoryFd, code, code.length, vdso.start);
   return vdso.start + code.indexOf(Buffer.from([0x0f, 0x05]));
 }
 
 function giveRegisters(tid: number, state: ThreadState): void {
-  const status = checked(addon.trapAgain(tid), "ptrace(INTERRUPT)", tid);
+  const status = trapAgain(tid);
   if (!isInterruptStop(status))
     throw new SystemCallError("ptrace(INTERRUPT)", -4, `unexpected stop ${status} of ${tid}`);
   const record = Buffer.alloc(RECORD_BYTES);

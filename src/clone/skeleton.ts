@@ -5,11 +5,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import type { Operation } from "../checkpoint/operations.ts";
 import { FileApply } from "../files/apply.ts";
-import { addon } from "../kernel/addon.ts";
-import { call, closeDescriptor, openInRoot, openPath } from "../kernel/calls.ts";
-import { checked, SystemCallError } from "../kernel/errors.ts";
+import { call, closeDescriptor, makeMemory, openInRoot, openPath } from "../kernel/calls.ts";
+import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { CLONE, MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, NR, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
+import { CLONE, MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
+import { applyPages } from "../kernel/pages.ts";
 import { parseMaps } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { resume, waitAny, waitFor } from "../kernel/trace.ts";
@@ -144,7 +144,7 @@ export class Skeleton {
         const { pid, memoryFd, remote, window } = this.process(operation.pid);
         const { bytes } = operation;
         if (window && this.#window.write(remote, bytes)) return;
-        checked(addon.apply(pid, memoryFd, bytes, 0, bytes.length), "write to the clone", operation.pid);
+        applyPages(pid, memoryFd, bytes);
         return;
       }
     }
@@ -329,14 +329,11 @@ export class Skeleton {
     let fd = this.#shared.get(id);
     if (fd === undefined) {
       const name = path.replace(/ \(deleted\)$/, "").replace(/^\/(memfd:)?/, "");
-      fd = checked(
-        addon.syscall(NR_MEMFD_CREATE, Buffer.from(`${name}\0`), MFD_CLOEXEC | MFD_ALLOW_SEALING),
-        "memfd_create",
-      );
+      fd = makeMemory(name, MFD_ALLOW_SEALING);
       this.#shared.set(id, fd);
     }
-    const stat = checked(addon.syscall(NR.lseek, fd, 0, 2), "lseek");
-    if (stat < bytes) checked(addon.syscall(NR_FTRUNCATE, fd, bytes), "ftruncate");
+    const stat = call("lseek", fd, 0, 2);
+    if (stat < bytes) call("ftruncate", fd, bytes);
     return fd;
   }
 
@@ -433,9 +430,6 @@ export class Skeleton {
   }
 }
 
-const NR_MEMFD_CREATE = 319;
-const NR_FTRUNCATE = 77;
 const MFD_ALLOW_SEALING = 2;
-const MFD_CLOEXEC = 1;
 const SHM_EXEC = 0o100000;
 const SHM_RDONLY = 0o10000;

@@ -2,19 +2,15 @@
  * A piece of memory shared between this process and the clone's stopped processes, through which page streams get into their
  * memory: code in their scratch copies from it, which costs a fraction of writing from outside page by page.
  */
-import { addon } from "../kernel/addon.ts";
-import { closeDescriptor } from "../kernel/calls.ts";
-import { checked, SystemCallError } from "../kernel/errors.ts";
+import { call, closeDescriptor, makeMemory } from "../kernel/calls.ts";
 import { MAP, PROT } from "../kernel/numbers.ts";
+import { fillWindow, mapShared } from "../kernel/pages.ts";
 import { APPLY_AT, type Remote, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { INSTANCE_HANDLE } from "../stage/stage.ts";
 
 /** Behind the scratch, before where programs with fixed addresses begin. */
 const WINDOW_AT = 0x100000;
 const WINDOW_BYTES = 2 << 20;
-const NR_MEMFD_CREATE = 319;
-const NR_FTRUNCATE = 77;
-const MFD_CLOEXEC = 1;
 
 export class Window {
   readonly #fd: number;
@@ -22,11 +18,9 @@ export class Window {
   readonly #state = new Float64Array(2);
 
   constructor() {
-    this.#fd = checked(addon.syscall(NR_MEMFD_CREATE, Buffer.from("understudy\0"), MFD_CLOEXEC), "memfd_create");
-    checked(addon.syscall(NR_FTRUNCATE, this.#fd, WINDOW_BYTES), "ftruncate");
-    const mapped = addon.mapShared(this.#fd, WINDOW_BYTES);
-    if (typeof mapped === "number") throw new SystemCallError("mmap", mapped);
-    this.#bytes = mapped;
+    this.#fd = makeMemory("understudy");
+    call("ftruncate", this.#fd, WINDOW_BYTES);
+    this.#bytes = mapShared(this.#fd, WINDOW_BYTES);
   }
 
   /** Maps it into a clone's process. False when the application has memory there: then pages are written from outside. */
@@ -47,11 +41,10 @@ export class Window {
   write(remote: Remote, stream: Buffer): boolean {
     this.#state[1] = 0;
     for (let at = 0; at < stream.length; ) {
-      at = addon.fillWindow(stream, at, this.#bytes, this.#state);
+      at = fillWindow(stream, at, this.#bytes, this.#state);
       const end = WINDOW_AT + this.#state[0]!;
       const stack = remote.scratch + SCRATCH_BYTES - 64;
-      const met = addon.remoteRun(remote.tid, remote.scratch + APPLY_AT, WINDOW_AT, end, stack);
-      if (checked(met, "ptrace(apply)", remote.tid) !== 0) return false;
+      if (remote.run(remote.scratch + APPLY_AT, WINDOW_AT, end, stack) !== 0) return false;
     }
     return true;
   }

@@ -1,17 +1,15 @@
 /** Processes of the application that have ended and that their parents have not asked about yet. */
 import type { ZombieState } from "../checkpoint/operations.ts";
-import { addon } from "../kernel/addon.ts";
 import { call, pidfdOpen } from "../kernel/calls.ts";
-import { checked, SystemCallError } from "../kernel/errors.ts";
-import { CLONE, NR, PTRACE } from "../kernel/numbers.ts";
+import { SystemCallError } from "../kernel/errors.ts";
+import { CLONE } from "../kernel/numbers.ts";
 import { readStatus, virtualPid } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
-import { parseStatus, resume, waitFor } from "../kernel/trace.ts";
+import { NO_SIGNALS, parseStatus, resume, setSignalMask, waitFor } from "../kernel/trace.ts";
 import type { Ending } from "../tree/tracees.ts";
 import { cloneWith, type Skeleton, type SkeletonProcess } from "./skeleton.ts";
 
 const SIGCHLD = 17;
-const NR_EXIT_GROUP = 231;
 const RLIMIT_CORE = 4;
 const WALL = 0x40000000;
 
@@ -37,7 +35,7 @@ export function handleOfEnded(parent: SkeletonProcess): number {
 
 function endWithCode(remote: Remote, code: number): void {
   try {
-    remote.tryCallNumber(NR_EXIT_GROUP, code);
+    remote.tryCall("exit_group", code);
   } catch (error) {
     if (!(error instanceof SystemCallError && error.code === "ESRCH")) throw error;
   }
@@ -45,7 +43,7 @@ function endWithCode(remote: Remote, code: number): void {
 
 function endBySignal(pid: number, signal: number): void {
   call("prlimit64", pid, RLIMIT_CORE, Buffer.alloc(16), null);
-  checked(addon.syscall(NR.ptrace, PTRACE.setSigMask, pid, 8, Buffer.alloc(8)), "ptrace(SETSIGMASK)", pid);
+  setSignalMask(pid, NO_SIGNALS);
   call("kill", pid, signal);
   for (let delivered = 0; ; ) {
     resume(pid, delivered);

@@ -6,8 +6,8 @@ import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operation
 import { IMAGE_VERSION } from "../checkpoint/operations.ts";
 import { checkVersions, prepare } from "../clone/life.ts";
 import { Skeleton } from "../clone/skeleton.ts";
-import { addon } from "../kernel/addon.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { verifyPages } from "../kernel/pages.ts";
 import { OutputHold } from "../network/hold.ts";
 import { ApplicationInterface } from "../network/interface.ts";
 import { damaged, type Hello } from "../replication/frames.ts";
@@ -87,8 +87,7 @@ export class Clone {
   operation(operation: Operation): void {
     if (operation.op === "pages") {
       this.receivedBytes.value += operation.bytes.length;
-      if (addon.verify(operation.bytes, 0, operation.bytes.length) < 0)
-        throw damaged("a page stream that is not well-formed");
+      if (verifyPages(operation.bytes) < 0) throw damaged("a page stream that is not well-formed");
     }
     if (this.#newest) this.#operations.push(operation);
     else this.#skeleton.apply(operation);

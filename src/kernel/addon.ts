@@ -92,6 +92,24 @@ export interface Addon {
   /** Returns the offset behind what was taken; state: [bytes in the window, bytes of the next record that were taken]. */
   fillWindow(stream: Buffer, offset: number, window: Buffer, state: Float64Array): number;
   apply(pid: number, memFd: number, stream: Buffer, offset: number, end: number): number;
+
+  /** Receives all frames waiting on one packet socket and sends them on another, headers of offloads included. */
+  forwardFrames(fromFd: number, toFd: number): number;
+  /** See src/kernel/packet-queue.ts. */
+  queueDrain(fd: number, out: Float64Array): number;
+  queueVerdict(fd: number, queue: number, upToId: number, verdict: number): number;
+  /** See native/tcp.cc. */
+  tcpDump(
+    pidfd: number,
+    fds: Int32Array,
+    slots: Int32Array,
+    previous: Buffer,
+    next: Buffer,
+    results: Int32Array,
+    bytes: Buffer,
+    options: boolean,
+    out: Float64Array,
+  ): number;
 }
 
 export const addon: Addon = createRequire(import.meta.url)("../../build/understudy.node");

@@ -1,9 +1,9 @@
 /** bpf(2) for small programs assembled here: no compiler, no loader, no file. */
 import { addon } from "./addon.ts";
 import { checked } from "./errors.ts";
+import { NR } from "./numbers.ts";
 import { closeSocket } from "./socket.ts";
 
-const NR_BPF = 321;
 const COMMAND = {
   mapCreate: 0,
   mapLookup: 1,
@@ -32,7 +32,7 @@ const ATTACH_RAW_TRACEPOINT = 23;
 export const TCX = { ingress: 46, egress: 47 } as const;
 
 function bpf(command: number, attributes: Buffer): number {
-  return addon.syscall(NR_BPF, command, attributes, attributes.length);
+  return addon.syscall(NR.bpf, command, attributes, attributes.length);
 }
 
 function pointer(into: Buffer, offset: number, target: Buffer): void {

@@ -17,6 +17,11 @@ export function cString(text: string): Buffer {
   return Buffer.from(text + "\0");
 }
 
+/** Address of a buffer's first byte; keep the buffer alive while the kernel may use it. */
+export function addressOf(buffer: NodeJS.ArrayBufferView): number {
+  return addon.addressOf(buffer);
+}
+
 export function closeDescriptor(fd: number): void {
   if (fd >= 0) addon.syscall(NR.close, fd);
 }
@@ -36,6 +41,27 @@ export function pidfdOpen(pid: number): number {
 /** A duplicate, in this process, of another process's descriptor: same open file description. */
 export function pidfdGetfd(pidfd: number, fd: number): number {
   return checked(addon.syscall(NR.pidfd_getfd, pidfd, fd, 0), "pidfd_getfd", fd);
+}
+
+/**
+ * Starts a program without the event loop's knowledge: whoever calls waits for it.
+ * @param descriptors [from, to …]: what it gets
+ * @returns its pid
+ */
+export function spawn(path: string, argv: string[], descriptors: Int32Array): number {
+  return checked(addon.spawn(path, argv, descriptors), "execve", path);
+}
+
+const MFD_CLOEXEC = 1;
+
+/** Memory that has a descriptor, of a size of its own; closed at exec. */
+export function makeMemory(name: string, flags = 0): number {
+  return call("memfd_create", cString(name), MFD_CLOEXEC | flags);
+}
+
+/** Writes "FD\0LINK\0" of each entry of an opened /proc/PID/fd; returns the bytes used. */
+export function readDescriptorTable(directoryFd: number, out: Buffer, pid: number): number {
+  return checked(addon.descriptorTable(directoryFd, out), "read of the descriptors", pid);
 }
 
 const KCMP_FILE = 0;

@@ -1,9 +1,6 @@
 /** One datagram to a unix socket (unix(7)): node:dgram knows only UDP. */
-import { addon } from "./addon.ts";
+import { closeDescriptor, tryCall } from "./calls.ts";
 
-const SYS_SOCKET = 41;
-const SYS_SENDTO = 44;
-const SYS_CLOSE = 3;
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
@@ -15,10 +12,10 @@ export function sendDatagram(path: string, text: string): number {
   const address = Buffer.alloc(2 + name.length);
   address.writeUInt16LE(AF_UNIX, 0);
   name.copy(address, 2);
-  const fd = addon.syscall(SYS_SOCKET, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const fd = tryCall("socket", AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return fd;
   const message = Buffer.from(text);
-  const sent = addon.syscall(SYS_SENDTO, fd, message, message.length, MSG_NOSIGNAL, address, address.length);
-  addon.syscall(SYS_CLOSE, fd);
+  const sent = tryCall("sendto", fd, message, message.length, MSG_NOSIGNAL, address, address.length);
+  closeDescriptor(fd);
   return Math.min(sent, 0);
 }

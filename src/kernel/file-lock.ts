@@ -1,11 +1,10 @@
 /** An advisory lock on a path, held by an open file: the kernel releases it when its holder dies (flock(2)). */
 import { closeSync, fstatSync, openSync, statSync, unlinkSync } from "node:fs";
-import { addon } from "./addon.ts";
+import { tryCall } from "./calls.ts";
 import { SystemCallError } from "./errors.ts";
+import { ERRNO } from "./numbers.ts";
 
-const SYS_FLOCK = 73;
 const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
-const EAGAIN = -11;
 
 /**
  * Takes the lock, or returns undefined when somebody holds it. Disposing removes the file and releases the lock.
@@ -13,10 +12,10 @@ const EAGAIN = -11;
  */
 export function tryLock(path: string): Disposable | undefined {
   const fd = openSync(path, "w", 0o600);
-  const result = addon.syscall(SYS_FLOCK, fd, LOCK_EXCLUSIVE_NONBLOCKING);
+  const result = tryCall("flock", fd, LOCK_EXCLUSIVE_NONBLOCKING);
   if (result < 0) {
     closeSync(fd);
-    if (result === EAGAIN) return undefined;
+    if (result === ERRNO.again) return undefined;
     throw new SystemCallError("flock", result, path);
   }
   // The holder before may have removed the file between our open and our lock: then this lock is on nothing.

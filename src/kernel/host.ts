@@ -10,21 +10,10 @@ import { Assembler } from "./bpf-assembler.ts";
 import { readKernelTypes } from "./btf.ts";
 import { SystemCallError } from "./errors.ts";
 import { OperatingError } from "./failure.ts";
+import { NR } from "./numbers.ts";
 import { AF_INET, closeSocket, SOCK_STREAM, SOL_TCP, setOption, socket, TCP } from "./socket.ts";
 
 /** x86-64 numbers; the probes use calls that nothing else here makes. */
-const NR = {
-  close: 3,
-  ioctl: 16,
-  kill: 62,
-  ptrace: 101,
-  kcmp: 312,
-  bpf: 321,
-  userfaultfd: 323,
-  pidfd_open: 434,
-  clone3: 435,
-  pidfd_getfd: 438,
-} as const;
 const EEXIST = -17;
 const PAGE_BYTES = 4096;
 

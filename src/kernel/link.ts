@@ -1,7 +1,7 @@
 /** Network interfaces: index by name, and frames sent or tapped on one. */
 import { addon } from "./addon.ts";
+import { tryCall } from "./calls.ts";
 import { checked } from "./errors.ts";
-import { networkAddon } from "./network-addon.ts";
 import {
   AF_INET,
   AF_PACKET,
@@ -19,7 +19,6 @@ import {
   socket,
 } from "./socket.ts";
 
-const NR_IOCTL = 16;
 const SIOCGIFINDEX = 0x8933;
 const SOCK_DGRAM = 2;
 const PACKET_VNET_HEADER = 15;
@@ -32,7 +31,7 @@ export function interfaceIndex(name: string): number | undefined {
   const fd = socket(AF_INET, SOCK_DGRAM);
   const request = Buffer.alloc(40);
   request.write(name.slice(0, 15), 0, "latin1");
-  const result = addon.syscall(NR_IOCTL, fd, SIOCGIFINDEX, request);
+  const result = tryCall("ioctl", fd, SIOCGIFINDEX, request);
   closeSocket(fd);
   return result < 0 ? undefined : request.readInt32LE(16);
 }
@@ -46,11 +45,11 @@ export function bringUp(name: string): void {
   const request = Buffer.alloc(40);
   request.write(name.slice(0, 15), 0, "latin1");
   try {
-    checked(addon.syscall(NR_IOCTL, fd, SIOCGIFFLAGS, request), "ioctl(SIOCGIFFLAGS)", name);
+    checked(tryCall("ioctl", fd, SIOCGIFFLAGS, request), "ioctl(SIOCGIFFLAGS)", name);
     const flags = request.readInt16LE(16);
     if (flags & IFF_UP) return;
     request.writeInt16LE(flags | IFF_UP, 16);
-    checked(addon.syscall(NR_IOCTL, fd, SIOCSIFFLAGS, request), "ioctl(SIOCSIFFLAGS)", name);
+    checked(tryCall("ioctl", fd, SIOCSIFFLAGS, request), "ioctl(SIOCSIFFLAGS)", name);
   } finally {
     closeSocket(fd);
   }
@@ -175,7 +174,7 @@ export class FrameTap {
 
   /** Sends what was kept, in order; returns how many frames. May be called again. */
   sendOn(sender: FrameSender): number {
-    return checked(networkAddon.forwardFrames(this.#fd, sender.fd), "forwardFrames");
+    return checked(addon.forwardFrames(this.#fd, sender.fd), "forwardFrames");
   }
 
   /** Keeps no more (at once; `close` would wait for a grace period of the kernel). */

@@ -1,21 +1,17 @@
 /** Short visits of the calling thread to another network or IPC namespace. */
-import { addon } from "./addon.ts";
-import { checked } from "./errors.ts";
+import { call, closeDescriptor, openPath, tryCall } from "./calls.ts";
 
-const NR_OPEN = 2;
-const NR_CLOSE = 3;
-const NR_SETNS = 308;
-const O_RDONLY_CLOEXEC = 0o2000000;
+const O_RDONLY = 0;
 const CLONE_NEWNET = 0x40000000;
 const CLONE_NEWIPC = 0x08000000;
 
 /** Opens a namespace's handle, for example `/proc/PID/ns/net`; the descriptor keeps the namespace alive. */
 export function openNamespace(path: string): number {
-  return checked(addon.syscall(NR_OPEN, Buffer.from(path + "\0"), O_RDONLY_CLOEXEC, 0), "open", path);
+  return openPath(path, O_RDONLY);
 }
 
 export function closeNamespace(fd: number): void {
-  addon.syscall(NR_CLOSE, fd);
+  closeDescriptor(fd);
 }
 
 /**
@@ -36,12 +32,12 @@ export function inIpcNamespace<T>(namespaceFd: number, fn: () => T): T {
 function visit<T>(namespaceFd: number, name: string, type: number, fn: () => T): T {
   const home = openNamespace(`/proc/thread-self/ns/${name}`);
   try {
-    checked(addon.syscall(NR_SETNS, namespaceFd, type), "setns");
+    call("setns", namespaceFd, type);
     try {
       return fn();
     } finally {
       // No way to go on from a foreign namespace.
-      if (addon.syscall(NR_SETNS, home, type) < 0) process.abort();
+      if (tryCall("setns", home, type) < 0) process.abort();
     }
   } finally {
     closeNamespace(home);

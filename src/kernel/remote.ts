@@ -2,8 +2,16 @@
 import { readFileSync } from "node:fs";
 import { addon } from "./addon.ts";
 import { checked, SystemCallError } from "./errors.ts";
-import { NR, PTRACE } from "./numbers.ts";
-import { isInterruptStop, RECORD_BYTES } from "./trace.ts";
+import { NR } from "./numbers.ts";
+import {
+  ALL_SIGNALS,
+  dumpThreads,
+  isInterruptStop,
+  RECORD_BYTES,
+  setSignalMask,
+  setThread,
+  trapAgain,
+} from "./trace.ts";
 
 /** A call to make: its name and up to six integers (addresses are those of the application). */
 export type RemoteCall = [name: keyof typeof NR, ...args: number[]];
@@ -69,18 +77,17 @@ export class Remote {
   /** Keeps the registers and blocks all signals, so that none ends a call half-way. */
   begin(): this {
     const record = Buffer.alloc(RECORD_BYTES);
-    checked(addon.dumpThreads(Int32Array.of(this.tid), record, RECORD_BYTES), "ptrace(GETREGSET)", this.tid);
+    dumpThreads(Int32Array.of(this.tid), record);
     this.#saved = record;
-    const all = Buffer.alloc(8, 0xff);
-    checked(addon.syscall(NR.ptrace, PTRACE.setSigMask, this.tid, 8, all), "ptrace(SETSIGMASK)", this.tid);
+    setSignalMask(this.tid, ALL_SIGNALS);
     return this;
   }
 
   /** Puts registers and signal mask back, in a stop from which interrupted calls restart. */
   end(): void {
-    const status = checked(addon.trapAgain(this.tid), "ptrace(INTERRUPT)", this.tid);
+    const status = trapAgain(this.tid);
     if (!isInterruptStop(status)) throw new SystemCallError("ptrace(INTERRUPT)", -4, `unexpected stop ${status}`);
-    if (this.#saved) checked(addon.setThread(this.tid, this.#saved), "ptrace(SETREGSET)", this.tid);
+    if (this.#saved) setThread(this.tid, this.#saved);
     this.#saved = undefined;
   }
 
@@ -93,24 +100,6 @@ export class Remote {
     if (result < 0 && result > -4096)
       throw new SystemCallError(`${call[0]} in the application`, result, call.slice(1).join(", "));
     return result;
-  }
-
-  /** A call that NR does not name. */
-  callNumber(number: number, ...callArgs: number[]): number {
-    return checked(
-      this.tryCallNumber(number, ...callArgs),
-      `System call ${number} in the application`,
-      callArgs.join(", "),
-    );
-  }
-
-  tryCallNumber(number: number, ...callArgs: number[]): number {
-    args.fill(0);
-    callArgs.forEach((a, i) => {
-      args[i] = a;
-    });
-    checked(addon.remoteCall(this.tid, this.gadget, number, args, out), `ptrace(remote ${number})`, this.tid);
-    return out[0]!;
   }
 
   tryCall(...call: RemoteCall): number {
@@ -155,7 +144,7 @@ export class Remote {
   /** Writes into the process's memory, whatever its protection. */
   write(address: number, bytes: Buffer): void {
     const n = checked(
-      addon.syscall(18 /* pwrite64 */, this.#memory, bytes, bytes.length, address),
+      addon.syscall(NR.pwrite64, this.#memory, bytes, bytes.length, address),
       "write to the application",
     );
     if (n !== bytes.length) throw new SystemCallError("write to the application", -14, `${n} of ${bytes.length} bytes`);
@@ -188,6 +177,11 @@ export class Remote {
 
   reset(): void {
     this.#dataAt = DATA_AT;
+  }
+
+  /** Runs code of the process until its breakpoint; returns 0, or the number of a signal met before. */
+  run(code: number, rdi: number, rsi: number, stack: number): number {
+    return checked(addon.remoteRun(this.tid, code, rdi, rsi, stack), "ptrace(run)", this.tid);
   }
 
   /** Makes all calls in the thread with one stop per 512; returns their results (−errno not thrown). */

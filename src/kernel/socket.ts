@@ -2,11 +2,7 @@
 import { isIPv4 } from "node:net";
 import { type Argument, addon } from "./addon.ts";
 import { checked } from "./errors.ts";
-
-const NR = { socket: 41, connect: 42, sendto: 44, recvfrom: 45, shutdown: 48, bind: 49, listen: 50 } as const;
-const NR_SETSOCKOPT = 54;
-const NR_GETSOCKOPT = 55;
-const NR_CLOSE = 3;
+import { NR } from "./numbers.ts";
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
@@ -82,13 +78,12 @@ export function socket(family: number, type: number, protocol = 0): number {
 }
 
 export function closeSocket(fd: number): void {
-  if (fd >= 0) addon.syscall(NR_CLOSE, fd);
+  if (fd >= 0) addon.syscall(NR.close, fd);
 }
 
 /** The owner that the kernel compares for SO_REUSEPORT and shows in /proc/net. */
 export function setSocketOwner(fd: number, uid: number, gid: number): void {
-  const NR_FCHOWN = 93;
-  checked(addon.syscall(NR_FCHOWN, fd, uid, gid), "fchown", `${uid}, ${gid}`);
+  checked(addon.syscall(NR.fchown, fd, uid, gid), "fchown", `${uid}, ${gid}`);
 }
 
 export function bind(fd: number, address: Buffer): number {
@@ -117,15 +112,15 @@ export function receive(fd: number, into: Buffer, flags: number): number {
 
 /** setsockopt with any value: a number is passed as a C int. */
 export function setOption(fd: number, level: number, option: number, value: number | Buffer): number {
-  if (typeof value !== "number") return addon.syscall(NR_SETSOCKOPT, fd, level, option, value, value.length);
+  if (typeof value !== "number") return addon.syscall(NR.setsockopt, fd, level, option, value, value.length);
   integer.writeInt32LE(value | 0);
-  return addon.syscall(NR_SETSOCKOPT, fd, level, option, integer, 4);
+  return addon.syscall(NR.setsockopt, fd, level, option, integer, 4);
 }
 
 /** getsockopt of a C int; throws. */
 export function getOption(fd: number, level: number, option: number): number {
   integerLength.writeInt32LE(4);
-  const result: Argument = addon.syscall(NR_GETSOCKOPT, fd, level, option, integer, integerLength);
+  const result: Argument = addon.syscall(NR.getsockopt, fd, level, option, integer, integerLength);
   checked(result, "getsockopt", `${level}, ${option}`);
   return integer.readInt32LE();
 }

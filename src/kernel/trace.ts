@@ -16,6 +16,16 @@ export function seize(tid: number, options: number): void {
   checked(addon.syscall(NR.ptrace, PTRACE.seize, tid, null, options), "ptrace(SEIZE)", tid);
 }
 
+/** Makes a running thread stop; `waitFor` or `waitAny` tells when it has. */
+export function interrupt(tid: number): void {
+  checked(addon.syscall(NR.ptrace, PTRACE.interrupt, tid, null, null), "ptrace(INTERRUPT)", tid);
+}
+
+/** Lets a thread that its application has stopped (SIGSTOP) stay so until that sends SIGCONT. */
+export function leaveStopped(tid: number): void {
+  addon.syscall(NR.ptrace, PTRACE.listen, tid, null, null);
+}
+
 export function setTraceOptions(tid: number, options: number): void {
   checked(addon.syscall(NR.ptrace, PTRACE.setOptions, tid, null, options), "ptrace(SETOPTIONS)", tid);
 }
@@ -23,6 +33,30 @@ export function setTraceOptions(tid: number, options: number): void {
 /** Lets a stopped thread go on; with a signal that it had stopped for. A thread that has gone is no error. */
 export function resume(tid: number, signal = 0): void {
   addon.syscall(NR.ptrace, PTRACE.cont, tid, null, signal);
+}
+
+/** Lets all go on. */
+export function resumeAll(tids: Int32Array): void {
+  addon.continueAll(tids);
+}
+
+/**
+ * Takes one wait status of each thread, in microseconds of patience; with `interrupt`, makes each stop before.
+ * @param statuses by index in `tids`: 0 when there was none, −errno when the thread is no more
+ * @returns how many gave none in time
+ */
+export function stopAll(tids: Int32Array, statuses: Int32Array, timeoutUs: number, interrupt: boolean): number {
+  return addon.stopAll(tids, statuses, timeoutUs, interrupt);
+}
+
+/** Calls that a stop ended with EINTR, although no signal came, begin again when the threads go on. */
+export function restartEndless(tids: Int32Array): void {
+  addon.restartEndless(tids);
+}
+
+/** From one stop to another, from which interrupted calls restart; returns its wait status. */
+export function trapAgain(tid: number): number {
+  return checked(addon.trapAgain(tid), "ptrace(INTERRUPT)", tid);
 }
 
 export function detach(tid: number): void {
@@ -104,6 +138,20 @@ export function recordLength(record: Buffer): number {
 
 export function setThread(tid: number, record: Buffer): void {
   checked(addon.setThread(tid, record), "ptrace(SETREGSET)", tid);
+}
+
+/** Of a stopped thread; a set bit blocks the signal. */
+export function setSignalMask(tid: number, mask: Buffer): void {
+  checked(addon.syscall(NR.ptrace, PTRACE.setSigMask, tid, mask.length, mask), "ptrace(SETSIGMASK)", tid);
+}
+
+export const NO_SIGNALS = Buffer.alloc(8);
+export const ALL_SIGNALS = Buffer.alloc(8, 0xff);
+
+/** struct ptrace_rseq_configuration (kernel 5.13) of a stopped thread, zeros when it has none. */
+export function rseqConfiguration(tid: number, out: Buffer): void {
+  out.fill(0);
+  addon.syscall(NR.ptrace, PTRACE.getRseqConfiguration, tid, out.length, out);
 }
 
 export function signalMask(record: Buffer): bigint {

@@ -3,12 +3,12 @@
  * when this process ends, the kernel drops what is held, and what comes later too, because the rule has no way around.
  */
 import { createHash } from "node:crypto";
-import { addon, type WatchHandle } from "../kernel/addon.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { attribute, NETLINK_NETFILTER, Netlink } from "../kernel/netlink.ts";
-import { networkAddon } from "../kernel/network-addon.ts";
+import { drainQueue, judgeQueue } from "../kernel/packet-queue.ts";
 import { SOL_NETLINK, setOption } from "../kernel/socket.ts";
+import { unwatch, type WatchHandle, watchReadable } from "../kernel/watch.ts";
 import { installHoldRules, removeHoldRules } from "./hold-rules.ts";
 import { type ApplicationInterface, nodeEndName } from "./interface.ts";
 
@@ -93,8 +93,7 @@ export class OutputHold {
    * acknowledgement that the kernel sends between the two must belong to the next epoch, whose dump has the data.
    */
   drain(): Drained {
-    const error = networkAddon.queueDrain(this.#netlink.fd, this.#out);
-    if (error < 0) throw new SystemCallError("recvmmsg", error, `queue ${this.queue}`);
+    drainQueue(this.#netlink.fd, this.queue, this.#out);
     const packets = this.#out[0]!;
     if (packets > 0) this.#lastId = this.#out[1]!;
     return { lastId: this.#lastId, packets };
@@ -113,8 +112,7 @@ export class OutputHold {
 
   #verdict(upToId: number, verdict: number): void {
     if (!isAfter(upToId, this.#releasedId)) return;
-    const result = networkAddon.queueVerdict(this.#netlink.fd, this.queue, upToId, verdict);
-    if (result < 0) throw new SystemCallError("sendmsg", result, `verdict up to ${upToId}`);
+    judgeQueue(this.#netlink.fd, this.queue, upToId, verdict);
     this.#releasedId = upToId;
   }
 
@@ -129,14 +127,12 @@ export class OutputHold {
   }
 
   #listen(): void {
-    const handle = addon.watch(this.#netlink.fd, 1, () => {
+    this.#watch = watchReadable(this.#netlink.fd, () => {
       const { packets } = this.drain();
       if (packets === 0) return;
       if (this.#port.free) this.release(this.#lastId);
       else this.#callback(packets);
     });
-    if (typeof handle === "number") throw new SystemCallError("uv_poll", handle);
-    this.#watch = handle;
   }
 
   /** Packets judged before the mode changed may still be on their way into the queue; the watcher takes the later ones. */
@@ -148,7 +144,7 @@ export class OutputHold {
   /** Gives the queue up: what is held is dropped. The rules stay, so that nothing leaves until another owner comes. */
   close(): void {
     if (this.#watch === undefined) return;
-    addon.unwatch(this.#watch);
+    unwatch(this.#watch);
     this.#watch = undefined;
     this.#netlink.close();
   }

@@ -10,9 +10,6 @@ const MS_BIND = 0x1000;
 const MS_PRIVATE = 1 << 18;
 const MNT_DETACH = 2;
 const S_IFCHR = 0o020000;
-const NR_MKNOD = 133;
-const NR_SYMLINK = 88;
-const NR_MKDIR = 83;
 
 /** name, major, minor */
 const DEVICES: Array<[string, number, number]> = [
@@ -46,9 +43,9 @@ export function prepareRoot(remote: Remote, options: { name: string; filesDirect
     const at = [source, target, type, data].map((text) => remote.putString(text));
     remote.call("mount", at[0]!, at[1]!, at[2]!, flags, data ? at[3]! : 0);
   };
-  const make = (number: number, text: string[], ...rest: number[]) => {
+  const make = (call: "mknod" | "mkdir" | "symlink", text: string[], ...rest: number[]) => {
     remote.reset();
-    remote.callNumber(number, ...text.map((t) => remote.putString(t)), ...rest);
+    remote.call(call, ...text.map((t) => remote.putString(t)), ...rest);
   };
   mount("none", "/", "", MS_REC | MS_PRIVATE);
   mount("overlay", root, "overlay", 0, `lowerdir=/,upperdir=${upper},workdir=${work}`);
@@ -56,9 +53,9 @@ export function prepareRoot(remote: Remote, options: { name: string; filesDirect
   mount("/sys", `${root}/sys`, "", MS_BIND | MS_REC);
   mount("dev", `${root}/dev`, "tmpfs", MS_NOSUID, "mode=755,size=1m");
   for (const [name, major, minor] of DEVICES)
-    make(NR_MKNOD, [`${root}/dev/${name}`], S_IFCHR | 0o666, (major << 8) | minor);
-  for (const directory of ["shm", "pts"]) make(NR_MKDIR, [`${root}/dev/${directory}`], 0o755);
-  for (const [to, name] of LINKS) make(NR_SYMLINK, [to, `${root}/dev/${name}`]);
+    make("mknod", [`${root}/dev/${name}`], S_IFCHR | 0o666, (major << 8) | minor);
+  for (const directory of ["shm", "pts"]) make("mkdir", [`${root}/dev/${directory}`], 0o755);
+  for (const [to, name] of LINKS) make("symlink", [to, `${root}/dev/${name}`]);
   mount("shm", `${root}/dev/shm`, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
   mount("devpts", `${root}/dev/pts`, "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620");
   remote.reset();

@@ -4,13 +4,12 @@
  */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { addon } from "../kernel/addon.ts";
-import { call, closeDescriptor, openPath, pidfdOpen } from "../kernel/calls.ts";
+import { call, closeDescriptor, openPath, pidfdOpen, spawn } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
 import { closeNamespace, inNamespace, openNamespace } from "../kernel/namespace.ts";
 import { parseMaps } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
-import { detach, resume, SEIZE_OPTIONS, seize, setTraceOptions, waitAny, waitFor } from "../kernel/trace.ts";
+import { detach, interrupt, resume, SEIZE_OPTIONS, seize, setTraceOptions, waitAny, waitFor } from "../kernel/trace.ts";
 import { prepareRoot } from "./root.ts";
 
 const INIT_PROGRAM = fileURLToPath(new URL("../../build/understudy-init", import.meta.url));
@@ -51,7 +50,7 @@ export function findGadget(pid: number, memoryFd: number): number {
   const vdso = parseMaps(readFileSync(`/proc/${pid}/maps`, "latin1")).find((entry) => entry.path === "[vdso]");
   if (!vdso) throw new SystemCallError("search of the vdso", -2, `pid ${pid}`);
   const code = Buffer.alloc(vdso.end - vdso.start);
-  checked(addon.syscall(17, memoryFd, code, code.length, vdso.start), "read of the vdso", pid);
+  call("pread64", memoryFd, code, code.length, vdso.start);
   const at = code.indexOf(Buffer.from([0x0f, 0x05]));
   if (at < 0) throw new SystemCallError("search of the vdso", -2, `pid ${pid}: no syscall instruction`);
   return vdso.start + at;
@@ -111,7 +110,7 @@ export class Stage {
 
   /** Stops the init, lets `body` make calls in it, and lets it go on. */
   visit<T>(body: (remote: Remote) => T): T {
-    checked(addon.syscall(101, 0x4207 /* PTRACE_INTERRUPT */, this.init, null, null), "ptrace(INTERRUPT)", this.init);
+    interrupt(this.init);
     waitFor(this.init);
     const remote = new Remote(this.init, this.gadget, this.memoryFd).begin();
     try {
@@ -120,13 +119,13 @@ export class Stage {
     } finally {
       remote.unmapScratch();
       remote.end();
-      addon.syscall(101, 7 /* PTRACE_CONT */, this.init, null, null);
+      resume(this.init);
     }
   }
 
   /** A clone that has come to life no longer ends with this process: neither does its init, with which all of it would. */
   liveOn(): void {
-    checked(addon.syscall(101, 0x4207 /* PTRACE_INTERRUPT */, this.init, null, null), "ptrace(INTERRUPT)", this.init);
+    interrupt(this.init);
     waitFor(this.init);
     try {
       setTraceOptions(this.init, SEIZE_OPTIONS);
@@ -189,14 +188,10 @@ function spawnInit(options: StageOptions): number {
       ...offset(options.clockOffsets.monotonic),
       ...offset(options.clockOffsets.boottime),
     ];
-    const parent = checked(
-      addon.spawn(INIT_PROGRAM, argv, Int32Array.of(writer, 3, handle, INSTANCE_HANDLE)),
-      "execve",
-      INIT_PROGRAM,
-    );
+    const parent = spawn(INIT_PROGRAM, argv, Int32Array.of(writer, 3, handle, INSTANCE_HANDLE));
     closeDescriptor(writer);
     const answer = Buffer.alloc(4);
-    const n = checked(addon.syscall(0, reader, answer, 4), "read");
+    const n = call("read", reader, answer, 4);
     waitFor(parent);
     const init = n === 4 ? answer.readInt32LE() : -5;
     return checked(init, "unshare of the application's namespaces", options.name);

@@ -1,10 +1,10 @@
 /** Starts a program on a stage: the application's first process, traced from its first instruction. */
-import { addon } from "../kernel/addon.ts";
-import { closeDescriptor, openInRoot, openPath } from "../kernel/calls.ts";
-import { checked, SystemCallError } from "../kernel/errors.ts";
+import { closeDescriptor, openInRoot, openPath, tryCall } from "../kernel/calls.ts";
+import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { SIGNAL } from "../kernel/numbers.ts";
 import { Remote } from "../kernel/remote.ts";
-import { waitFor } from "../kernel/trace.ts";
+import { NO_SIGNALS, setSignalMask, trapAgain, waitFor } from "../kernel/trace.ts";
 import { INSTANCE_HANDLE, type Stage } from "./stage.ts";
 
 export interface Program {
@@ -19,9 +19,6 @@ const O_PATH = 0o10000000;
 const O_LOG = 0o2101; // write, create, append
 const O_RDWR = 2;
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const PTRACE_SETSIGMASK = 0x420b;
-const NR_PTRACE = 101;
-const NR_MKDIR = 83;
 
 /** Where the program is in the application's view. Errors: `program-not-found`. */
 export function findProgram(rootFd: number, program: Program): string {
@@ -55,7 +52,7 @@ export function startProgram(stage: Stage, program: Program): number {
     remote.mapScratch();
     remote.call("setsid");
     const directory = remote.putString("/var/log/understudy");
-    remote.tryCallNumber(NR_MKDIR, directory, 0o755);
+    remote.tryCall("mkdir", directory, 0o755);
     const input = remote.call("open", remote.putString("/dev/null"), 0, 0);
     if (input !== 0) remote.call("dup2", input, 0);
     const log = remote.call("open", remote.putString(program.logPath), O_LOG, 0o640);
@@ -64,11 +61,11 @@ export function startProgram(stage: Stage, program: Program): number {
     for (const fd of new Set([input, log, 3, INSTANCE_HANDLE])) if (fd > 2) remote.tryCall("close", fd);
     inDirectory(remote, program);
     execute(remote, path, program);
-    checked(addon.syscall(NR_PTRACE, PTRACE_SETSIGMASK, child, 8, Buffer.alloc(8)), "ptrace(SETSIGMASK)", child);
-    checked(addon.trapAgain(child), "ptrace(INTERRUPT)", child);
+    setSignalMask(child, NO_SIGNALS);
+    trapAgain(child);
     return child;
   } catch (error) {
-    addon.syscall(62, child, 9);
+    tryCall("kill", child, SIGNAL.kill);
     throw error;
   } finally {
     closeDescriptor(memoryFd);

@@ -3,12 +3,23 @@
  * runs another program. The barrier stops them all at one instant.
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { addon } from "../kernel/addon.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { ERRNO, NR, PTRACE, TRACE_EVENT } from "../kernel/numbers.ts";
+import { ERRNO, TRACE_EVENT } from "../kernel/numbers.ts";
 import { readStatus, statusField, threadIds, virtualPid } from "../kernel/procfs.ts";
-import { eventMessage, parseStatus, resume, SEIZE_OPTIONS, seize, setTraceOptions, waitAny } from "../kernel/trace.ts";
+import {
+  eventMessage,
+  leaveStopped,
+  parseStatus,
+  restartEndless,
+  resume,
+  resumeAll,
+  SEIZE_OPTIONS,
+  seize,
+  setTraceOptions,
+  stopAll,
+  waitAny,
+} from "../kernel/trace.ts";
 
 export interface TracedThread {
   /** As this program sees it. */
@@ -194,7 +205,7 @@ export class Tracees {
   }
 
   #go(tid: number): void {
-    if (this.#groupStopped.has(tid)) addon.syscall(NR.ptrace, PTRACE.listen, tid, null, null);
+    if (this.#groupStopped.has(tid)) leaveStopped(tid);
     else resume(tid);
   }
 
@@ -221,7 +232,7 @@ export class Tracees {
       if (tids.length === 0) break;
       const statuses = new Int32Array(tids.length);
       const leftUs = Math.max(0, (deadline - performance.now()) * 1000);
-      const missing = addon.stopAll(tids, statuses, leftUs, interrupt);
+      const missing = stopAll(tids, statuses, leftUs, interrupt);
       // Threads born meanwhile stop by themselves; those that had another reason to stop still have our interrupt before them.
       interrupt = false;
       tids.forEach((tid, i) => {
@@ -231,7 +242,7 @@ export class Tracees {
         else if (status !== 0 && this.#handle(tid, status, true)) stopped.add(tid);
       });
       if (missing > 0) {
-        addon.restartEndless(Int32Array.from(stopped));
+        restartEndless(Int32Array.from(stopped));
         for (const tid of stopped) this.#go(tid);
         throw new OperatingError(
           "barrier-timeout",
@@ -240,7 +251,7 @@ export class Tracees {
       }
     }
     this.#stopped = Int32Array.from(stopped);
-    addon.restartEndless(this.#stopped);
+    restartEndless(this.#stopped);
     return this.#stopped;
   }
 
@@ -249,7 +260,7 @@ export class Tracees {
     const stopped = this.#stopped;
     if (!stopped) return;
     this.#stopped = undefined;
-    if (this.#groupStopped.size === 0) addon.continueAll(stopped);
+    if (this.#groupStopped.size === 0) resumeAll(stopped);
     else for (const tid of stopped) this.#go(tid);
   }
 

@@ -8,9 +8,9 @@ import { Capture } from "../../src/checkpoint/capture.ts";
 import type { CheckpointEnd, Operation, Resource } from "../../src/checkpoint/operations.ts";
 import { prepare } from "../../src/clone/life.ts";
 import { Skeleton } from "../../src/clone/skeleton.ts";
-import { addon } from "../../src/kernel/addon.ts";
 import { checked } from "../../src/kernel/errors.ts";
 import { OperatingError } from "../../src/kernel/failure.ts";
+import { verifyPages } from "../../src/kernel/pages.ts";
 import { resume } from "../../src/kernel/trace.ts";
 import { FrameReader, FrameWriter } from "../../src/replication/frames.ts";
 import { Stage } from "../../src/stage/stage.ts";
@@ -103,7 +103,7 @@ function feed(frames: Buffer): void {
       if (message.type === "operation") {
         if (message.operation.op === "pages") {
           const { bytes } = message.operation;
-          checked(addon.verify(bytes, 0, bytes.length), "verify");
+          checked(verifyPages(bytes), "verify");
         }
         skeleton!.apply(message.operation);
       } else if (message.type === "end") take(message.end);

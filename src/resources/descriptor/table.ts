@@ -1,8 +1,16 @@
 /** The open descriptors of all processes: which open file description each belongs to, and of which kind that is. */
 import { readlinkSync, statSync } from "node:fs";
-import { addon } from "../../kernel/addon.ts";
-import { call, closeDescriptor, openPath, pidfdGetfd, pidfdOpen, sameOpenFile } from "../../kernel/calls.ts";
-import { checked, SystemCallError } from "../../kernel/errors.ts";
+import {
+  call,
+  closeDescriptor,
+  openPath,
+  pidfdGetfd,
+  pidfdOpen,
+  readDescriptorTable,
+  sameOpenFile,
+  tryCall,
+} from "../../kernel/calls.ts";
+import { SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { descriptorInfo, infoField, readStatus, virtualPid } from "../../kernel/procfs.ts";
 import { type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
@@ -28,7 +36,6 @@ const SOL_SOCKET = 1;
 const SO_TYPE = 3;
 const SO_PROTOCOL = 38;
 const SO_DOMAIN = 39;
-const NR_GETSOCKOPT = 55;
 const F_DUPFD_CLOEXEC = 1030;
 /** Flags of a descriptor may change without a trace (fcntl): looked at again after so long. */
 const FLAGS_FRESH_MS = 1000;
@@ -47,7 +54,7 @@ class ProcessTable {
 
   /** Reads the table; returns whether it differs from the last one. */
   look(): boolean {
-    const n = checked(addon.descriptorTable(this.#directory, tableBuffer), "read of the descriptors", this.pid);
+    const n = readDescriptorTable(this.#directory, tableBuffer, this.pid);
     const text = tableBuffer.subarray(0, n);
     if (text.equals(this.#text)) return false;
     this.#text = Buffer.from(text);
@@ -276,7 +283,7 @@ const length = Buffer.alloc(4);
 
 function option(fd: number, name: number): number {
   length.writeUInt32LE(4);
-  const r = addon.syscall(NR_GETSOCKOPT, fd, SOL_SOCKET, name, value, length);
+  const r = tryCall("getsockopt", fd, SOL_SOCKET, name, value, length);
   if (r < 0) throw new SystemCallError("getsockopt", r, String(name));
   return value.readInt32LE();
 }

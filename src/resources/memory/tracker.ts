@@ -6,10 +6,18 @@
  * taken as fresh, all their pages as written.
  */
 import { readFileSync } from "node:fs";
-import { addon, type Shadow } from "../../kernel/addon.ts";
-import { closeDescriptor, openPath, pidfdGetfd, pidfdOpen, Reader } from "../../kernel/calls.ts";
+import { call, closeDescriptor, openPath, pidfdGetfd, pidfdOpen, Reader, tryCall } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
-import { ERRNO, NR, PAGE_BYTES, PAGE_IS, PM_SCAN, PROT } from "../../kernel/numbers.ts";
+import { ERRNO, PAGE_BYTES, PAGE_IS, PM_SCAN, PROT } from "../../kernel/numbers.ts";
+import {
+  anyOutside,
+  copyEncode,
+  copyPages,
+  dropFromShadow,
+  type Shadow,
+  scanPages,
+  takeHoles,
+} from "../../kernel/pages.ts";
 import type { Remote } from "../../kernel/remote.ts";
 import { type Area, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
 
@@ -133,7 +141,7 @@ export class MemoryTracker {
     const api = Buffer.alloc(24);
     api.writeBigUInt64LE(UFFD_API, 0);
     api.writeBigUInt64LE(UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED, 8);
-    checked(addon.syscall(NR.ioctl, this.#userfault, UFFDIO_API, api), "ioctl(UFFDIO_API)");
+    call("ioctl", this.#userfault, UFFDIO_API, api);
     this.#look();
     this.#register();
   }
@@ -205,9 +213,9 @@ export class MemoryTracker {
     const last = backing.offset + end - start;
     try {
       for (let at = backing.offset; at < last; ) {
-        const from = addon.syscall(NR.lseek, fd, at, SEEK_DATA);
+        const from = tryCall("lseek", fd, at, SEEK_DATA);
         if (from < 0 || from >= last) break;
-        at = Math.min(last, checked(addon.syscall(NR.lseek, fd, from, SEEK_HOLE), "lseek", path));
+        at = Math.min(last, call("lseek", fd, from, SEEK_HOLE));
         const shift = start - backing.offset;
         words.push(BigInt(from + shift), BigInt(roundUp(at) + shift), 0n);
       }
@@ -225,7 +233,7 @@ export class MemoryTracker {
     if (this.#isWatched(start)) return false;
     if (this.#registerRange(BigInt(start), BigInt(end)) === ERRNO.perm) return true;
     // It is watched from the next registration on, like everything new.
-    addon.syscall(NR.ioctl, this.#userfault, UFFDIO_UNREGISTER, this.#registration);
+    tryCall("ioctl", this.#userfault, UFFDIO_UNREGISTER, this.#registration);
     return false;
   }
 
@@ -233,7 +241,7 @@ export class MemoryTracker {
     this.#registration.writeBigUInt64LE(start, 0);
     this.#registration.writeBigUInt64LE(end - start, 8);
     this.#registration.writeBigUInt64LE(UFFDIO_REGISTER_MODE_WP, 16);
-    return addon.syscall(NR.ioctl, this.#userfault, UFFDIO_REGISTER, this.#registration);
+    return tryCall("ioctl", this.#userfault, UFFDIO_REGISTER, this.#registration);
   }
 
   #register(): void {
@@ -261,7 +269,7 @@ export class MemoryTracker {
     const { written } = PAGE_IS;
     this.#probe[0] = BigInt(start);
     this.#probe[1] = BigInt(start + PAGE_BYTES);
-    const r = addon.scan(this.#pagemapFd, this.#probe, PM_SCAN.checkWpAsync, 0, written, 0, written, probed);
+    const r = scanPages(this.#pagemapFd, this.#probe, PM_SCAN.checkWpAsync, 0, written, 0, written, probed);
     if (r === ERRNO.perm) return false;
     checked(r, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
     return true;
@@ -275,7 +283,7 @@ export class MemoryTracker {
       this.#register();
       this.#protectFresh(fresh);
     }
-    if (this.shadow) for (const [start, end] of fresh) addon.shadowDrop(this.shadow, start, end);
+    if (this.shadow) for (const [start, end] of fresh) dropFromShadow(this.shadow, start, end);
     return { areas: this.areas, fresh, changed: changed || fresh.length > 0 };
   }
 
@@ -288,7 +296,7 @@ export class MemoryTracker {
     const all = written | PRESENT | file;
     for (const area of this.areas) {
       if (isReserved(area) || !fresh.some(([start]) => start === area.start)) continue;
-      const n = addon.scan(
+      const n = scanPages(
         this.#pagemapFd,
         wordsOf([[area.start, area.end]]),
         PM_SCAN.wpMatching,
@@ -311,7 +319,7 @@ export class MemoryTracker {
 
   /** Forgets the shadow of what an older layout had and this one has not. */
   dropShadow(start: number, end: number): void {
-    if (this.shadow) addon.shadowDrop(this.shadow, start, end);
+    if (this.shadow) dropFromShadow(this.shadow, start, end);
   }
 
   layoutTextChanged(): boolean {
@@ -327,10 +335,10 @@ export class MemoryTracker {
     regions.fill(0n, 0, 3 * reported);
     const flags = PM_SCAN.wpMatching | (strict ? PM_SCAN.checkWpAsync : 0);
     const { written } = PAGE_IS;
-    let n = addon.scan(this.#pagemapFd, this.#openRanges, flags, 0, written, 0, written, regions);
+    let n = scanPages(this.#pagemapFd, this.#openRanges, flags, 0, written, 0, written, regions);
     if (n >= 0 && this.#reservedRanges.length > 0) {
       const rest = regions.subarray(3 * n);
-      const more = addon.scan(this.#pagemapFd, this.#reservedRanges, flags, 0, written, PRESENT, written, rest);
+      const more = scanPages(this.#pagemapFd, this.#reservedRanges, flags, 0, written, PRESENT, written, rest);
       if (more > 0) {
         this.#owed.push(rest.slice(0, 3 * more));
         rest.fill(0n, 0, 3 * more);
@@ -374,7 +382,7 @@ export class MemoryTracker {
   scanPopulated(): number {
     const n = this.#scanPrivate();
     if (n < 0) return n;
-    const more = addon.scan(this.#pagemapFd, this.shared, 0, 0, 0, PRESENT, PAGE_IS.present, regions.subarray(3 * n));
+    const more = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, PRESENT, PAGE_IS.present, regions.subarray(3 * n));
     if (more < 0) return more;
     reported = Math.max(reported, n + more);
     return n + more;
@@ -383,7 +391,7 @@ export class MemoryTracker {
   /** Private pages that are there (or swapped out) and not the mapped file's: the bit for "file" must be clear. */
   #scanPrivate(): number {
     const { file, present } = PAGE_IS;
-    const n = addon.scan(this.#pagemapFd, this.#privateRanges, 0, file, file, PRESENT, present, regions);
+    const n = scanPages(this.#pagemapFd, this.#privateRanges, 0, file, file, PRESENT, present, regions);
     reported = Math.max(reported, n);
     return n;
   }
@@ -404,7 +412,7 @@ export class MemoryTracker {
     if (this.#userfault < 0) this.#look();
     if (this.shared.length === 0) return NO_RANGES;
     const wanted = this.#userfault < 0 ? PRESENT : PAGE_IS.written;
-    const n = addon.scan(this.#pagemapFd, this.shared, 0, 0, 0, wanted, wanted, regions);
+    const n = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, wanted, wanted, regions);
     reported = Math.max(reported, n);
     return mergeRegions([regions.slice(0, 3 * checked(n, "ioctl(PAGEMAP_SCAN)", this.pid)), ...this.#owed]);
   }
@@ -418,7 +426,7 @@ export class MemoryTracker {
 
   /** Whether the last scan found pages outside of these ranges. */
   foundOutside(count: number, ranges: BigUint64Array): boolean {
-    return addon.anyOutside(regions, count, ranges);
+    return anyOutside(regions, count, ranges);
   }
 
   /** The regions of the last scan, kept beyond the next one. */
@@ -428,7 +436,7 @@ export class MemoryTracker {
 
   /** Copies regions into the staging memory; returns false when it is full (nothing of these regions is in it then). */
   copy(from: BigUint64Array | undefined, count: number, staging: Staging): boolean {
-    const n = addon.copyPages(
+    const n = copyPages(
       this.pid,
       this.memoryFd,
       from ?? regions,
@@ -438,7 +446,7 @@ export class MemoryTracker {
       staging.pages,
     );
     if (n === ERRNO.noSpace) return false;
-    staging.pages = checked(n, "process_vm_readv", this.pid);
+    staging.pages = n;
     if (from) this.#noteCopied(from);
     return true;
   }
@@ -449,7 +457,7 @@ export class MemoryTracker {
    */
   #revertedToFile(): Array<[number, number]> {
     const { file, present } = PAGE_IS;
-    const n = addon.scan(this.#pagemapFd, this.#fileWords, 0, file, file, PRESENT, present, regions);
+    const n = scanPages(this.#pagemapFd, this.#fileWords, 0, file, file, PRESENT, present, regions);
     checked(n, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
     reported = Math.max(reported, n);
     const now = regions.slice(0, 3 * n);
@@ -480,8 +488,7 @@ export class MemoryTracker {
   /** Copies at most `most` pages from the cursor on straight into a page stream; returns its bytes. */
   copyEncode(regions: BigUint64Array, cursor: Float64Array, most: number, out: Buffer, whole: boolean): number {
     const { pid, memoryFd, shadow, shared } = this;
-    const n = addon.copyEncode(pid, memoryFd, regions, regions.length / 3, cursor, most, shadow, out, whole, shared);
-    return checked(n, "process_vm_readv", pid);
+    return copyEncode(pid, memoryFd, regions, regions.length / 3, cursor, most, shadow, out, whole, shared);
   }
 
   /**
@@ -492,7 +499,7 @@ export class MemoryTracker {
     if (!this.shadow) return [];
     const dropped = this.#revertedToFile();
     for (let n = holeStarts.length; n === holeStarts.length; ) {
-      n = checked(addon.holes(this.shadow, this.#pagemapFd, holeStarts), "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
+      n = takeHoles(this.shadow, this.#pagemapFd, holeStarts, this.pid);
       for (const start of holeStarts.subarray(0, n)) dropped.push([Number(start), Number(start) + BLOCK_BYTES]);
     }
     return dropped;

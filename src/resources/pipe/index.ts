@@ -1,8 +1,5 @@
 /** Pipes: both ends, size, and the bytes in them, which are looked at without being taken (tee). */
-import { addon } from "../../kernel/addon.ts";
 import { call, closeDescriptor } from "../../kernel/calls.ts";
-import { checked } from "../../kernel/errors.ts";
-import { NR } from "../../kernel/numbers.ts";
 import { type CreateContext, type DescriptorKind, O } from "../kind.ts";
 
 export interface PipeState {
@@ -46,7 +43,7 @@ export function peekPipe(fd: number, sizeBytes: number): { content: Buffer; pack
     const content = Buffer.alloc(copied);
     const packets: number[] = [];
     for (let at = 0; at < copied; ) {
-      const n = checked(addon.syscall(NR.read, reader, content.subarray(at), copied - at), "read");
+      const n = call("read", reader, content.subarray(at), copied - at);
       packets.push(n);
       at += n;
     }

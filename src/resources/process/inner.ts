@@ -2,9 +2,9 @@
  * What only the process itself can tell: signal actions, interval timers; and of each thread: alternate stack, address to
  * clear at exit. Read by system calls made in the stopped application, with a scratch mapping that is gone afterwards.
  */
-import { addon } from "../../kernel/addon.ts";
-import { NR, PTRACE } from "../../kernel/numbers.ts";
+import { tryCall } from "../../kernel/calls.ts";
 import type { Remote, RemoteCall } from "../../kernel/remote.ts";
+import { rseqConfiguration } from "../../kernel/trace.ts";
 
 export const SIGNALS = 64;
 const ACTION_BYTES = 32;
@@ -12,7 +12,6 @@ const SIG_IGN = 1n;
 const SIGKILL = 9;
 const SIGCHLD = 17;
 const SIGSTOP = 19;
-const NR_BRK = 12;
 const PR_GET_TID_ADDRESS = 40;
 const PR_GET_PDEATHSIG = 2;
 const PR_GET_DUMPABLE = 3;
@@ -62,7 +61,7 @@ export function readInnerProcess(remote: Remote, caught: bigint, ignored: bigint
     timers: remote.read(timers, 96),
     dumpable,
     childSubreaper: remote.read(value, 4).readInt32LE(),
-    brk: remote.callNumber(NR_BRK, 0),
+    brk: remote.call("brk", 0),
   };
 }
 
@@ -104,13 +103,12 @@ export interface OuterThread {
 const words = Buffer.alloc(24);
 
 export function readRobustList(tid: number): { robustList: number; robustListBytes: number } {
-  addon.syscall(NR.get_robust_list, tid, words, words.subarray(8));
+  tryCall("get_robust_list", tid, words, words.subarray(8));
   return { robustList: Number(words.readBigUInt64LE()), robustListBytes: Number(words.readBigUInt64LE(8)) };
 }
 
 export function readRseq(tid: number): OuterThread["rseq"] {
-  words.fill(0);
-  addon.syscall(NR.ptrace, PTRACE.getRseqConfiguration, tid, 24, words);
+  rseqConfiguration(tid, words);
   return { address: Number(words.readBigUInt64LE()), bytes: words.readUInt32LE(8), signature: words.readUInt32LE(12) };
 }
 

@@ -5,8 +5,8 @@
  */
 import { closeDescriptor, tryCall } from "../../kernel/calls.ts";
 import { checked, SystemCallError } from "../../kernel/errors.ts";
-import { networkAddon } from "../../kernel/network-addon.ts";
 import { shutdown } from "../../kernel/socket.ts";
+import { dumpConnections } from "../../kernel/tcp.ts";
 import type { OptionWatch } from "./option-watch.ts";
 import { FLAG, RECORD_BYTES, STATE, TcpRecord } from "./record.ts";
 import { applyTcpChange, type TcpState } from "./state.ts";
@@ -99,8 +99,7 @@ export class TcpCapture {
     const results = new Int32Array(all.length);
     for (let from = 0; from < all.length; ) {
       const rest = results.subarray(from);
-      const done = networkAddon.tcpDump(
-        -1,
+      const done = dumpConnections(
         fds.subarray(from),
         slots.subarray(from),
         this.#previous,

@@ -2,12 +2,12 @@
  * Handshakes of connections that the application has not accepted yet: only their packets tell the numbers, no file descriptor
  * leads to them. A tap on the node's end of the veth sees each SYN and SYN-ACK; sock_diag says which still wait.
  */
-import { addon, type WatchHandle } from "../../kernel/addon.ts";
 import { SystemCallError } from "../../kernel/errors.ts";
 import { interfaceIndex, SynTap } from "../../kernel/link.ts";
 import { inNamespace } from "../../kernel/namespace.ts";
 import { NETLINK_SOCK_DIAG, Netlink } from "../../kernel/netlink.ts";
 import { AF_INET, AF_INET6 } from "../../kernel/socket.ts";
+import { unwatch, type WatchHandle, watchReadable } from "../../kernel/watch.ts";
 import { STATE } from "./record.ts";
 import type { Handshake } from "./revive.ts";
 
@@ -49,9 +49,7 @@ export class Handshakes {
   constructor(nodeEnd: string, namespaceFd: number) {
     this.#tap = new SynTap(interfaceIndex(nodeEnd) ?? 0);
     this.#diagnosis = inNamespace(namespaceFd, () => new Netlink(NETLINK_SOCK_DIAG));
-    const watch = addon.watch(this.#tap.fd, 1, () => this.mark());
-    if (typeof watch === "number") throw new SystemCallError("uv_poll", watch);
-    this.#watch = watch;
+    this.#watch = watchReadable(this.#tap.fd, () => this.mark());
   }
 
   /** Reads what the tap holds. In the stop, right after the mark in the held output: later answers are not released with it. */
@@ -129,7 +127,7 @@ export class Handshakes {
   }
 
   close(): void {
-    addon.unwatch(this.#watch);
+    unwatch(this.#watch);
     this.#tap.close();
     this.#diagnosis.close();
   }

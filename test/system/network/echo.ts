@@ -1,5 +1,5 @@
 /** An application in this process, so that a test can stop it between any two steps and move its memory by hand. */
-import { addon } from "../../../src/kernel/addon.ts";
+import { tryCall } from "../../../src/kernel/calls.ts";
 import {
   AF_INET,
   AF_INET6,
@@ -19,7 +19,6 @@ import {
   socketAddress,
 } from "../../../src/kernel/socket.ts";
 
-const NR_ACCEPT4 = 288;
 const EAGAIN = -11;
 
 /** In the namespace of the calling thread. */
@@ -31,7 +30,7 @@ export function listenOn(address: string, port: number): number {
 }
 
 export function accept(fd: number): number {
-  return addon.syscall(NR_ACCEPT4, fd, null, null, SOCK_NONBLOCK);
+  return tryCall("accept4", fd, null, null, SOCK_NONBLOCK);
 }
 
 /** The "memory" of one connection: what it read and has not written yet. */

@@ -9,8 +9,7 @@ import { CHUNK_BYTES, type FileOperation } from "../../../src/files/change.ts";
 import { merged } from "../../../src/files/content.ts";
 import type { FileLog } from "../../../src/files/log.ts";
 import { EVENTS } from "../../../src/files/log-program.ts";
-import { addon } from "../../../src/kernel/addon.ts";
-import { call } from "../../../src/kernel/calls.ts";
+import { addressOf, call } from "../../../src/kernel/calls.ts";
 import { type Layer, Overlays, ownMounts } from "./overlays.ts";
 import { describe } from "./program.ts";
 
@@ -67,7 +66,7 @@ function writeMemory(address: number, bytes: Buffer): void {
     iov.writeBigUInt64LE(BigInt(bytes.length), 8);
     return iov;
   };
-  call("process_vm_writev", process.pid, vector(addon.addressOf(bytes)), 1, vector(address), 1, 0);
+  call("process_vm_writev", process.pid, vector(addressOf(bytes)), 1, vector(address), 1, 0);
 }
 
 twice("a shared mapping is compared at each cut", async (pair) => {
@@ -92,7 +91,7 @@ twice("direct writes", async (pair) => {
   await started(pair);
   pair.cut();
   const memory = Buffer.allocUnsafeSlow(3 * 4096).fill(9);
-  const aligned = memory.subarray((4096 - (addon.addressOf(memory) % 4096)) % 4096).subarray(0, 8192);
+  const aligned = memory.subarray((4096 - (addressOf(memory) % 4096)) % 4096).subarray(0, 8192);
   const fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_DIRECT);
   fs.writeSync(fd, aligned, 0, aligned.length, 40_960);
   fs.closeSync(fd);
