@@ -1,6 +1,7 @@
 // Starts the application's init, and makes system calls in stopped threads of other processes.
 #include "addon.h"
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>

@@ -90,7 +90,7 @@ export class Clone {
       if (verifyPages(operation.bytes) < 0) throw damaged("a page stream that is not well-formed");
     }
     if (this.#newest) this.#operations.push(operation);
-    else this.#skeleton.apply(operation);
+    else this.#apply(operation);
   }
 
   /** The end of a checkpoint: checks that it is the next one. From here on it counts. */
@@ -115,8 +115,13 @@ export class Clone {
     while (this.#held.length >= Math.max(1, this.#config.application.keep)) this.#commit(this.#held.shift()!);
   }
 
+  #apply(operation: Operation): void {
+    this.#skeleton.apply(operation);
+    if (operation.op === "pages") operation.release?.();
+  }
+
   #commit({ operations, end }: Held): void {
-    for (const operation of operations) this.#skeleton.apply(operation);
+    for (const operation of operations) this.#apply(operation);
     for (const [key, resource] of end.changed) this.#states.set(key, resource);
     for (const key of end.gone) this.#states.delete(key);
     this.#applied = end;

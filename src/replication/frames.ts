@@ -4,6 +4,7 @@
  */
 import { crc32 } from "node:zlib";
 import { pack, unpack } from "msgpackr";
+import { BlockPool } from "../checkpoint/blocks.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
 import type { View } from "../cluster/spec.ts";
 import { OperatingError } from "../kernel/failure.ts";
@@ -75,6 +76,9 @@ export class FrameWriter {
 export class FrameReader {
   #digest = 0;
   readonly #head = Buffer.alloc(HEADER_BYTES);
+  readonly #blocks = new BlockPool();
+  /** The block that holds the payload of a page stream. */
+  #block: Buffer | undefined;
   #headBytes = 0;
   #payload: Buffer | undefined;
   #payloadBytes = 0;
@@ -89,7 +93,8 @@ export class FrameReader {
         if (this.#headBytes < HEADER_BYTES) return;
         const length = this.#head.readUInt32LE(0);
         if (length > LIMITS.frameBytes) throw damaged(`a frame of ${length} bytes`);
-        this.#payload = Buffer.allocUnsafeSlow(length);
+        this.#block = this.#head.readUInt8(4) === TYPE.pages ? this.#blocks.take(length) : undefined;
+        this.#payload = this.#block?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
         this.#payloadBytes = 0;
       }
       const n = bytes.copy(this.#payload, this.#payloadBytes, at);
@@ -107,7 +112,11 @@ export class FrameReader {
     if (type === TYPE.pages) {
       if (payload.length < 4) throw damaged("a page stream without a process");
       this.#digest = crc32(payload, this.#digest);
-      const operation: Operation = { op: "pages", pid: payload.readUInt32LE(0), bytes: payload.subarray(4) };
+      const block = this.#block;
+      const release = () => {
+        if (block) this.#blocks.give(block);
+      };
+      const operation: Operation = { op: "pages", pid: payload.readUInt32LE(0), bytes: payload.subarray(4), release };
       return { type: "operation", operation };
     }
     if (type !== TYPE.control) throw damaged(`a frame of unknown type ${type}`);

@@ -48,8 +48,14 @@ function readAll(parts: Buffer[]): Message[] {
 }
 
 /** Digests differ from what was given to the writer: it fills them in. */
-const plain = (messages: Message[]) =>
-  messages.map((message) => (message.type === "end" ? { ...message, digest: 0 } : message));
+/** Without what a writer fills in, and what is this side's own. */
+const plain = (messages: Message[]): Message[] =>
+  messages.map((message) => {
+    if (message.type === "end") return { ...message, digest: 0 };
+    if (message.type !== "operation" || message.operation.op !== "pages") return message;
+    const { op, pid, bytes } = message.operation;
+    return { type: "operation", operation: { op, pid, bytes } };
+  });
 
 const isDamage = (error: unknown) => error instanceof OperatingError && error.code === "stream-damaged";
 
