@@ -202,6 +202,9 @@ function examine(tracees: Tracees, refused: (error: OperatingError) => void): vo
           }
         }
     });
+  } catch (error) {
+    if (!(error instanceof OperatingError && error.code.startsWith("unprotectable-"))) throw error;
+    refused(error);
   } finally {
     tracees.release();
     tables.close();

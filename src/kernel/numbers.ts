@@ -144,6 +144,8 @@ export const NR = {
   signalfd4: 289,
   inotify_init1: 294,
   inotify_add_watch: 254,
+  inotify_rm_watch: 255,
+  open_by_handle_at: 304,
   memfd_create: 319,
 } as const;
 

@@ -3,6 +3,7 @@ import { epoll } from "./epoll/index.ts";
 import { eventfd } from "./eventfd/index.ts";
 import { fifo } from "./fifo/index.ts";
 import { file } from "./file/index.ts";
+import { inotify } from "./inotify/index.ts";
 import type { DescriptorKind } from "./kind.ts";
 import { nameless } from "./nameless/index.ts";
 import { pidfd } from "./pidfd/index.ts";
@@ -29,6 +30,7 @@ export const KINDS: readonly DescriptorKind[] = [
   unix,
   nameless,
   signalfd,
+  inotify,
   pidfd,
   fifo,
 ] as DescriptorKind[];

@@ -19,7 +19,6 @@ const byLink: Array<[pattern: RegExp, reason: Reason]> = [
     /^anon_inode:\[userfaultfd\]/,
     { what: "a userfaultfd of its own", remedy: "Tell the program not to watch its own memory." },
   ],
-  [/^anon_inode:inotify/, { what: "an inotify watch", remedy: "Tell the program not to watch files for changes." }],
   [
     /^anon_inode:\[(perf_event|bpf|fanotify|kvm)/,
     { what: "a handle on the kernel of this machine", remedy: "Run it without that." },

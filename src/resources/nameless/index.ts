@@ -95,7 +95,7 @@ function dumpOne(description: Description, first: boolean, own: number, context:
   const flags = call("fcntl", own, F_GETFL, 0) & ~O_LARGEFILE;
   const { mode, uid, gid, size, inode, ownMajor, ownMinor, changedSeconds, changedNs } = status;
   const before = known.get(description.id);
-  const changed = `${changedSeconds}.${changedNs} ${size} ${first}`;
+  const changed = `${inode} ${changedSeconds}.${changedNs} ${size} ${first}`;
   const old = Date.now() - (changedSeconds * 1000 + changedNs / 1e6) > COARSE_MS;
   const fresh = !before || before.changed !== changed || !old || context.isMapped(link);
   const regular = (mode & TYPE) === REGULAR && (flags & O.path) === 0;

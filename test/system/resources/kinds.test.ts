@@ -7,4 +7,5 @@ testPrograms("more kinds", [
   { program: "signalfd/masks", idle: true },
   { program: "pidfd/handles", idle: true },
   { program: "fifo/named" },
+  { program: "inotify/watches", idle: true },
 ]);

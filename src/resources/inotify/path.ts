@@ -1,0 +1,124 @@
+/** The name of a watched file, which the kernel tells by inode and file handle only. */
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { closeDescriptor, openPath, tryCall } from "../../kernel/calls.ts";
+
+export interface Watched {
+  inode: number;
+  /** As the kernel keeps it: major number above 20 bits of minor. */
+  device: number;
+  type: number;
+  handle: Buffer;
+}
+
+interface Mount {
+  point: string;
+  upper: string;
+  lower: string;
+}
+
+const O_PATH_DIRECTORY = 0o200000;
+const O_PATH = 0o10000000;
+/** struct ovl_fh (fs/overlayfs/overlayfs.h): padding, version, magic, length, flags, type, uuid, then the real handle. */
+const OVERLAY_MAGIC = 0xfb;
+const OVERLAY = { length: 5, magic: 4, type: 7, handle: 24, padding: 3 };
+/** So many names are looked at when the handle does not lead anywhere. */
+const MOST_NAMES = 50_000;
+const NO_SEARCH = new Set(["/proc", "/sys"]);
+
+function mountsOf(pid: number, device: number): Mount[] {
+  const wanted = `${device >>> 20}:${device & 0xfffff}`;
+  return readFileSync(`/proc/${pid}/mountinfo`, "utf8")
+    .split("\n")
+    .map((line) => line.split(" "))
+    .filter((fields) => fields[2] === wanted)
+    .map((fields) => {
+      const options = fields.at(-1)!.split(",");
+      const option = (name: string) =>
+        options.find((text) => text.startsWith(`${name}=`))?.slice(name.length + 1) ?? "";
+      return { point: fields[4]!, upper: option("upperdir"), lower: option("lowerdir") };
+    });
+}
+
+function isIt(pid: number, path: string, { inode }: Watched): boolean {
+  try {
+    return statSync(`/proc/${pid}/root${path}`).ino === inode;
+  } catch {
+    return false;
+  }
+}
+
+/** Where a handle leads below a directory of its file system; the path as this program sees it. */
+function openHandle(directory: string, type: number, handle: Buffer): string | undefined {
+  const at = openPath(directory, O_PATH_DIRECTORY);
+  try {
+    const argument = Buffer.alloc(8 + handle.length);
+    argument.writeUInt32LE(handle.length, 0);
+    argument.writeInt32LE(type, 4);
+    handle.copy(argument, 8);
+    const fd = tryCall("open_by_handle_at", at, argument, O_PATH);
+    if (fd < 0) return undefined;
+    const path = readlinkSync(`/proc/self/fd/${fd}`);
+    closeDescriptor(fd);
+    return path;
+  } finally {
+    closeDescriptor(at);
+  }
+}
+
+function below(path: string, directory: string): string | undefined {
+  const base = directory.replace(/\/+$/, "");
+  if (path === base) return "/";
+  return path.startsWith(`${base}/`) ? path.slice(base.length) : undefined;
+}
+
+function candidates(watched: Watched, pid: number): string[] {
+  const { type, handle } = watched;
+  const found: string[] = [];
+  const add = (path: string | undefined) => path !== undefined && found.push(path);
+  for (const { point, upper, lower } of mountsOf(pid, watched.device)) {
+    if (!upper) {
+      const path = openHandle(`/proc/${pid}/root${point}`, type, handle);
+      add(path);
+      add(path && `${point.replace(/\/$/, "")}${path}`);
+      continue;
+    }
+    if (handle[OVERLAY.magic] !== OVERLAY_MAGIC) continue;
+    const real = handle.subarray(OVERLAY.handle, OVERLAY.padding + handle[OVERLAY.length]!);
+    for (const directory of [upper, lower.split(":")[0]!]) {
+      const path = openHandle(directory, handle[OVERLAY.type]!, real);
+      if (path === undefined) continue;
+      add(below(path, upper));
+      add(below(path, lower));
+      add(path);
+    }
+  }
+  return found;
+}
+
+/** Name by name, those near the root first. */
+function search(watched: Watched, pid: number): string | undefined {
+  const directories = ["/"];
+  let left = MOST_NAMES;
+  for (const directory of directories) {
+    let names: Array<{ name: string; isDirectory(): boolean }>;
+    try {
+      names = readdirSync(`/proc/${pid}/root${directory}`, { withFileTypes: true });
+    } catch {
+      continue;
+    }
+    for (const entry of names) {
+      if (--left < 0) return undefined;
+      const path = `${directory === "/" ? "" : directory}/${entry.name}`;
+      if (NO_SEARCH.has(path)) continue;
+      if (isIt(pid, path, watched)) return path;
+      if (entry.isDirectory()) directories.push(path);
+    }
+  }
+  return undefined;
+}
+
+/** @param last where it was when looked for before */
+export function pathOfWatched(watched: Watched, pid: number, last: string | undefined): string | undefined {
+  if (last !== undefined && isIt(pid, last, watched)) return last;
+  return candidates(watched, pid).find((path) => isIt(pid, path, watched)) ?? search(watched, pid);
+}
