@@ -9,7 +9,10 @@ import { dueAt, type PeriodOptions, periodDefaults } from "../checkpoint/period.
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ViewEvent } from "../cluster/view.ts";
 import { FileCapture } from "../files/capture.ts";
+import { SystemCallError } from "../kernel/errors.ts";
 import { type Failure, OperatingError, toFailure } from "../kernel/failure.ts";
+import { PAGE_BYTES } from "../kernel/numbers.ts";
+import { readSmall } from "../kernel/procfs.ts";
 import type { OutputHold } from "../network/hold.ts";
 import type { ApplicationInterface } from "../network/interface.ts";
 import type { Message } from "../replication/frames.ts";
@@ -44,6 +47,10 @@ const STOP_TIMEOUT_US = 100_000;
 const SHADOW_BYTES = 4 * 2 ** 30;
 /** After a stop that failed: the next try. */
 const RETRY_MS = 10;
+/** So long without a checkpoint because threads do not stop: the operator is told. */
+const LATE_MS = 1000;
+/** Between looks at how much memory the application has. */
+const MEASURE_MS = 1000;
 /** As long as the application uses what cannot be copied: each try stops it for nothing. */
 const UNPROTECTABLE_RETRY_MS = 200;
 /**
@@ -94,6 +101,7 @@ export class Primary {
   /** The checkpoint that is being made, up to its dump. */
   #making: Promise<void> = Promise.resolve();
   #lastTick = performance.now();
+  #measuredAt = 0;
   #programs: ProgramFiles | undefined;
   term: number;
 
@@ -277,6 +285,10 @@ export class Primary {
       if (standby.suspected()) this.#lose(standby, "it gives no sign of life");
     }
     this.figures.heldPackets = this.parts.hold.pending;
+    if (now - this.#measuredAt > MEASURE_MS) {
+      this.#measuredAt = now;
+      this.figures.residentBytes = residentBytes(this.parts.tracees.processes.keys());
+    }
   }
 
   // --- What the view machine wants ---
@@ -437,8 +449,10 @@ export class Primary {
   #stopFailed(error: Error): void {
     const code = error instanceof OperatingError ? error.code : "checkpoint-failed";
     if (error instanceof OperatingError && code.startsWith("unprotectable-")) this.#refused(error);
-    if (code === "barrier-timeout" || error.message === this.#lastFailure) return;
-    this.#lastFailure = error.message;
+    // A thread that cannot stop just now (it waits for its vfork's child) is nothing to tell, unless it goes on.
+    if (code === "barrier-timeout" && performance.now() - this.#lastStart < LATE_MS) return;
+    if (code === this.#lastFailure) return;
+    this.#lastFailure = code;
     this.#shell.note(code, `No checkpoint could be taken: ${error.message}${this.#consequence()}`);
   }
 
@@ -503,3 +517,16 @@ export class Primary {
 
 /** This process's own ticks late by so much: standbys may have given it up. */
 const STARVED_MS = 120;
+
+/** Resident memory of processes, bytes; one that has just ended counts nothing. */
+function residentBytes(pids: Iterable<number>): number {
+  let pages = 0;
+  for (const pid of pids) {
+    try {
+      pages += Number(readSmall(`/proc/${pid}/statm`).split(" ")[1]);
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+    }
+  }
+  return pages * PAGE_BYTES;
+}
