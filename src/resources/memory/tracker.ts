@@ -27,6 +27,8 @@ const SEEK_HOLE = 4;
 const O_RDWR = 2;
 const UFFDIO_API = 0xc018aa3f;
 const UFFDIO_REGISTER = 0xc020aa00;
+const UFFDIO_WRITEPROTECT = 0xc018aa06;
+const UFFDIO_WRITEPROTECT_MODE_WP = 1n;
 const UFFDIO_UNREGISTER = 0x8010aa01;
 const UFFD_API = 0xaan;
 const UFFD_FEATURE_WP_UNPOPULATED = 1n << 13n;
@@ -144,6 +146,34 @@ export class MemoryTracker {
     call("ioctl", this.#userfault, UFFDIO_API, api);
     this.#look();
     this.#register();
+    for (const area of this.areas) this.#protectShared(area);
+  }
+
+  /**
+   * Shared memory as a whole, pages that are not in this process's table included: else a page that it only reads would count
+   * as written. Whoever is watched from now on is asked for what is there, not for what was written.
+   */
+  #protectShared({ start, end, backing, readOnly }: Area): void {
+    if (backing.type !== "shared" || readOnly) return;
+    const range = Buffer.alloc(24);
+    range.writeBigUInt64LE(BigInt(start), 0);
+    range.writeBigUInt64LE(BigInt(end - start), 8);
+    range.writeBigUInt64LE(UFFDIO_WRITEPROTECT_MODE_WP, 16);
+    const r = tryCall("ioctl", this.#userfault, UFFDIO_WRITEPROTECT, range);
+    checked(r, "ioctl(UFFDIO_WRITEPROTECT)", `pid ${this.pid}, 0x${start.toString(16)}`);
+  }
+
+  /** What is in its own table of shared memory mapped since the last look it may have written. */
+  #takeFreshShared(fresh: Array<[number, number]>): void {
+    for (const area of this.areas) {
+      if (area.backing.type !== "shared" || !fresh.some(([start]) => start === area.start)) continue;
+      const range = BigUint64Array.of(BigInt(area.start), BigInt(area.end));
+      const n = scanPages(this.#pagemapFd, range, 0, 0, 0, PRESENT, PAGE_IS.present, regions);
+      checked(n, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
+      reported = Math.max(reported, n);
+      this.owe(regions.slice(0, 3 * n));
+      this.#protectShared(area);
+    }
   }
 
   get watching(): boolean {
