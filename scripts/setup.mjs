@@ -27,6 +27,9 @@ const NEEDED = [
   ["g++", "g++"],
   ["/usr/include/stdio.h", "libc6-dev"],
 ];
+/** With --tests; what cannot do without them is skipped where they are not. */
+const NEEDED_BY_TESTS = [["etcd", "etcd-server"]];
+const needed = process.argv.includes("--tests") ? [...NEEDED, ...NEEDED_BY_TESTS] : NEEDED;
 const OLDEST_KERNEL = [6, 7];
 const POLICY = "/usr/sbin/policy-rc.d";
 const POLICY_SAVED = `${POLICY}.understudy-saved`;
@@ -113,7 +116,7 @@ function allowServices() {
 }
 
 async function installPackages() {
-  const missing = [...new Set(NEEDED.filter(([thing]) => !isThere(thing)).map(([, name]) => name))];
+  const missing = [...new Set(needed.filter(([thing]) => !isThere(thing)).map(([, name]) => name))];
   if (missing.length === 0) return;
   if (!isThere("apt-get")) {
     throw new SetupError(`apt-get is not here to install what is missing. Install by hand: ${missing.join(", ")}.`);
@@ -129,7 +132,7 @@ async function installPackages() {
   } finally {
     allowServices();
   }
-  const still = NEEDED.filter(([thing]) => !isThere(thing)).map(([thing]) => thing);
+  const still = needed.filter(([thing]) => !isThere(thing)).map(([thing]) => thing);
   if (still.length > 0) throw new SetupError(`Still missing after installation: ${still.join(", ")}.`);
 }
 

@@ -3,7 +3,7 @@
  *
  *   npm test                          everything
  *   npm test -- --only unit           a part: types, lint, tidy, unit, system (may be repeated)
- *   npm test -- test/lab.test.ts      these files
+ *   npm test -- test/system/lab.test.ts    these files
  *   npm test -- --name "one way"      tests whose names match
  *   npm test -- --dot                 a dot per test instead of its name
  */
@@ -21,8 +21,16 @@ type Counts = Record<"tests" | "suites" | "passed" | "failed" | "cancelled" | "s
 
 const PARTS = ["types", "lint", "tidy", "unit", "system"] as const;
 type Part = (typeof PARTS)[number];
-/** A test that takes longer hangs; milliseconds for a whole file's tests, each. */
-const TIMEOUT_MS = { unit: 120_000, system: 900_000 } as const;
+/** A file that takes longer hangs. On a quiet machine with two processors, everything together takes less than 20 minutes. */
+const TIMEOUT_MS = { unit: 300_000, system: 300_000 } as const;
+/** Labs that are set up, hurt and mended many times over. */
+const LONGER_MS: Record<string, number> = {
+  "test/system/redis/demo.test.ts": 480_000,
+  "test/system/redis/takeover.test.ts": 480_000,
+  "test/system/faults/deaths.test.ts": 480_000,
+  "test/system/faults/links.test.ts": 480_000,
+};
+const SLOWEST_SHOWN = 12;
 
 const root = resolve(import.meta.dirname, "..");
 const bin = (name: string) => resolve(root, "node_modules/.bin", name);
@@ -50,7 +58,7 @@ function readArguments() {
 }
 
 const { values, positionals } = readArguments();
-const chosen = new Set<string>(values.only ?? (positionals.length > 0 ? ["unit", "system"] : PARTS));
+const chosen = new Set<string>(values.only ?? (positionals.length > 0 ? ["tidy", "unit", "system"] : PARTS));
 for (const part of chosen) if (!PARTS.includes(part as Part)) usage(`Unknown part '${part}'.`);
 
 /** Runs a checker; its output is shown only when it complains. */
@@ -83,17 +91,34 @@ function testFiles(part: "tidy" | "unit" | "system"): string[] {
 
 const totals: Counts = { tests: 0, suites: 0, passed: 0, failed: 0, cancelled: 0, skipped: 0, todo: 0 };
 
+/** What each file took. */
+const secondsOf = new Map<string, number>();
+
+interface Run {
+  files: string[];
+  concurrency: number;
+  timeout: number;
+}
+
+/** Unit tests as many at a time as there are processors; system tests, which measure and load the machine, one by one. */
+function runs(): Run[] {
+  const parallel = [...testFiles("tidy"), ...testFiles("unit")];
+  const serial = testFiles("system").map((file) => ({
+    files: [file],
+    concurrency: 1,
+    timeout: LONGER_MS[relative(root, file)] ?? TIMEOUT_MS.system,
+  }));
+  if (parallel.length === 0) return serial;
+  return [{ files: parallel, concurrency: availableParallelism(), timeout: TIMEOUT_MS.unit }, ...serial];
+}
+
 /** The events of all runs as one stream, without each run's own totals: those are added up and printed once. */
 async function* events(): AsyncGenerator<TestEvent> {
-  const parallel = { files: [...testFiles("tidy"), ...testFiles("unit")], concurrency: availableParallelism() };
-  const serial = { files: testFiles("system"), concurrency: 1 };
-  for (const [{ files, concurrency }, timeout] of [
-    [parallel, TIMEOUT_MS.unit],
-    [serial, TIMEOUT_MS.system],
-  ] as const) {
-    if (files.length === 0) continue;
-    const stream = run({ files, concurrency, timeout, ...(values.name ? { testNamePatterns: [values.name] } : {}) });
+  for (const one of runs()) {
+    const stream = run({ ...one, ...(values.name ? { testNamePatterns: [values.name] } : {}) });
     for await (const event of stream as AsyncIterable<TestEvent>) {
+      if (event.type === "test:summary" && typeof event.data.file === "string")
+        secondsOf.set(relative(root, event.data.file), Number(event.data.duration_ms) / 1000);
       if (event.type === "test:summary" && event.data.file === undefined) {
         const counts = event.data.counts as Counts;
         for (const key of Object.keys(totals) as (keyof Counts)[]) totals[key] += counts[key];
@@ -113,6 +138,8 @@ async function runTests(): Promise<boolean> {
   // `spec` is a stream, `dot` a generator over the events.
   const report: AsyncIterable<unknown> = values.dot ? dot(source as never) : source.pipe(new spec());
   for await (const text of report) process.stdout.write(String(text));
+  const slowest = [...secondsOf].sort(([, a], [, b]) => b - a).slice(0, SLOWEST_SHOWN);
+  for (const [file, seconds] of slowest) process.stdout.write(`ℹ ${seconds.toFixed(1).padStart(6)} s ${file}\n`);
   const { tests, suites, passed, failed, cancelled, skipped, todo } = totals;
   const lines = { tests, suites, pass: passed, fail: failed, cancelled, skipped, todo };
   for (const [name, count] of Object.entries(lines)) process.stdout.write(`ℹ ${name} ${count}\n`);

@@ -6,13 +6,13 @@ import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { cgroupMount } from "../src/agent/cgroup.ts";
-import { labsFound, labsUp } from "../src/lab/find.ts";
-import { Lab } from "../src/lab/lab.ts";
-import { labPlaces, nodePlaces } from "../src/lab/layout.ts";
-import { namespacesOf } from "../src/lab/network.ts";
+import { cgroupMount } from "../../src/agent/cgroup.ts";
+import { labsFound, labsUp } from "../../src/lab/find.ts";
+import { Lab } from "../../src/lab/lab.ts";
+import { labPlaces, nodePlaces } from "../../src/lab/layout.ts";
+import { namespacesOf } from "../../src/lab/network.ts";
 
-const standIn = join(import.meta.dirname, "support/stand-in-agent.ts");
+const standIn = join(import.meta.dirname, "../support/stand-in-agent.ts");
 const agentCommand = [process.execPath, standIn];
 const own = (suffix: string) => `t${process.pid}${suffix}`;
 
@@ -269,7 +269,7 @@ describe("a lab that fails or is interrupted leaves nothing", () => {
 
   test("kill -9 in the middle of a start, then down", async () => {
     const name = own("k");
-    const program = `import { Lab } from ${JSON.stringify(join(import.meta.dirname, "../src/lab/lab.ts"))};
+    const program = `import { Lab } from ${JSON.stringify(join(import.meta.dirname, "../../src/lab/lab.ts"))};
       await new Lab({ name: "${name}", agentCommand: ${JSON.stringify(agentCommand)} }).up();`;
     for (const delayMs of [150, 300, 450]) {
       const child = spawn(process.execPath, ["--input-type=module", "-e", program], { stdio: "ignore" });
