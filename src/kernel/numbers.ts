@@ -124,6 +124,7 @@ export const NR = {
   unshare: 272,
   fdatasync: 75,
   syncfs: 306,
+  poll: 7,
   socket: 41,
   connect: 42,
   sendmsg: 46,

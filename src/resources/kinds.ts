@@ -6,11 +6,13 @@ import { file } from "./file/index.ts";
 import { inotify } from "./inotify/index.ts";
 import type { DescriptorKind } from "./kind.ts";
 import { nameless } from "./nameless/index.ts";
+import { netlink } from "./netlink/index.ts";
 import { pidfd } from "./pidfd/index.ts";
 import { pipe } from "./pipe/index.ts";
 import { signalfd } from "./signalfd/index.ts";
 import { tcp } from "./tcp/index.ts";
 import { timerfd } from "./timerfd/index.ts";
+import { udp } from "./udp/index.ts";
 import { unix } from "./unix/index.ts";
 
 /** SO_DOMAIN, SO_TYPE, SO_PROTOCOL of a socket. */
@@ -33,6 +35,8 @@ export const KINDS: readonly DescriptorKind[] = [
   inotify,
   pidfd,
   fifo,
+  udp,
+  netlink,
 ] as DescriptorKind[];
 
 const byName = new Map(KINDS.map((kind) => [kind.kind, kind]));

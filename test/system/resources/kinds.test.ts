@@ -8,4 +8,6 @@ testPrograms("more kinds", [
   { program: "pidfd/handles", idle: true },
   { program: "fifo/named" },
   { program: "inotify/watches", idle: true },
+  { program: "udp/datagrams", idle: true },
+  { program: "netlink/route", idle: true },
 ]);

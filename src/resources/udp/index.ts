@@ -1,0 +1,193 @@
+/** UDP over IPv4 and IPv6: addresses, options, and the datagrams that have arrived and were not read yet. */
+import { call, closeDescriptor, tryCall } from "../../kernel/calls.ts";
+import { bringUp } from "../../kernel/link.ts";
+import { MSG_PEEK, MSG_TRUNC, receiveMessage, sendMessage } from "../../kernel/message.ts";
+import type { CreateContext, DescriptorKind } from "../kind.ts";
+import { type OptionValue, readOption, readOptions, setOptions, socketName } from "../socket-options.ts";
+
+export interface UdpState {
+  domain: number;
+  flags: number;
+  /** Raw socket addresses; `remote` is empty when it is not connected. */
+  local: Buffer;
+  remote: Buffer;
+  options: OptionValue[];
+  queue: Array<{ from: Buffer; content: Buffer }>;
+}
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_DGRAM = 2;
+const SOCK_CLOEXEC = 0o2000000;
+const IPPROTO_UDP = 17;
+const SOL_SOCKET = 1;
+const SOL_IP = 0;
+const SOL_UDP = 17;
+const SOL_IPV6 = 41;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_LARGEFILE = 0o100000;
+const SO_PEEK_OFF = 42;
+const IP_TRANSPARENT = 19;
+const IPV6_TRANSPARENT = 75;
+const SO_RCVBUFFORCE = 33;
+const MOST_BYTES = 65536;
+const PORT_AT = 2;
+
+/** Reuse before the address is bound, the rest with it. */
+const COMMON: Array<[number, number]> = [2, 15, 5, 6, 7, 8, 12, 16, 20, 21, 29, 35, 36, 40, 62].map((option) => [
+  SOL_SOCKET,
+  option,
+]);
+const IPV4: Array<[number, number]> = [1, 2, 6, 8, 10, 11, 12, 13, 15, 19, 20, 24, 32, 33, 34, 49, 50].map((option) => [
+  SOL_IP,
+  option,
+]);
+const IPV6: Array<[number, number]> = [
+  16, 17, 18, 19, 23, 25, 26, 29, 49, 51, 56, 58, 60, 61, 62, 66, 67, 70, 74, 75,
+].map((option) => [SOL_IPV6, option]);
+const UDP: Array<[number, number]> = [1, 101, 102, 103, 104].map((option) => [SOL_UDP, option]);
+
+const scratch = Buffer.alloc(MOST_BYTES);
+
+/** The datagrams that wait; each look with an offset set goes on behind the one before (SO_PEEK_OFF). */
+function peekQueue(fd: number): UdpState["queue"] {
+  const queue: UdpState["queue"] = [];
+  const before = readOption(fd, SOL_SOCKET, SO_PEEK_OFF);
+  const start = Buffer.alloc(4);
+  // A look would take away an error that waits for the application.
+  question.writeInt32LE(fd, 0);
+  question.writeInt32LE(POLLIN, 4);
+  if (call("poll", question, 1, 0) === 0 || (question.readInt16LE(6) & POLLERR) !== 0) return queue;
+  call("setsockopt", fd, SOL_SOCKET, SO_PEEK_OFF, start, 4);
+  try {
+    for (;;) {
+      const { result, from } = receiveMessage(fd, scratch, MSG_PEEK | MSG_TRUNC);
+      if (result < 0) return queue;
+      queue.push({ from, content: Buffer.from(scratch.subarray(0, Math.min(result, scratch.length))) });
+    }
+  } finally {
+    call("setsockopt", fd, SOL_SOCKET, SO_PEEK_OFF, before, 4);
+  }
+}
+
+/** struct pollfd */
+const question = Buffer.alloc(8);
+const POLLIN = 1;
+const POLLERR = 8;
+
+function toLocal({ local }: UdpState): Buffer {
+  const to = Buffer.from(local);
+  const address = to.subarray(...(to.readUInt16LE() === AF_INET ? ([4, 8] as const) : ([8, 24] as const)));
+  // Bound to all addresses: whichever it came to, it comes to the loopback address now.
+  if (address.some((byte) => byte !== 0)) return to;
+  if (address.length === 4) address.set([127, 0, 0, 1]);
+  else address[15] = 1;
+  return to;
+}
+
+/** Sends it what waited, in the name of those who sent it first. */
+function fill(fd: number, state: UdpState, context: CreateContext): void {
+  const room = Buffer.alloc(4);
+  room.writeInt32LE(1 << 24);
+  call("setsockopt", fd, SOL_SOCKET, SO_RCVBUFFORCE, room, 4);
+  const senders = new Map<string, number>();
+  const to = toLocal(state);
+  for (const { from, content } of state.queue) {
+    const key = from.toString("hex");
+    const sender = senders.get(key) ?? senderAs(from, context);
+    if (sender !== undefined) senders.set(key, sender);
+    sendMessage(sender ?? ownOf(from, fd, context), { content, to });
+  }
+  for (const sender of senders.values()) closeDescriptor(sender);
+}
+
+/** Undefined: the address is one of the application's own. */
+function senderAs(from: Buffer, context: CreateContext): number | undefined {
+  return context.inNetwork(() => {
+    const six = from.readUInt16LE() === AF_INET6;
+    const fd = call("socket", six ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const on = Buffer.from([1, 0, 0, 0]);
+    call("setsockopt", fd, six ? SOL_IPV6 : SOL_IP, six ? IPV6_TRANSPARENT : IP_TRANSPARENT, on, 4);
+    for (const option of [2, 15]) tryCall("setsockopt", fd, SOL_SOCKET, option, on, 4);
+    if (tryCall("bind", fd, from, from.length) === 0) return fd;
+    closeDescriptor(fd);
+    return undefined;
+  });
+}
+
+/** The application's own socket of that port, as far as it is restored; else the receiver itself. */
+function ownOf(from: Buffer, receiver: number, context: CreateContext): number {
+  return restoredOf(context).get(from.readUInt16BE(PORT_AT)) ?? receiver;
+}
+
+/** Descriptors of what is restored, by port. */
+function restoredOf(context: CreateContext): Map<number, number> {
+  const known = context.shared.get("udp") as Map<number, number> | undefined;
+  const restored = known ?? new Map<number, number>();
+  context.shared.set("udp", restored);
+  return restored;
+}
+
+function restore(state: UdpState, context: CreateContext): number {
+  const { domain, local, remote, options } = state;
+  const fd = context.inNetwork(() => call("socket", domain, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP));
+  const early = options.filter(([level, option]) => isEarly(level, option));
+  setOptions(fd, early);
+  context.inNetwork(() => {
+    if (local.readUInt16BE(PORT_AT) !== 0) call("bind", fd, local, local.length);
+    if (remote.length > 0) call("connect", fd, remote, remote.length);
+  });
+  restoredOf(context).set(local.readUInt16BE(PORT_AT), fd);
+  if (state.queue.length > 0) fill(fd, state, context);
+  setOptions(
+    fd,
+    options.filter(([level, option]) => !isEarly(level, option)),
+  );
+  call("fcntl", fd, F_SETFL, state.flags);
+  return fd;
+}
+
+const IPV6_V6ONLY = 26;
+const IP_FREEBIND = 15;
+const IPV6_FREEBIND = 78;
+
+/** What must be set before an address is bound. */
+function isEarly(level: number, option: number): boolean {
+  if (level === SOL_SOCKET) return option === 2 || option === 15;
+  if (level === SOL_IPV6) return option === IPV6_V6ONLY || option === IPV6_FREEBIND || option === IPV6_TRANSPARENT;
+  return level === SOL_IP && (option === IP_FREEBIND || option === IP_TRANSPARENT);
+}
+
+export const udp: DescriptorKind<UdpState> = {
+  kind: "udp",
+  version: 1,
+  after: [],
+  matches: () => false,
+  matchesSocket: ({ domain, type, protocol }) =>
+    (domain === AF_INET || domain === AF_INET6) && type === SOCK_DGRAM && protocol === IPPROTO_UDP,
+  dump: (descriptions, context) =>
+    descriptions.map((description) => {
+      const fd = context.take(description);
+      const local = socketName(fd, "getsockname");
+      const domain = local.readUInt16LE();
+      return {
+        domain,
+        flags: call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE,
+        local,
+        remote: socketName(fd, "getpeername"),
+        options: readOptions(fd, [...COMMON, ...(domain === AF_INET6 ? [...IPV4, ...IPV6] : IPV4), ...UDP]),
+        queue: peekQueue(fd),
+      };
+    }),
+  create: (state, context) => restore(state, context),
+  createAll(states, context) {
+    // As for TCP: an interface may come later, the loopback is needed now.
+    if (states.length > 0) context.inNetwork(() => bringUp("lo"));
+    // Unconnected ones first: what waited for them would go to a connected one of the same port.
+    const order = states.map((_, i) => i).sort((a, b) => states[a]!.remote.length - states[b]!.remote.length);
+    const fds: number[] = new Array(states.length).fill(-1);
+    for (const i of order) fds[i] = restore(states[i]!, context);
+    return fds;
+  },
+};
