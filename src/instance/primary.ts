@@ -45,6 +45,9 @@ export interface PrimaryShell {
 
 const STOP_TIMEOUT_US = 100_000;
 const SHADOW_BYTES = 4 * 2 ** 30;
+/** After a stop that came between a client's first words and their hearing: the next try, and how often. */
+const POSTPONED_MS = 1;
+const MOST_POSTPONED = 20;
 /** After a stop that failed: the next try. */
 const RETRY_MS = 10;
 /** So long without a checkpoint because threads do not stop: the operator is told. */
@@ -322,10 +325,20 @@ export class Primary {
     try {
       await this.#making.catch(() => {});
       while (this.#underWay.length > 0) await new Promise<void>((resolve) => this.#whenSettled.push(resolve));
-      await this.#checkpoint(true);
+      while (!(await this.#finalTried())) await new Promise((resolve) => setTimeout(resolve, POSTPONED_MS));
     } catch (error) {
       this.#frozen = false;
       this.#shell.tell({ kind: "handOverFailed", reason: (error as Error).message });
+    }
+  }
+
+  async #finalTried(): Promise<boolean> {
+    try {
+      await this.#checkpoint(true);
+      return true;
+    } catch (error) {
+      if (isPostponed(error)) return false;
+      throw error;
     }
   }
 
@@ -389,8 +402,10 @@ export class Primary {
         await this.#making;
       } catch (error) {
         if (this.#closed) return;
-        this.#stopFailed(error as Error);
-        await new Promise((resolve) => setTimeout(resolve, this.unprotectable ? UNPROTECTABLE_RETRY_MS : RETRY_MS));
+        const late = isPostponed(error);
+        if (!late) this.#stopFailed(error as Error);
+        const waitMs = late ? POSTPONED_MS : this.unprotectable ? UNPROTECTABLE_RETRY_MS : RETRY_MS;
+        await new Promise((resolve) => setTimeout(resolve, waitMs));
       }
     }
   }
@@ -421,6 +436,8 @@ export class Primary {
   }
 
   #lastFailure = "";
+  /** Stops in a row that were given up for data on connections that nobody had accepted. */
+  #postponed = 0;
 
   /** The application has begun to use what cannot be copied. The standbys keep what they have. */
   #refused(error: OperatingError): void {
@@ -472,9 +489,11 @@ export class Primary {
         // What leaves after this instant waits again; what left before is part of this checkpoint.
         if (this.unprotectable && this.#waits) this.parts.hold.hold();
         // First of all in the stop: what is queued now was sent by a state that the dump includes.
-        this.#marks.set(epoch, this.parts.hold.drain().lastId);
+        const mark = this.parts.hold.drain().lastId;
+        if (markTcpHandshakes() > 0 && this.#postponed++ < MOST_POSTPONED) throw postponed();
+        this.#postponed = 0;
+        this.#marks.set(epoch, mark);
         this.#uncovered = 0;
-        markTcpHandshakes();
         if (!final) this.#shell.tell({ kind: "epochCut", epoch });
       },
       final,
@@ -517,6 +536,14 @@ export class Primary {
 
 /** This process's own ticks late by so much: standbys may have given it up. */
 const STARVED_MS = 120;
+
+function postponed(): OperatingError {
+  return new OperatingError("checkpoint-postponed", "Connections that are not accepted yet have data waiting");
+}
+
+function isPostponed(error: unknown): boolean {
+  return error instanceof OperatingError && error.code === "checkpoint-postponed";
+}
 
 /** Resident memory of processes, bytes; one that has just ended counts nothing. */
 function residentBytes(pids: Iterable<number>): number {

@@ -40,6 +40,8 @@ export class Handshakes {
   readonly #diagnosis: Netlink;
   readonly #watch: WatchHandle;
   readonly #seen = new Map<string, Seen>();
+  /** Those whose client's data had come by the mark: its acknowledgement may leave with this checkpoint. */
+  #early = new Set<string>();
 
   /**
    * In the node's network namespace.
@@ -84,20 +86,29 @@ export class Handshakes {
   }
 
   /**
-   * Those that wait now in the kernel, by the application's port; all others are forgotten. `withData` counts those whose
-   * client has sent something already: that is not known here, so that a checkpoint is better taken a little later.
+   * Right after `mark`: how many have data waiting that nobody has accepted a connection for. What data that is cannot be known
+   * here, so that a checkpoint is better taken a little later. Of those the checkpoint would make strangers; what comes after
+   * the mark is not acknowledged with it, and is sent again.
    */
-  waiting(): { handshakes: Handshake[]; withData: number } {
+  withData(): number {
+    this.#early = new Set();
+    for (const [key, seen] of this.#seen) {
+      const unread = seen.client === undefined || seen.server === undefined ? 0 : this.#unread(seen);
+      if (unread === undefined) this.#seen.delete(key);
+      else if (unread > 0) this.#early.add(key);
+    }
+    return this.#early.size;
+  }
+
+  /** Those that wait now in the kernel, by the application's port; all others are forgotten. */
+  waiting(): Handshake[] {
     const handshakes: Handshake[] = [];
-    let withData = 0;
     for (const [key, seen] of this.#seen) {
       if (seen.client === undefined || seen.server === undefined) continue;
-      const unread = this.#unread(seen);
-      if (unread === undefined) this.#seen.delete(key);
-      else if (unread > 0) withData++;
-      else handshakes.push(handshakeOf(seen, seen.client, seen.server));
+      if (this.#unread(seen) === undefined) this.#seen.delete(key);
+      else if (!this.#early.has(key)) handshakes.push(handshakeOf(seen, seen.client, seen.server));
     }
-    return { handshakes, withData };
+    return handshakes;
   }
 
   /** Bytes received by a connection that nobody has accepted; undefined when there is no such connection. */

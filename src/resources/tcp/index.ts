@@ -9,7 +9,7 @@ import { OptionWatch } from "./option-watch.ts";
 import { FLAG, STATE } from "./record.ts";
 import { resolvePeers } from "./resolve.ts";
 import { restoreTcp } from "./restore.ts";
-import { type Handshake, reviveUnaccepted } from "./revive.ts";
+import { type Handshake, repeatAnswers, reviveUnaccepted } from "./revive.ts";
 import { applyTcpChange, type TcpState, wholeTcpState } from "./state.ts";
 
 export interface TcpSocketState {
@@ -57,8 +57,10 @@ export function watchTcpHandshakes(nodeEnd: string, namespaceFd: number): void {
   handshakes = new Handshakes(nodeEnd, namespaceFd);
 }
 
-export function markTcpHandshakes(): void {
+/** Returns how many connections have data waiting and are not accepted yet: then a stop a moment later is better. */
+export function markTcpHandshakes(): number {
   handshakes?.mark();
+  return handshakes?.withData() ?? 0;
 }
 
 /** Forgets what was dumped before: another application, or another life of this one, comes next. */
@@ -83,7 +85,7 @@ export const tcp: DescriptorKind<TcpSocketState> = {
       fd: capture.keeps(description.link) ? -1 : context.take(description),
     }));
     const { states } = capture.dump(sockets);
-    const waiting = handshakes?.waiting().handshakes ?? [];
+    const waiting = handshakes?.waiting() ?? [];
     return states.map((state, i) => {
       const out = stateOf(state, descriptions[i]!.flags);
       if (state.record.state !== STATE.listen) return out;
@@ -114,6 +116,7 @@ export const tcp: DescriptorKind<TcpSocketState> = {
       const waiting = new Map(states.flatMap((state) => state.waiting ?? []).map((one) => [keyOf(one), one]));
       try {
         reviveUnaccepted([...waiting.values()]);
+        context.atLife(() => context.inNetwork(() => repeatAnswers([...waiting.values()])));
       } catch {
         // A kernel without that function: their clients must connect again, all others go on.
       }

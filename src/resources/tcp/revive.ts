@@ -180,3 +180,33 @@ export function reviveUnaccepted(handshakes: readonly Handshake[]): number {
     closeDescriptor(mapFd);
   }
 }
+
+/**
+ * Says to the clients of revived connections once more what may never have left the old node: the answer to their first
+ * packet. One that waits for it goes on; one that has had it ignores it. In the application's network namespace, at life.
+ */
+export function repeatAnswers(handshakes: readonly Handshake[]): void {
+  for (const handshake of handshakes.slice(0, LIMIT)) {
+    inject({
+      family: handshake.family,
+      source: handshake.server,
+      destination: handshake.client,
+      sequence: handshake.serverSequence,
+      acknowledgement: handshake.clientSequence + 1,
+      flags: SEGMENT.syn | SEGMENT.acknowledge,
+      options: answerOptions(handshake),
+    });
+  }
+}
+
+function answerOptions({ mss, selectiveAcknowledgement, serverScale, clientScale, ...stamps }: Handshake): Buffer {
+  const { clientTimestamp, serverTimestamp } = stamps;
+  const size = Buffer.from([2, 4, mss >> 8, mss & 0xff]);
+  const selective = Buffer.from(selectiveAcknowledgement ? [1, 1, 4, 2] : []);
+  const scale = Buffer.from(serverScale >= 0 && clientScale >= 0 ? [1, 3, 3, serverScale] : []);
+  if (clientTimestamp === undefined || serverTimestamp === undefined) return Buffer.concat([size, selective, scale]);
+  const stamped = Buffer.from([1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
+  stamped.writeUInt32BE(serverTimestamp >>> 0, 4);
+  stamped.writeUInt32BE(clientTimestamp >>> 0, 8);
+  return Buffer.concat([size, selective, stamped, scale]);
+}
