@@ -13,6 +13,7 @@ import {
   readRobustList,
   readRseq,
 } from "../resources/process/inner.ts";
+import { readScheduling, type Scheduling } from "../resources/process/scheduling.ts";
 import { type ProcessState, readProcess } from "../resources/process/state.ts";
 import { findGadget } from "../stage/stage.ts";
 import type { TracedProcess, TracedThread } from "../tree/tracees.ts";
@@ -30,6 +31,7 @@ export interface ThreadState {
   robustList: number;
   robustListBytes: number;
   rseq: { address: number; bytes: number; signature: number };
+  scheduling: Scheduling;
 }
 
 export interface ProcessResource extends ProcessState {
@@ -60,6 +62,7 @@ interface KnownThread {
   robustList: number;
   robustListBytes: number;
   rseq: ThreadState["rseq"];
+  scheduling: Scheduling;
 }
 
 export class ProcessCapture {
@@ -162,7 +165,7 @@ export class ProcessCapture {
 
   #outer(tid: number): Omit<KnownThread, "inner"> {
     const name = statusField(readStatus(tid), "Name");
-    return { name, ...readRobustList(tid), rseq: readRseq(tid) };
+    return { name, ...readRobustList(tid), rseq: readRseq(tid), scheduling: readScheduling(tid) };
   }
 
   /** @param parentOf asked only when slow-changing facts are read again */

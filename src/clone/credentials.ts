@@ -28,7 +28,7 @@ function capabilityData({ effective, permitted, inheritable }: Credentials): Buf
 }
 
 /** Errors: SystemCallError where this node's init may less than the application could (a user namespace of less rights). */
-export function restoreCredentials(remote: Remote, credentials: Credentials): void {
+export function restoreCredentials(remote: Remote, credentials: Credentials, securebits: number): void {
   const { uids, gids, groups, bounding, ambient, noNewPrivileges } = credentials;
   remote.reset();
   const all = Array.from({ length: CAPABILITIES }, (_, i) => i);
@@ -43,7 +43,7 @@ export function restoreCredentials(remote: Remote, credentials: Credentials): vo
   remote.call("setresuid", uids[0]!, uids[1]!, uids[2]!);
   remote.tryCall("setfsgid", gids[3]!);
   remote.tryCall("setfsuid", uids[3]!);
-  remote.batchChecked([["prctl", PR_SET_SECUREBITS, 0]]);
+  remote.batchChecked([["prctl", PR_SET_SECUREBITS, securebits]]);
   const head = Buffer.alloc(8);
   head.writeUInt32LE(CAPABILITY_VERSION_3);
   remote.call("capset", remote.put(head), remote.put(capabilityData(credentials)));

@@ -18,6 +18,7 @@ import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
 import { NAMESPACE_KINDS, namespaceKindNamed } from "../resources/namespace-kinds.ts";
 import { restoreInnerProcess } from "../resources/process/inner.ts";
+import { restoreScheduling } from "../resources/process/scheduling.ts";
 import { parseCredentials } from "../resources/process/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
 import type { Ending } from "../tree/tracees.ts";
@@ -34,7 +35,6 @@ const PR_SET_MM = 35;
 const PR_SET_MM_MAP = 14;
 const MM_MAP_BYTES = 104;
 const SS_ONSTACK = 1;
-const PRIO_PROCESS = 0;
 const RLIM_INFINITY = 0xffffffffffffffffn;
 
 type States = ReadonlyMap<string, Resource>;
@@ -94,7 +94,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
       giveIdentity(stage, process, state);
       installDescriptors(process, states, own);
       const threads = statesOf<ThreadState>(states, "thread").filter((t) => t.process === process.virtualPid);
-      for (const thread of threads) restoreThread(process, state.nice, thread);
+      for (const thread of threads) restoreThread(process, thread);
       skeleton.unmapWindow(process);
       finishProcess(stage, process, state, threads);
     }
@@ -270,6 +270,7 @@ function giveIdentity(stage: Stage, process: SkeletonProcess, state: ProcessReso
       ["close", theirs!],
       ["chdir", remote.putString(state.workingDirectory)],
       ["umask", state.umask],
+      ["personality", state.personality],
     ]);
   } finally {
     closeDescriptor(executable);
@@ -302,7 +303,7 @@ function remoteOf(process: SkeletonProcess, host: number): Remote {
 }
 
 /** One thread's own facts, by calls in it; its registers come last, in finishProcess. */
-function restoreThread(process: SkeletonProcess, nice: number, state: ThreadState): void {
+function restoreThread(process: SkeletonProcess, state: ThreadState): void {
   const host = process.threads.get(state.tid)!;
   const remote = remoteOf(process, host);
   remote.reset();
@@ -317,7 +318,7 @@ function restoreThread(process: SkeletonProcess, nice: number, state: ThreadStat
   if (state.robustList) calls.push(["set_robust_list", state.robustList, state.robustListBytes]);
   if (state.rseq.address) calls.push(["rseq", state.rseq.address, state.rseq.bytes, 0, state.rseq.signature]);
   remote.batchChecked(calls);
-  if (nice !== 0) call("setpriority", PRIO_PROCESS, host, nice);
+  restoreScheduling(host, state.scheduling);
 }
 
 /** Signals that came to the clone while it was made go; those that waited for the application wait again. */
@@ -350,8 +351,10 @@ function finishProcess(stage: Stage, process: SkeletonProcess, state: ProcessRes
   state.limits.forEach(([soft, hard], resource) => {
     setLimit(pid, resource, soft, hard);
   });
-  if (!isDeepStrictEqual(state.credentials, parseCredentials(readStatus(stage.init))))
-    for (const host of process.threads.values()) restoreCredentials(remoteOf(process, host), state.credentials);
+  const securebits = threads[0]?.inner.securebits ?? 0;
+  if (securebits !== 0 || !isDeepStrictEqual(state.credentials, parseCredentials(readStatus(stage.init))))
+    for (const host of process.threads.values())
+      restoreCredentials(remoteOf(process, host), state.credentials, securebits);
   remote.reset();
   const calls = restoreInnerProcess(remote, state.inner);
   // Other credentials have made it undumpable.

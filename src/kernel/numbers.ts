@@ -1,6 +1,14 @@
 /** System call numbers (x86-64) and constants of the kernel's interface that Node.js does not have. */
 
 export const NR = {
+  seccomp: 317,
+  sched_getattr: 315,
+  sched_setattr: 314,
+  timer_gettime: 224,
+  timer_settime: 223,
+  timer_create: 222,
+  sched_getaffinity: 204,
+  sched_setaffinity: 203,
   read: 0,
   write: 1,
   open: 2,

@@ -163,19 +163,6 @@ export class MemoryTracker {
     checked(r, "ioctl(UFFDIO_WRITEPROTECT)", `pid ${this.pid}, 0x${start.toString(16)}`);
   }
 
-  /** What is in its own table of shared memory mapped since the last look it may have written. */
-  #takeFreshShared(fresh: Array<[number, number]>): void {
-    for (const area of this.areas) {
-      if (area.backing.type !== "shared" || !fresh.some(([start]) => start === area.start)) continue;
-      const range = BigUint64Array.of(BigInt(area.start), BigInt(area.end));
-      const n = scanPages(this.#pagemapFd, range, 0, 0, 0, PRESENT, PAGE_IS.present, regions);
-      checked(n, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
-      reported = Math.max(reported, n);
-      this.owe(regions.slice(0, 3 * n));
-      this.#protectShared(area);
-    }
-  }
-
   get watching(): boolean {
     return this.#userfault >= 0;
   }

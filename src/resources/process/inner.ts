@@ -15,6 +15,7 @@ const SIGSTOP = 19;
 const PR_GET_TID_ADDRESS = 40;
 const PR_GET_PDEATHSIG = 2;
 const PR_GET_DUMPABLE = 3;
+const PR_GET_SECUREBITS = 27;
 const PR_GET_CHILD_SUBREAPER = 37;
 
 export interface InnerProcess {
@@ -33,6 +34,8 @@ export interface InnerThread {
   alternateStack: Buffer;
   clearTidAddress: number;
   deathSignal: number;
+  /** See capabilities(7). */
+  securebits: number;
 }
 
 /** Signals with special flags even when they are not caught (SA_NOCLDWAIT). */
@@ -89,6 +92,7 @@ export function readInnerThread(remote: Remote): InnerThread {
     alternateStack: remote.read(stack, 24),
     clearTidAddress: Number(words.readBigUInt64LE()),
     deathSignal: words.readInt32LE(8),
+    securebits: remote.call("prctl", PR_GET_SECUREBITS),
   };
 }
 

@@ -9,4 +9,5 @@ testPrograms("processes", [
   { program: "process/moving", dumps: 10 },
   { program: "process/exec" },
   { program: "process/identity", idle: true },
+  { program: "process/scheduling" },
 ]);
