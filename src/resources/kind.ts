@@ -24,6 +24,8 @@ export interface DumpContext {
   info(description: Description): string;
   /** The description of a descriptor that came to this process in flight; it is dumped with the others and closed with them. */
   adopt(fd: number): Description;
+  /** All processes of the application, as this program sees them. */
+  processes(): Iterable<number>;
   /** The pid as the application sees it; 0 when it has none of that pid any more. */
   virtualPid(pid: number): number;
   /** Whether a process has the memory or file behind a link mapped so that writes to it are seen by others. */

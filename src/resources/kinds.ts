@@ -9,6 +9,7 @@ import { nameless } from "./nameless/index.ts";
 import { netlink } from "./netlink/index.ts";
 import { pidfd } from "./pidfd/index.ts";
 import { pipe } from "./pipe/index.ts";
+import { pty } from "./pty/index.ts";
 import { signalfd } from "./signalfd/index.ts";
 import { tcp } from "./tcp/index.ts";
 import { timerfd } from "./timerfd/index.ts";
@@ -37,6 +38,7 @@ export const KINDS: readonly DescriptorKind[] = [
   fifo,
   udp,
   netlink,
+  pty,
 ] as DescriptorKind[];
 
 const byName = new Map(KINDS.map((kind) => [kind.kind, kind]));

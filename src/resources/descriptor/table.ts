@@ -222,6 +222,7 @@ export class DescriptorTables {
         taken.push(fd);
         return flight.adopt(fd);
       },
+      processes: () => this.#tables.keys(),
       virtualPid: (pid) => (this.#tables.has(pid) ? virtualPid(readStatus(pid)) : 0),
       isMapped,
       atEnd: (action) => endings.push(action),

@@ -10,4 +10,5 @@ testPrograms("more kinds", [
   { program: "inotify/watches", idle: true },
   { program: "udp/datagrams", idle: true },
   { program: "netlink/route", idle: true },
+  { program: "pty/terminal", idle: true },
 ]);
