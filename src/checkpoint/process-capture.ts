@@ -13,6 +13,7 @@ import {
   readRobustList,
   readRseq,
 } from "../resources/process/inner.ts";
+import { type PosixTimer, readPosixTimers } from "../resources/process/posix-timers.ts";
 import { readScheduling, type Scheduling } from "../resources/process/scheduling.ts";
 import { type ProcessState, readProcess } from "../resources/process/state.ts";
 import { findGadget } from "../stage/stage.ts";
@@ -38,6 +39,7 @@ export interface ProcessResource extends ProcessState {
   inner: InnerProcess;
   /** Signals that wait for any of its threads, siginfos in order. */
   pending: Buffer[];
+  posixTimers: PosixTimer[];
 }
 
 /** A thread just born may still set up its alternate stack and the like: looked at again in each stop for so long. */
@@ -83,12 +85,15 @@ export class ProcessCapture {
   #turn = 0;
   readonly #status: Reader;
   #signalMasks = "";
+  readonly #timers: Reader;
+  #posixTimers: PosixTimer[] = [];
   readonly #threads = new Map<number, KnownThread>();
 
   constructor(traced: TracedProcess) {
     this.traced = traced;
     this.image = traced.image;
     this.#status = new Reader(openPath(`/proc/${traced.pid}/status`, 0));
+    this.#timers = new Reader(openPath(`/proc/${traced.pid}/timers`, 0));
     this.tracker = new MemoryTracker(traced.pid);
   }
 
@@ -123,10 +128,15 @@ export class ProcessCapture {
     const old = now - this.traced.bornAt < YOUNG_MS || now - this.#innerAt > SLOW_MS;
     const whole = !this.#inner || masks !== this.#signalMasks || old;
     const timers = !whole && (caught & ALARM_SIGNALS) !== 0n;
-    if (stale.length === 0 && !whole && !timers) return;
+    const posixTimers = this.#timers.read().toString("latin1");
+    if (posixTimers === "") this.#posixTimers = [];
+    if (stale.length === 0 && !whole && !timers && posixTimers === "") return;
     const read = (remote: Remote) => {
       if (whole) this.#inner = readInnerProcess(remote, caught, ignored);
       else if (timers) this.#inner = { ...this.#inner!, timers: readIntervalTimers(remote) };
+      if (posixTimers === "") return;
+      const virtual = (tid: number) => this.traced.threads.get(tid)?.virtualTid ?? 0;
+      this.#posixTimers = readPosixTimers(remote, posixTimers, virtual);
     };
     // Otherwise one thread after the other: what they changed late is not missed for long.
     const threads = [...this.traced.threads.values()];
@@ -174,7 +184,7 @@ export class ProcessCapture {
       this.#state = readProcess(this.pid, parentOf(this.pid));
       this.#stateAt = now;
     }
-    return { ...this.#state, inner: this.#inner!, pending };
+    return { ...this.#state, inner: this.#inner!, pending, posixTimers: this.#posixTimers };
   }
 
   threadState(thread: TracedThread, record: Buffer, pending: Buffer[]): ThreadState {
@@ -195,6 +205,7 @@ export class ProcessCapture {
 
   close(): void {
     this.#status.close();
+    this.#timers.close();
     this.tracker.close();
   }
 }

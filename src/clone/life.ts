@@ -18,6 +18,7 @@ import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
 import { NAMESPACE_KINDS, namespaceKindNamed } from "../resources/namespace-kinds.ts";
 import { restoreInnerProcess } from "../resources/process/inner.ts";
+import { restorePosixTimers } from "../resources/process/posix-timers.ts";
 import { restoreScheduling } from "../resources/process/scheduling.ts";
 import { parseCredentials } from "../resources/process/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
@@ -359,7 +360,7 @@ function finishProcess(stage: Stage, process: SkeletonProcess, state: ProcessRes
   const calls = restoreInnerProcess(remote, state.inner);
   // Other credentials have made it undumpable.
   if (state.inner.dumpable < 2) calls.push(["prctl", PR_SET_DUMPABLE, state.inner.dumpable]);
-  remote.batchChecked(calls);
+  remote.batchChecked([...calls, ...restorePosixTimers(remote, state.posixTimers)]);
   restorePending(process, state, threads);
   remote.gadget = vdsoGadget(process);
   remote.call("munmap", remote.scratch, SCRATCH_BYTES);

@@ -10,4 +10,5 @@ testPrograms("processes", [
   { program: "process/exec" },
   { program: "process/identity", idle: true },
   { program: "process/scheduling" },
+  { program: "process/posix-timers" },
 ]);

@@ -1,0 +1,69 @@
+/** Timers of timer_create(2): what each is comes from /proc/PID/timers, what is left of it from the process itself. */
+import type { Remote, RemoteCall } from "../../kernel/remote.ts";
+
+export interface PosixTimer {
+  id: number;
+  clock: number;
+  signal: number;
+  /** What the signal carries, hexadecimal. */
+  value: string;
+  /** SIGEV_* bits */
+  notify: number;
+  /** Thread it is for, as the application sees it; 0: the process. */
+  thread: number;
+  /** struct itimerspec */
+  left: Buffer;
+}
+
+const ENTRY = /ID: (\d+)\nsignal: (-?\d+)\/([0-9a-f]+)\nnotify: (\w+)\/(tid|pid)\.(-?\d+)\nClockID: (-?\d+)\n/g;
+const NOTIFY: Record<string, number> = { signal: 0, none: 1, thread: 2 };
+const SIGEV_THREAD_ID = 4;
+const SPECIFICATION_BYTES = 32;
+const EVENT_BYTES = 64;
+/** timer_create takes the identifier it is given (kernel 6.15). */
+const PR_TIMER_CREATE_RESTORE_IDS = 77;
+
+/**
+ * By single calls, as readInnerProcess.
+ * @param text of /proc/PID/timers
+ * @param virtual the application's own number of a thread
+ */
+export function readPosixTimers(remote: Remote, text: string, virtual: (tid: number) => number): PosixTimer[] {
+  remote.reset();
+  const at = remote.put(Buffer.alloc(SPECIFICATION_BYTES));
+  return [...text.matchAll(ENTRY)].map(([, id, signal, value, notify, kind, target, clock]) => {
+    const forThread = kind === "tid";
+    remote.call("timer_gettime", Number(id), at);
+    return {
+      id: Number(id),
+      clock: Number(clock),
+      signal: Number(signal),
+      value: value!,
+      notify: (NOTIFY[notify!] ?? 0) | (forThread ? SIGEV_THREAD_ID : 0),
+      thread: forThread ? virtual(Number(target)) : 0,
+      left: remote.read(at, SPECIFICATION_BYTES),
+    };
+  });
+}
+
+/** Calls that make the timers in a clone, under their identifiers. */
+export function restorePosixTimers(remote: Remote, timers: PosixTimer[]): RemoteCall[] {
+  if (timers.length === 0) return [];
+  const calls = timers.flatMap((timer): RemoteCall[] => {
+    const event = Buffer.alloc(EVENT_BYTES);
+    event.writeBigUInt64LE(BigInt(`0x${timer.value}`), 0);
+    event.writeInt32LE(timer.signal, 8);
+    event.writeInt32LE(timer.notify, 12);
+    event.writeInt32LE(timer.thread, 16);
+    const id = Buffer.alloc(4);
+    id.writeInt32LE(timer.id);
+    const create: RemoteCall = ["timer_create", timer.clock, remote.put(event), remote.put(id)];
+    const armed = timer.left.subarray(16).some((byte) => byte !== 0);
+    return armed ? [create, ["timer_settime", timer.id, 0, remote.put(timer.left), 0]] : [create];
+  });
+  return [
+    ["prctl", PR_TIMER_CREATE_RESTORE_IDS, 1, 0, 0, 0],
+    ...calls,
+    ["prctl", PR_TIMER_CREATE_RESTORE_IDS, 0, 0, 0, 0],
+  ];
+}
