@@ -1,0 +1,192 @@
+/** The primary's part of an instance: the application started, attached to or come to life here, until it ends here. */
+import { rmSync } from "node:fs";
+import { OperatingError } from "../kernel/failure.ts";
+import { resume } from "../kernel/trace.ts";
+import { OutputHold } from "../network/hold.ts";
+import { ApplicationInterface } from "../network/interface.ts";
+import { Stage } from "../stage/stage.ts";
+import { startProgram } from "../stage/start.ts";
+import { Tracees } from "../tree/tracees.ts";
+import { readPidFile, removePidFile, startTicks, writePidFile } from "./pid-file.ts";
+import { Primary, type PrimaryParts } from "./primary.ts";
+import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
+import { createPort } from "./standby.ts";
+
+export class PrimaryRole {
+  readonly #shell: InstanceShell;
+  #current: Primary | undefined;
+  /** When the application was known to live elsewhere; 0: not yet. */
+  endedAt = 0;
+
+  constructor(shell: InstanceShell) {
+    this.#shell = shell;
+  }
+
+  get current(): Primary | undefined {
+    return this.#current;
+  }
+
+  /** Errors: `not-primary`. */
+  need(): Primary {
+    if (this.#current) return this.#current;
+    const { node, application } = this.#shell.config;
+    throw new OperatingError("not-primary", `Node "${node}" does not run "${application.name}"`);
+  }
+
+  begin(term: number): void {
+    if (this.#shell.config.begin === "start") this.#start(term);
+    else this.#attach(term);
+  }
+
+  attachTerm(): number {
+    return readPidFile(this.#shell.config.runDirectory, this.#shell.config.application.name)?.term ?? 1;
+  }
+
+  #start(term: number): void {
+    const { application, cgroup } = this.#shell.config;
+    const stage = Stage.create({
+      name: application.name,
+      cgroup,
+      filesDirectory: filesDirectoryOf(this.#shell.config),
+      clockOffsets: { monotonic: 0n, boottime: 0n },
+      exitKill: false,
+    });
+    try {
+      const port = createPort(this.#shell.config, stage, false);
+      const hold = OutputHold.open(port);
+      const tracees = new Tracees(stage.init, false);
+      const pid = startProgram(stage, { ...application, logPath: `/var/log/understudy/${application.name}.log` });
+      tracees.add(pid);
+      this.become({
+        application,
+        filesDirectory: filesDirectoryOf(this.#shell.config),
+        stage,
+        tracees,
+        port,
+        hold,
+        term,
+        epoch: 0,
+      });
+      port.setPort("forwarding");
+      port.announce();
+      resume(pid);
+    } catch (error) {
+      stage.destroy();
+      throw error;
+    }
+  }
+
+  #attach(term: number): void {
+    const { application, cgroup, runDirectory } = this.#shell.config;
+    const known = readPidFile(runDirectory, application.name);
+    if (!known || startTicks(known.initPid) !== known.initStartTicks)
+      throw new OperatingError("application-gone", `Application "${application.name}" does not run here any more`);
+    const stage = Stage.attach(known.initPid, cgroup);
+    const tracees = new Tracees(stage.init, false);
+    tracees.attachAll();
+    const options = {
+      application: application.name,
+      initPid: stage.init,
+      bridge: this.#shell.config.bridge,
+      address: application.address,
+    };
+    const port = ApplicationInterface.adopt(options);
+    if (!port) throw new OperatingError("application-gone", `The network of application "${application.name}" is gone`);
+    const hold = OutputHold.open(port);
+    const epoch = Math.max(1, Date.now() - Date.parse(application.createdAt));
+    this.become({
+      application,
+      filesDirectory: filesDirectoryOf(this.#shell.config),
+      stage,
+      tracees,
+      port,
+      hold,
+      term,
+      epoch,
+    });
+    port.setPort("forwarding");
+    tracees.drain();
+    this.#shell.note("attached", `Attached again to the running application (term ${term})`);
+  }
+
+  become(parts: PrimaryParts): void {
+    const { tracees } = parts;
+    tracees.onEnding = (ending) => {
+      if (tracees.processes.size > 0) return;
+      const how = ending.signal ? `ended by signal ${ending.signal}` : `exited with code ${ending.code}`;
+      this.#shell.view.tell({ kind: "end", reason: `The program ${how}`, at: new Date().toISOString() });
+    };
+    tracees.onInitEnd = () =>
+      this.#shell.view.tell({ kind: "end", reason: "The application's init has ended", at: new Date().toISOString() });
+    process.removeAllListeners("SIGCHLD");
+    process.on("SIGCHLD", () => tracees.drain());
+    this.#current = new Primary(parts, {
+      tell: (event) => this.#shell.view.tell(event),
+      note: (kind, message, details) => this.#shell.note(kind, message, details),
+    });
+    this.#writePidFile(parts, parts.term);
+  }
+
+  /** How a successor of this process finds the application. */
+  #writePidFile({ stage, port }: PrimaryParts, term: number): void {
+    const { runDirectory, application } = this.#shell.config;
+    const initStartTicks = startTicks(stage.init);
+    if (initStartTicks === undefined) return;
+    writePidFile(runDirectory, application.name, { initPid: stage.init, initStartTicks, term, veth: port.nodeEnd });
+  }
+
+  resume(term: number, reason: string): void {
+    const primary = this.#current;
+    if (!primary) return;
+    primary.parts.port.setPort("forwarding");
+    primary.resume(term);
+    this.#writePidFile(primary.parts, term);
+    this.#shell.note("switch-abandoned", `The application goes on here: ${reason}`);
+  }
+
+  synchronise(node: string, stream: number): void {
+    const { confirmed } = this.#shell.view.state;
+    const primary = this.#current;
+    if (!primary || !confirmed?.view) return;
+    const { application, node: own } = this.#shell.config;
+    const { view, revision } = confirmed;
+    void primary.synchronise(node, {
+      application: application.name,
+      node: own,
+      term: primary.term,
+      view,
+      revision,
+      stream,
+    });
+  }
+
+  /** Another node has the term but does not live yet: silence here, and everything kept. */
+  standAside(): void {
+    if (!this.#current && this.#shell.config.begin === "attach") this.#attach(this.attachTerm());
+    this.#current?.parts.port.setPort("blocked");
+    this.#current?.standAside();
+  }
+
+  /** Silence first, then the application's end here. */
+  end(reason: string): void {
+    const primary = this.#current;
+    if (!primary) return;
+    this.#current = undefined;
+    this.endedAt = performance.now();
+    primary.parts.port.setPort("blocked");
+    primary.close(reason);
+    this.#dismantle(primary.parts);
+    this.#shell.note("instance-ended", `The application does not run here any more: ${reason}`);
+  }
+
+  #dismantle({ stage, port, hold, tracees }: PrimaryParts): void {
+    tracees.onEnding = () => {};
+    tracees.onInitEnd = () => {};
+    process.removeAllListeners("SIGCHLD");
+    hold.remove();
+    stage.destroy();
+    port.remove();
+    removePidFile(this.#shell.config.runDirectory, this.#shell.config.application.name);
+    rmSync(filesDirectoryOf(this.#shell.config), { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,15 @@
+/** What the parts of an instance have in common. */
+import type { InstanceConfig } from "./control.ts";
+import type { ViewShell } from "./view-shell.ts";
+
+export interface InstanceShell {
+  readonly config: InstanceConfig;
+  readonly view: ViewShell;
+  /** News for the log and the agent. */
+  note(kind: string, message: string, details?: Record<string, unknown>): void;
+}
+
+/** Where the application's changes of the node's files are. */
+export function filesDirectoryOf(config: InstanceConfig): string {
+  return `${config.stateDirectory}/files`;
+}

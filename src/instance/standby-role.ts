@@ -1,0 +1,157 @@
+/** The standby's part of an instance: a clone, the stream that feeds it, and the eye on the primary. */
+import { rmSync } from "node:fs";
+import type { View } from "../cluster/spec.ts";
+import { type ClusterStore, storeKeys } from "../cluster/store.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import type { Message } from "../replication/frames.ts";
+import type { Link } from "../replication/link.ts";
+import { PrimaryWatch } from "./primary-watch.ts";
+import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
+import { Clone, type Living } from "./standby.ts";
+import type { Asking } from "./stream-server.ts";
+
+export class StandbyRole {
+  readonly #shell: InstanceShell;
+  readonly #store: ClusterStore;
+  readonly watch: PrimaryWatch;
+  #clone: Clone | undefined;
+  /** The stream from the primary, once accepted. */
+  #upstream: Link | undefined;
+
+  constructor(shell: InstanceShell, store: ClusterStore) {
+    this.#shell = shell;
+    this.#store = store;
+    this.watch = new PrimaryWatch(shell.view);
+  }
+
+  get clone(): Clone | undefined {
+    return this.#clone;
+  }
+
+  acknowledge(term: number, epoch: number): void {
+    this.#upstream?.send({ type: "acknowledged", term, epoch });
+  }
+
+  /** Nothing of the stream counts from here on. */
+  seal(): void {
+    this.#upstream?.close();
+    this.#upstream = undefined;
+  }
+
+  tick(): void {
+    this.#upstream?.send({ type: "heartbeat" });
+    this.watch.tick();
+  }
+
+  /** The clone of a checkpoint comes to life; undefined when there is none, or when it could not. */
+  live(epoch: number): Living | undefined {
+    const clone = this.#clone;
+    if (!clone) return undefined;
+    this.seal();
+    this.watch.stop();
+    this.#clone = undefined;
+    try {
+      clone.takeAddress();
+      return clone.live(epoch);
+    } catch (error) {
+      this.#shell.note("go-live-failed", `The clone could not be brought to life: ${(error as Error).message}`);
+      clone.destroy();
+      return undefined;
+    }
+  }
+
+  /** The stream that asks is the one to follow; the clone begins anew. */
+  accept({ link, hello }: Asking): void {
+    this.giveUp();
+    try {
+      this.#clone = Clone.create(this.#shell.config, hello);
+    } catch (error) {
+      this.#shell.note("clone-failed", `No clone could be made: ${(error as Error).message}`);
+      link.send({ type: "refused", reason: (error as Error).message });
+      link.goodbye("refused");
+      return;
+    }
+    this.#upstream = link;
+    link.onMessage = (message) => this.#receive(link, hello.term, message);
+    link.onClose = (error) => this.#upstreamLost(link, error);
+    link.send({ type: "accepted" });
+    this.watch.follow(hello.term);
+  }
+
+  #receive(link: Link, term: number, message: Message): void {
+    if (this.#upstream !== link) return;
+    this.watch.beat();
+    switch (message.type) {
+      case "operation":
+        this.#orGiveUp(() => this.#clone!.operation(message.operation));
+        return;
+      case "end":
+        if (!this.#orGiveUp(() => this.#clone!.end(message.end))) return;
+        this.#shell.view.tell({ kind: "checkpointApplied", term, epoch: message.end.epoch });
+        setImmediate(() => this.#applyOld());
+        return;
+      case "go-live":
+        void this.#readView();
+        return;
+      case "goodbye":
+        this.#upstreamClosed(link, message.reason, false);
+        return;
+    }
+  }
+
+  #applyOld(): void {
+    this.#orGiveUp(() => this.#clone?.applyOld());
+  }
+
+  /** What fails here says nothing against the primary: the clone is given up, and nobody is suspected. */
+  #orGiveUp(work: () => void): boolean {
+    try {
+      work();
+      return true;
+    } catch (error) {
+      this.#cloneLost(error as Error);
+      return false;
+    }
+  }
+
+  #cloneLost(error: Error): void {
+    this.#shell.note("clone-lost", `The clone is given up: ${error.message}`);
+    this.#upstream?.goodbye(error.message);
+    this.giveUp();
+    this.#shell.view.tell({ kind: "cloneLost" });
+  }
+
+  #upstreamLost(link: Link, error?: Error): void {
+    if (this.#upstream !== link) return;
+    if (error instanceof OperatingError && error.code === "stream-damaged") this.#cloneLost(error);
+    else this.#upstreamClosed(link, error?.message ?? "it was closed", true);
+  }
+
+  /** A stream that ends without a goodbye means a primary that died. */
+  #upstreamClosed(link: Link, reason: string, suspicious: boolean): void {
+    this.#upstream = undefined;
+    link.close();
+    this.#shell.note("stream-closed", `The primary's stream ended: ${reason}`);
+    if (suspicious) this.watch.suspect();
+  }
+
+  /** The store's word, at once rather than at its next poll. */
+  async #readView(): Promise<void> {
+    try {
+      const found = await this.#store.get<View>(storeKeys.view(this.#shell.config.application.name));
+      this.#shell.view.tell({ kind: "viewSeen", view: found?.value, revision: found?.revision ?? 0 });
+    } catch {
+      // The watch brings it when the store answers again.
+    }
+  }
+
+  /** No clone is here any more, and nothing of it. */
+  giveUp(): void {
+    this.seal();
+    const clone = this.#clone;
+    this.#clone = undefined;
+    if (!clone) return;
+    clone.destroy();
+    rmSync(filesDirectoryOf(this.#shell.config), { recursive: true, force: true });
+  }
+}
