@@ -2,8 +2,10 @@
 import { openPath, Reader } from "../kernel/calls.ts";
 import { readStatus, statusField } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
+import { SEIZE_OPTIONS, setTraceOptions } from "../kernel/trace.ts";
 import { type Area, isTrackable, layoutSteps } from "../resources/memory/layout.ts";
 import { MemoryTracker } from "../resources/memory/tracker.ts";
+import { ownFilters, readFilters, SUSPEND_SECCOMP } from "../resources/process/filters.ts";
 import {
   type InnerProcess,
   type InnerThread,
@@ -40,6 +42,8 @@ export interface ProcessResource extends ProcessState {
   /** Signals that wait for any of its threads, siginfos in order. */
   pending: Buffer[];
   posixTimers: PosixTimer[];
+  /** Seccomp filters, oldest first. */
+  filters: Buffer[];
 }
 
 /** A thread just born may still set up its alternate stack and the like: looked at again in each stop for so long. */
@@ -52,6 +56,7 @@ const ALARM_SIGNALS = (1n << 13n) | (1n << 25n) | (1n << 26n);
 
 /** "SigIgn:", a tab, 16 digits, a newline. */
 const MASK_LINE_BYTES = 25;
+const FILTERS = "Seccomp_filters:";
 
 function maskIn(lines: string, name: string): bigint {
   const at = lines.indexOf(name) + name.length + 1;
@@ -87,6 +92,8 @@ export class ProcessCapture {
   #signalMasks = "";
   readonly #timers: Reader;
   #posixTimers: PosixTimer[] = [];
+  #filterCount = 0;
+  #filters: Buffer[] = [];
   readonly #threads = new Map<number, KnownThread>();
 
   constructor(traced: TracedProcess) {
@@ -104,11 +111,20 @@ export class ProcessCapture {
   /** Begins to watch the memory; all threads are stopped. */
   watch(): void {
     if (this.tracker.watching) return;
-    const remote = this.#remote(this.traced.threads.keys().next().value!).begin();
+    this.#readSignalMasks();
+    this.#inThread(this.traced.threads.keys().next().value!, (remote) => this.tracker.watch(remote));
+  }
+
+  /** Makes calls in a thread, past the filters that the application has put on itself. */
+  #inThread<T>(tid: number, body: (remote: Remote) => T): T {
+    const filtered = ownFilters(this.#filterCount) > 0;
+    if (filtered) setTraceOptions(tid, SEIZE_OPTIONS | SUSPEND_SECCOMP);
+    const remote = this.#remote(tid).begin();
     try {
-      this.tracker.watch(remote);
+      return body(remote);
     } finally {
       remote.end();
+      if (filtered) setTraceOptions(tid, SEIZE_OPTIONS);
     }
   }
 
@@ -121,6 +137,8 @@ export class ProcessCapture {
   refreshInner(now: number): void {
     const masks = this.#readSignalMasks();
     const [ignored, caught] = [maskIn(masks, "SigIgn:"), maskIn(masks, "SigCgt:")];
+    if (this.#filters.length !== ownFilters(this.#filterCount))
+      this.#filters = readFilters(this.traced.threads.keys().next().value!, this.#filterCount);
     const stale = [...this.traced.threads.values()].filter(
       (t) => !this.#threads.has(t.tid) || now - t.bornAt < YOUNG_MS,
     );
@@ -153,13 +171,14 @@ export class ProcessCapture {
   #readSignalMasks(): string {
     const status = this.#status.read();
     const at = status.indexOf("SigIgn:");
+    const filtersAt = status.indexOf(FILTERS);
+    if (filtersAt >= 0) this.#filterCount = Number.parseInt(status.toString("latin1", filtersAt + FILTERS.length), 10);
     return status.toString("latin1", at, at + 2 * MASK_LINE_BYTES);
   }
 
   /** Makes calls in one thread; the first of a row maps the scratch memory, the last takes it away. Returns where it is. */
   #visit(thread: TracedThread, scratch: number, last: boolean, read: (remote: Remote) => void): number {
-    const remote = this.#remote(thread.tid).begin();
-    try {
+    return this.#inThread(thread.tid, (remote) => {
       if (scratch) remote.useScratch(scratch, false);
       else remote.mapScratch();
       read(remote);
@@ -168,9 +187,7 @@ export class ProcessCapture {
       const at = remote.scratch;
       if (last) remote.unmapScratch();
       return at;
-    } finally {
-      remote.end();
-    }
+    });
   }
 
   #outer(tid: number): Omit<KnownThread, "inner"> {
@@ -184,7 +201,7 @@ export class ProcessCapture {
       this.#state = readProcess(this.pid, parentOf(this.pid));
       this.#stateAt = now;
     }
-    return { ...this.#state, inner: this.#inner!, pending, posixTimers: this.#posixTimers };
+    return { ...this.#state, inner: this.#inner!, pending, posixTimers: this.#posixTimers, filters: this.#filters };
   }
 
   threadState(thread: TracedThread, record: Buffer, pending: Buffer[]): ThreadState {

@@ -10,13 +10,23 @@ import { call, closeDescriptor, openInRoot, pidfdGetfd, pidfdOpen } from "../ker
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { inIpcNamespace, inNamespace } from "../kernel/namespace.ts";
+import { TRACE_OPTION } from "../kernel/numbers.ts";
 import { readStatus } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
-import { isInterruptStop, RECORD_BYTES, restartInterrupted, setThread, trapAgain } from "../kernel/trace.ts";
+import {
+  isInterruptStop,
+  RECORD_BYTES,
+  restartInterrupted,
+  SEIZE_OPTIONS,
+  setThread,
+  setTraceOptions,
+  trapAgain,
+} from "../kernel/trace.ts";
 import type { DescriptorEntry } from "../resources/descriptor/table.ts";
 import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
 import { NAMESPACE_KINDS, namespaceKindNamed } from "../resources/namespace-kinds.ts";
+import { restoreFilters, SUSPEND_SECCOMP } from "../resources/process/filters.ts";
 import { restoreInnerProcess } from "../resources/process/inner.ts";
 import { restorePosixTimers } from "../resources/process/posix-timers.ts";
 import { restoreScheduling } from "../resources/process/scheduling.ts";
@@ -352,6 +362,11 @@ function finishProcess(stage: Stage, process: SkeletonProcess, state: ProcessRes
   state.limits.forEach(([soft, hard], resource) => {
     setLimit(pid, resource, soft, hard);
   });
+  if (state.filters.length > 0) {
+    for (const host of process.threads.values())
+      setTraceOptions(host, SEIZE_OPTIONS | TRACE_OPTION.exitKill | SUSPEND_SECCOMP);
+    restoreFilters(remote, state.filters);
+  }
   const securebits = threads[0]?.inner.securebits ?? 0;
   if (securebits !== 0 || !isDeepStrictEqual(state.credentials, parseCredentials(readStatus(stage.init))))
     for (const host of process.threads.values())

@@ -11,4 +11,5 @@ testPrograms("processes", [
   { program: "process/identity", idle: true },
   { program: "process/scheduling" },
   { program: "process/posix-timers" },
+  { program: "process/filters" },
 ]);
