@@ -1,6 +1,7 @@
 /** System call numbers (x86-64) and constants of the kernel's interface that Node.js does not have. */
 
 export const NR = {
+  fstatfs: 138,
   seccomp: 317,
   sched_getattr: 315,
   sched_setattr: 314,
