@@ -2,8 +2,9 @@
 import { Readable } from "node:stream";
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import type { View } from "../cluster/spec.ts";
 import { OperatingError, toFailure } from "../kernel/failure.ts";
-import type { ApplicationReport, CloneRequest, Health, StreamLine, SwitchRequest } from "./api-types.ts";
+import type { ApplicationReport, CloneRequest, Health, StreamLine, SwitchRequest, SwitchResult } from "./api-types.ts";
 import { createClone, removeClone } from "./clones.ts";
 import { type AgentContext, version } from "./context.ts";
 import { answerEvents } from "./event-stream.ts";
@@ -98,9 +99,12 @@ export function createApi(context: AgentContext): Hono {
     ) {
       return c.json(await promoteSomewhere(context, name, request));
     }
+    const { view: before } = await context.records.known(name);
     try {
       return c.json(await atPrimary(context, asked, () => switchPlanned(context, name, request)));
     } catch (error) {
+      const moved = isUnreachable(error) ? await movedMeanwhile(context, name, before?.value, request) : undefined;
+      if (moved !== undefined) return c.json(moved);
       const done = error instanceof OperatingError && error.code === "already-primary";
       if (!request.force || asked.forwarded || done) throw error;
       return c.json(await promoteSomewhere(context, name, request));
@@ -139,6 +143,20 @@ async function primaryIsDown(context: AgentContext, name: string): Promise<boole
     () => false,
     () => true,
   );
+}
+
+/** The old primary died before it could say that the switch was done; the record knows. */
+async function movedMeanwhile(
+  context: AgentContext,
+  name: string,
+  before: View | undefined,
+  { to }: SwitchRequest,
+): Promise<SwitchResult | undefined> {
+  const { view } = await context.records.known(name);
+  if (before === undefined || view === undefined || view.value.term <= before.term) return undefined;
+  const { primary, term } = view.value;
+  if (primary === before.primary || (to !== undefined && primary !== to)) return undefined;
+  return { application: name, from: before.primary, to: primary, term, stopMs: null };
 }
 
 function question(c: Context, application: string): Question {

@@ -92,7 +92,7 @@ export async function bringClone(context: AgentContext, name: string, node: stri
   }
   const request: CloneRequest = { primary: context.node, term: view.value.term, createdAt: spec.value.createdAt };
   const peer = await context.peers.client(node);
-  const stream = await whileHealthy(context, node, (signal) =>
+  const stream = await context.peers.whileHealthy(node, (signal) =>
     peer.json<CloneAnswer>("POST", `/v1/internal/clones/${name}`, {
       body: request,
       timeoutMs: limits.cloneStartTimeoutMs + 5_000,
@@ -100,33 +100,6 @@ export async function bringClone(context: AgentContext, name: string, node: stri
     }),
   );
   await instance.call("addStandby", { node, ...stream }, limits.cloneStartTimeoutMs);
-}
-
-/** A node that dies or is cut off meanwhile is noticed soon, long before the answer is overdue. */
-async function whileHealthy<T>(
-  context: AgentContext,
-  node: string,
-  ask: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  await context.peers.health(node);
-  const abort = new AbortController();
-  let failures = 0;
-  const timer = setInterval(() => {
-    context.peers.health(node).then(
-      () => {
-        failures = 0;
-      },
-      (error) => {
-        failures++;
-        if (failures >= limits.peerFailures) abort.abort(error);
-      },
-    );
-  }, limits.peerHealthTimeoutMs);
-  try {
-    return await ask(abort.signal);
-  } finally {
-    clearInterval(timer);
-  }
 }
 
 /** The same, paced and recorded: what reconciling and `protect` call. Fails like `bringClone`. */

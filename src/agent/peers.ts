@@ -32,6 +32,29 @@ export class Peers {
     return client.json<Health>("GET", "/v1/health", { timeoutMs: limits.peerHealthTimeoutMs });
   }
 
+  /** What is asked of a node that dies or is cut off meanwhile fails soon, long before the answer is overdue. */
+  async whileHealthy<T>(node: string, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    await this.health(node);
+    const abort = new AbortController();
+    let failures = 0;
+    const timer = setInterval(() => {
+      this.health(node).then(
+        () => {
+          failures = 0;
+        },
+        (error) => {
+          failures++;
+          if (failures >= limits.peerFailures) abort.abort(error);
+        },
+      );
+    }, limits.peerHealthTimeoutMs);
+    try {
+      return await ask(abort.signal);
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
   close(): void {
     for (const { client } of this.#clients.values()) client.close();
   }

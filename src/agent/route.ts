@@ -45,11 +45,10 @@ async function ask<T>(context: AgentContext, primary: string, question: Question
   const { application, method, path, body, timeoutMs = limits.peerTimeoutMs } = question;
   const peer = await context.peers.client(primary);
   try {
-    return await peer.json<T>(method, path, {
-      ...(body !== undefined && { body }),
-      timeoutMs,
-      headers: { [forwardedHeader]: context.node },
-    });
+    const asked = { ...(body !== undefined && { body }), timeoutMs, headers: { [forwardedHeader]: context.node } };
+    // What may take long is not waited for when nobody is there to do it any more.
+    if (timeoutMs <= limits.peerTimeoutMs) return await peer.json<T>(method, path, asked);
+    return await context.peers.whileHealthy(primary, (signal) => peer.json<T>(method, path, { ...asked, signal }));
   } catch (cause) {
     if (!(cause instanceof OperatingError) || cause.code !== "node-unreachable") throw cause;
     throw new OperatingError(
