@@ -7,7 +7,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import type { ApplicationReport } from "../agent/api-types.ts";
 import type { Rehearsal } from "../agent/rehearsal.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { print, printJson } from "./output.ts";
+import { print, printJson, say } from "./output.ts";
 import { patiently } from "./progress.ts";
 import { type RemoteOptions, remoteCommand, withAgent } from "./remote.ts";
 
@@ -56,12 +56,16 @@ export function registerCheck(program: Command): void {
       if (json) printJson({ host, program: report });
       else print(asText(report, options.run !== undefined));
       requireHost(host);
-      failUnless(report.ok, `"${words[0]}" cannot be protected`);
+      failUnless(report.ok, `"${words[0]}" cannot be protected`, json);
     });
 }
 
-function failUnless(ok: boolean, message: string): void {
-  if (!ok) throw new OperatingError("not-protectable", message, { remedy: "The reasons stand above." });
+/** With `json` the reasons are the document, and there is but one. */
+function failUnless(ok: boolean, message: string, json: boolean): void {
+  if (ok) return;
+  if (!json) throw new OperatingError("not-protectable", message, { remedy: "The reasons stand above." });
+  say(`understudy: ${message}`);
+  process.exitCode = 1;
 }
 
 function seconds(value: string): number {
@@ -132,7 +136,7 @@ async function checkApplication(name: string, options: Options): Promise<void> {
   else if (refusal) print(`no   ${refusal.message} (since ${refusal.since}).\n     ${refusal.remedy ?? ""}`.trimEnd());
   else if (taken) print(`yes  Its last checkpoint took all that it uses (epoch ${instance!.epoch}).`);
   else print(`     No checkpoint has been tried yet: "${name}" is ${state}. See: understudy status ${name}`);
-  failUnless(ok, `"${name}" cannot be protected now`);
+  failUnless(ok, `"${name}" cannot be protected now`, options.json ?? false);
 }
 
 function examine(path: string): ProgramReport["findings"] {

@@ -108,8 +108,10 @@ export class DescriptorTables {
     }
     const now = Date.now();
     if (!changed && now - this.#flagsAt < FLAGS_FRESH_MS) return;
-    this.#flagsAt = now;
+    // A refusal leaves it half done: then it is due again at once.
+    this.#flagsAt = 0;
     this.#rebuild();
+    this.#flagsAt = now;
   }
 
   /** Assigns descriptors to descriptions: those of before keep theirs, what is open twice is found by kcmp. */

@@ -1,0 +1,163 @@
+/**
+ * What cannot be protected is named: before it runs (check -- COMMAND --run), when its protection starts, and while it runs
+ * (events, check NAME), where `onUnprotectable` decides on its output. And understudy tree of what is protected.
+ */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { cgroupMount } from "../../src/agent/cgroup.ts";
+import { Lab } from "../../src/lab/lab.ts";
+import { clientAddress } from "../../src/lab/layout.ts";
+import type { Graph } from "../../src/tree/graph.ts";
+import { cli, eventually } from "./faults/support.ts";
+
+const lab = new Lab({ name: `chk${process.pid}` });
+const run = (...args: string[]) => cli(lab, "node-a", args);
+
+/** A device with state outside: /dev/kmsg under another name. */
+const ODD = "mknod /dev/odd c 1 11";
+
+before(() => lab.up({ nodes: 2 }), { timeout: 60_000 });
+after(() => lab.down(), { timeout: 60_000 });
+
+function leftovers(): string[] {
+  const state = "/var/lib/understudy";
+  const all = [...readdirSync(cgroupMount()), ...(existsSync(state) ? readdirSync(state) : [])];
+  return all.filter((name) => name.startsWith("understudy-check-"));
+}
+
+test("check runs a command in a sandbox", { timeout: 60_000 }, async () => {
+  const good = await run("check", "--run", "0.5", "--json", "--", "sleep", "100");
+  assert.equal(good.code, 0, good.stderr);
+  assert.equal(JSON.parse(good.stdout).program.ok, true);
+  const script = `${ODD}; exec 3</dev/odd 4</dev/odd 5>/tmp/gone 6</dev/null; rm /tmp/gone; sleep 100`;
+  const bad = await run("check", "--run", "0.5", "--", "bash", "-c", script);
+  assert.equal(bad.code, 1);
+  assert.match(bad.stdout, /no +The application has "\/dev\/odd" open, a device with state outside/);
+  assert.match(bad.stdout, /Run it without that device/);
+  assert.match(bad.stderr, /"bash" cannot be protected/);
+  const short = await run("check", "--run", "5", "--", "sh", "-c", "echo the reason; exit 3");
+  assert.equal(short.code, 1);
+  assert.match(short.stdout, /exited with code 3 .*\n.*the reason/);
+  assert.deepEqual(leftovers(), []);
+});
+
+test("protect refuses what it cannot copy, and starts nothing", { timeout: 60_000 }, async () => {
+  const protect = ["protect", "--name", "odd", "--address", "10.77.0.31/24", "--standby", "node-b", "--json"];
+  const { code, stdout } = await run(...protect, "--", "bash", "-c", `${ODD}; exec 3</dev/odd; sleep 1000`);
+  assert.equal(code, 1);
+  const { error } = JSON.parse(stdout);
+  assert.equal(error.code, "unprotectable-device");
+  assert.match(error.remedy, /without that device/);
+  assert.equal((await run("ps")).stdout, "No applications.\n");
+});
+
+const TICKER = `${ODD}
+exec 7<>/dev/tcp/${clientAddress}/$1
+i=0
+while :; do
+  read -r -t 0.05 -u 7 part
+  late=$?
+  word=$word$part
+  if [ $late = 0 ]; then
+    case $word in open) exec 8</dev/odd;; close) exec 8<&-;; esac
+    word=
+  fi
+  i=$((i+1)); echo "$i" >&7
+done`;
+
+const LISTENER = `
+const server = require("node:net").createServer((socket) => {
+  process.stdin.pipe(socket);
+  socket.pipe(process.stdout);
+});
+server.listen(Number(process.argv[1]), () => console.error("listening"));`;
+
+/** An application that counts aloud, over one connection, to a listener on the client host. */
+async function ticker(name: string, address: string, port: number, policy: string) {
+  const listener = await lab.spawnInClient([process.execPath, "-e", LISTENER, String(port)], {
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  const numbers: number[] = [];
+  let text = "";
+  listener.stdout!.setEncoding("utf8").on("data", (data: string) => {
+    const lines = (text + data).split("\n");
+    text = lines.pop()!;
+    numbers.push(...lines.map(Number));
+  });
+  await new Promise((done) => listener.stderr!.once("data", done));
+  const options = ["--name", name, "--address", address, "--standby", "node-b", "--on-unprotectable", policy];
+  const started = await run("protect", ...options, "--", "bash", "-c", TICKER, "ticker", String(port));
+  assert.equal(started.code, 0, started.stderr);
+  const say = (word: string) => listener.stdin!.write(`${word}\n`);
+  const more = (count: number) => {
+    const wanted = numbers.length + count;
+    return eventually(`${count} more ticks of ${name}`, () => numbers.length >= wanted, 20_000);
+  };
+  return { numbers, say, more, end: () => listener.kill() };
+}
+
+const refusal = async (name: string) => JSON.parse((await run("check", name, "--json")).stdout);
+
+async function isRefused(name: string): Promise<void> {
+  await eventually("a refusal", async () => (await refusal(name)).refusal?.code === "unprotectable-device", 20_000);
+  const told = await run("check", name);
+  assert.equal(told.code, 1);
+  assert.match(told.stdout, /no +The application has "\/dev\/odd" open/);
+  assert.match((await run("status", name)).stdout, /unprotectable +since .*\/dev\/odd/);
+  const events = (await run("events", "--application", name)).stdout;
+  assert.match(events, /unprotectable-device/);
+  const { inSync } = JSON.parse((await run("status", name, "--json")).stdout);
+  // A machine that is too busy may lose the standby for reasons of its own.
+  if (!events.includes("standby-lost")) assert.deepEqual(inSync, ["node-b"], "the last good checkpoint stays valid");
+  const asked = await run("checkpoint", name, "--json");
+  assert.equal(JSON.parse(asked.stdout).error.code, "unprotectable-device");
+}
+
+function isComplete(numbers: number[]): void {
+  assert.deepEqual(
+    numbers,
+    numbers.map((_, i) => i + 1),
+  );
+}
+
+test("onUnprotectable hold: output waits until it can be protected again", { timeout: 120_000 }, async (t) => {
+  const { numbers, say, more, end } = await ticker("holds", "10.77.0.32/24", 9032, "hold");
+  t.after(end);
+  await more(5);
+  assert.equal((await run("check", "holds")).code, 0);
+  say("open");
+  await isRefused("holds");
+  const before = numbers.length;
+  await sleep(1000);
+  assert.equal(numbers.length, before, "nothing leaves");
+  say("close");
+  await more(20);
+  assert.equal((await refusal("holds")).ok, true);
+  isComplete(numbers);
+  const tree = await run("tree", "holds", "--json");
+  const { nodes } = JSON.parse(tree.stdout) as Graph;
+  const ids = new Set(nodes.map(({ id }) => id));
+  for (const id of ["process/2", "thread/2/2", `host/${clientAddress}`, "file//usr/bin/bash"])
+    assert.ok(ids.has(id), `${id} is not in the tree`);
+  assert.ok(nodes.find(({ id }) => id === "file//usr/bin/bash")!.details.buildId);
+  assert.equal(nodes.find(({ id }) => id === "process/2")!.details.nice, 0, "it has no priority of the instance's");
+  assert.match((await run("tree", "holds")).stdout, /tcp 10\.77\.0\.32:\d+ → 10\.77\.0\.250:9032 established/);
+  assert.match((await run("tree", "holds", "--dot")).stdout, /^digraph "holds" \{/);
+  assert.equal((await run("stop", "holds")).code, 0);
+});
+
+test("onUnprotectable warn: output goes on unprotected", { timeout: 120_000 }, async (t) => {
+  const { numbers, say, more, end } = await ticker("warns", "10.77.0.33/24", 9033, "warn");
+  t.after(end);
+  await more(5);
+  say("open");
+  await isRefused("warns");
+  await more(10);
+  say("close");
+  await eventually("protectable again", async () => (await refusal("warns")).ok, 20_000);
+  await more(10);
+  isComplete(numbers);
+  assert.equal((await run("stop", "warns")).code, 0);
+});
