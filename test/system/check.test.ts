@@ -3,9 +3,10 @@
  * (events, check NAME), where `onUnprotectable` decides on its output. And understudy tree of what is protected.
  */
 import assert from "node:assert/strict";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { ApplicationReport } from "../../src/agent/api-types.ts";
 import { cgroupMount } from "../../src/agent/cgroup.ts";
 import { Lab } from "../../src/lab/lab.ts";
 import { clientAddress } from "../../src/lab/layout.ts";
@@ -53,33 +54,25 @@ test("protect refuses what it cannot copy, and starts nothing", { timeout: 60_00
   assert.equal((await run("ps")).stdout, "No applications.\n");
 });
 
+/** Told by signals: what is said over the network waits for acknowledgements, which are held. */
 const TICKER = `${ODD}
+trap 'exec 8</dev/odd' USR1
+trap 'exec 8<&-' USR2
 exec 7<>/dev/tcp/${clientAddress}/$1
 i=0
 while :; do
-  read -r -t 0.05 -u 7 part
-  late=$?
-  word=$word$part
-  if [ $late = 0 ]; then
-    case $word in open) exec 8</dev/odd;; close) exec 8<&-;; esac
-    word=
-  fi
+  read -r -t 0.05 -u 7
   i=$((i+1)); echo "$i" >&7
 done`;
 
 const LISTENER = `
-const server = require("node:net").createServer((socket) => {
-  // A word must not wait for the acknowledgement of the one before, which is held with all output.
-  socket.setNoDelay(true);
-  process.stdin.pipe(socket);
-  socket.pipe(process.stdout);
-});
+const server = require("node:net").createServer((socket) => socket.pipe(process.stdout));
 server.listen(Number(process.argv[1]), () => console.error("listening"));`;
 
 /** An application that counts aloud, over one connection, to a listener on the client host. */
 async function ticker(name: string, address: string, port: number, policy: string) {
   const listener = await lab.spawnInClient([process.execPath, "-e", LISTENER, String(port)], {
-    stdio: ["pipe", "pipe", "pipe"],
+    stdio: ["ignore", "pipe", "pipe"],
   });
   const numbers: number[] = [];
   let text = "";
@@ -92,12 +85,15 @@ async function ticker(name: string, address: string, port: number, policy: strin
   const options = ["--name", name, "--address", address, "--standby", "node-b", "--on-unprotectable", policy];
   const started = await run("protect", ...options, "--", "bash", "-c", TICKER, "ticker", String(port));
   assert.equal(started.code, 0, started.stderr);
-  const say = (word: string) => listener.stdin!.write(`${word}\n`);
+  const { instance } = JSON.parse((await run("status", name, "--json")).stdout) as ApplicationReport;
+  const { initPid } = instance!;
+  const pid = Number(readFileSync(`/proc/${initPid}/task/${initPid}/children`, "latin1"));
+  const use = (odd: boolean) => process.kill(pid, odd ? "SIGUSR1" : "SIGUSR2");
   const more = (count: number) => {
     const wanted = numbers.length + count;
     return eventually(`${count} more ticks of ${name}`, () => numbers.length >= wanted, 20_000);
   };
-  return { numbers, say, more, end: () => listener.kill() };
+  return { numbers, use, more, end: () => listener.kill() };
 }
 
 const refusal = async (name: string) => JSON.parse((await run("check", name, "--json")).stdout);
@@ -127,16 +123,16 @@ function isComplete(numbers: number[]): void {
 }
 
 test("onUnprotectable hold: output waits until it can be protected again", { timeout: 120_000 }, async (t) => {
-  const { numbers, say, more, end } = await ticker("holds", "10.77.0.32/24", 9032, "hold");
+  const { numbers, use, more, end } = await ticker("holds", "10.77.0.32/24", 9032, "hold");
   t.after(end);
   await more(5);
   assert.equal((await run("check", "holds")).code, 0);
-  say("open");
+  use(true);
   await isRefused("holds");
   const before = numbers.length;
   await sleep(1000);
   assert.equal(numbers.length, before, "nothing leaves");
-  say("close");
+  use(false);
   await more(20);
   assert.equal((await refusal("holds")).ok, true);
   isComplete(numbers);
@@ -153,13 +149,13 @@ test("onUnprotectable hold: output waits until it can be protected again", { tim
 });
 
 test("onUnprotectable warn: output goes on unprotected", { timeout: 120_000 }, async (t) => {
-  const { numbers, say, more, end } = await ticker("warns", "10.77.0.33/24", 9033, "warn");
+  const { numbers, use, more, end } = await ticker("warns", "10.77.0.33/24", 9033, "warn");
   t.after(end);
   await more(5);
-  say("open");
+  use(true);
   await isRefused("warns");
   await more(10);
-  say("close");
+  use(false);
   await eventually("protectable again", async () => (await refusal("warns")).ok, 20_000);
   await more(10);
   isComplete(numbers);
