@@ -29,7 +29,7 @@ const libraries: [pattern: string, message: string][] = [
   ["libOpenCL.so", "It uses OpenCL: state in a GPU cannot be captured."],
   ["libvulkan.so", "It uses Vulkan: state in a GPU cannot be captured."],
   ["libibverbs.so", "It uses RDMA: state in the network card cannot be captured."],
-  ["liburing.so", "It can use io_uring, which cannot be captured; it must be able to do without."],
+  ["liburing.so", "It can use io_uring, which looks absent under protection; it must be able to do without."],
 ];
 
 export function registerCheck(program: Command): void {

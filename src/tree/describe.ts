@@ -1,11 +1,17 @@
 /** What each kind of resource says of itself in the dependency tree. A kind without a line here shows its plain fields. */
 import type { EpollState } from "../resources/epoll/index.ts";
 import type { EventfdState } from "../resources/eventfd/index.ts";
+import type { FifoState } from "../resources/fifo/index.ts";
 import type { FileState } from "../resources/file/index.ts";
+import type { InotifyState } from "../resources/inotify/index.ts";
 import { O } from "../resources/kind.ts";
+import type { NamelessState } from "../resources/nameless/index.ts";
 import type { PipeState } from "../resources/pipe/index.ts";
+import type { PtyState } from "../resources/pty/index.ts";
 import type { TcpSocketState } from "../resources/tcp/index.ts";
 import { STATE, TcpRecord } from "../resources/tcp/record.ts";
+import type { UdpState } from "../resources/udp/index.ts";
+import type { UnixState } from "../resources/unix/state.ts";
 
 export type Details = Record<string, string | number | boolean>;
 
@@ -15,7 +21,9 @@ export interface Told {
   /** Things that others may use as well: they become nodes of their own. */
   uses?: Array<{ id: string; kind: string; label: string; edge: string }>;
   /** Of a socket: "address:port". */
-  endpoint?: { local: string; remote?: string };
+  endpoint?: { protocol: string; local: string; remote?: string };
+  /** Of a socket whose peer has a number: both numbers. */
+  pair?: { own: number; peer: number };
   /** Descriptor numbers of the same process that it watches. */
   watches?: number[];
 }
@@ -46,7 +54,7 @@ function tellTcp({ content }: TcpSocketState): Told {
   const state = tcpStates.get(record.state) ?? String(record.state);
   const local = endpointText(record.local) ?? "unbound";
   if (record.state === STATE.listen)
-    return { label: `${local} listening`, details: { state, local }, endpoint: { local } };
+    return { label: `${local} listening`, details: { state, local }, endpoint: { protocol: "tcp", local } };
   const remote = endpointText(record.remote);
   if (remote === undefined || record.state === STATE.closed)
     return { label: `${local} ${state}`, details: { state, local } };
@@ -59,7 +67,7 @@ function tellTcp({ content }: TcpSocketState): Told {
       receivedBytes: (record.receiveEnd - record.receiveStart) >>> 0,
       sentBytes: (record.sendEnd - record.sendStart) >>> 0,
     },
-    endpoint: { local, remote },
+    endpoint: { protocol: "tcp", local, remote },
   };
 }
 
@@ -72,6 +80,35 @@ function tellPipe({ pipe, flags, sizeBytes, content }: PipeState): Told {
   };
 }
 
+function tellUdp({ local, remote, queue }: UdpState): Told {
+  const own = endpointText(local) ?? "unbound";
+  const other = endpointText(remote);
+  return {
+    label: other === undefined ? own : `${own} → ${other}`,
+    details: { local: own, ...(other === undefined ? {} : { remote: other }), queued: queue.length },
+    endpoint: { protocol: "udp", local: own, ...(other === undefined ? {} : { remote: other }) },
+  };
+}
+
+const unixTypes: Record<number, string> = { 1: "stream", 2: "datagram", 5: "seqpacket" };
+
+/** A name in the file system, or "@name" of an abstract one; empty when it has none. */
+function unixName(address: Buffer): string {
+  const bytes = address.subarray(2);
+  return bytes[0] === 0 ? `@${bytes.toString("latin1", 1)}` : bytes.toString("utf8").replace(/\0.*$/s, "");
+}
+
+function tellUnix({ inode, type, name, listening, peer, queue }: UnixState): Told {
+  const kind = unixTypes[type] ?? String(type);
+  const named = unixName(name.address);
+  const words = [kind, named, listening ? "listening" : peer > 0 ? "connected" : ""];
+  return {
+    label: words.filter(Boolean).join(" "),
+    details: { type: kind, name: named, listening, queued: queue.length },
+    pair: { own: inode, peer },
+  };
+}
+
 const tell: Record<string, (state: never) => Told> = {
   file: ({ path, flags, position }: FileState) => ({
     label: path,
@@ -80,6 +117,27 @@ const tell: Record<string, (state: never) => Told> = {
   }),
   pipe: tellPipe,
   tcp: tellTcp,
+  udp: tellUdp,
+  unix: tellUnix,
+  fifo: ({ path, flags, sizeBytes }: FifoState) => ({
+    label: path,
+    details: { path, access: access(flags), sizeBytes },
+    uses: [{ id: `file/${path}`, kind: "file", label: path, edge: access(flags) }],
+  }),
+  nameless: ({ path, id, size, flags, position }: NamelessState) => ({
+    label: path,
+    details: { path, size, access: access(flags), position },
+    uses: [{ id: `shared/${id}`, kind: "shared-memory", label: path, edge: access(flags) }],
+  }),
+  pty: ({ index, terminal }: PtyState) => ({
+    label: `${terminal ? "master" : "slave"} of /dev/pts/${index}`,
+    details: { index, side: terminal ? "master" : "slave" },
+    uses: [{ id: `terminal/${index}`, kind: "terminal", label: `/dev/pts/${index}`, edge: "side" }],
+  }),
+  inotify: ({ watches }: InotifyState) => ({
+    label: `watches ${watches.length} files`,
+    details: { watches: watches.length },
+  }),
   epoll: ({ targets }: EpollState) => ({
     label: `watches ${targets.length} descriptors`,
     details: { watches: targets.length },

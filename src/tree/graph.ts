@@ -256,12 +256,18 @@ function addUses(builder: Builder, id: string, { uses = [] }: Told, file: (path:
 
 /** Both ends of a connection inside the application know each other; other ends are hosts outside. */
 function addPeers(builder: Builder, told: ReadonlyMap<string, Told>): void {
+  const byNumber = new Map<number, string>();
+  for (const [id, { pair }] of told) if (pair) byNumber.set(pair.own, id);
+  for (const [id, { pair }] of told) {
+    const other = pair && pair.peer > 0 ? byNumber.get(pair.peer) : undefined;
+    if (other !== undefined && id < other) builder.edge(id, other, "peer");
+  }
   const byEndpoints = new Map<string, string>();
   for (const [id, { endpoint }] of told)
-    if (endpoint?.remote) byEndpoints.set(`${endpoint.local} ${endpoint.remote}`, id);
+    if (endpoint?.remote) byEndpoints.set(`${endpoint.protocol} ${endpoint.local} ${endpoint.remote}`, id);
   for (const [id, { endpoint }] of told) {
     if (!endpoint?.remote) continue;
-    const inside = byEndpoints.get(`${endpoint.remote} ${endpoint.local}`);
+    const inside = byEndpoints.get(`${endpoint.protocol} ${endpoint.remote} ${endpoint.local}`);
     if (inside !== undefined) {
       if (id < inside) builder.edge(id, inside, "peer");
       continue;

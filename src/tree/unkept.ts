@@ -3,7 +3,7 @@
  * thing is kept.
  */
 import { readlinkSync } from "node:fs";
-import { descriptorInfo, descriptorLinks, readSmall, readStatus, statFields, statusField } from "../kernel/procfs.ts";
+import { descriptorInfo, descriptorLinks, readStatus } from "../kernel/procfs.ts";
 
 export interface Unkept {
   /** Stable, kebab-case. */
@@ -12,7 +12,6 @@ export interface Unkept {
   remedy: string;
 }
 
-const POLICY_FIELD = 38;
 const NAMESPACES = ["ipc", "mnt", "net", "pid", "user", "uts", "cgroup"] as const;
 
 function count(text: string, pattern: RegExp): number {
@@ -31,29 +30,7 @@ function orNothing(read: () => string): string {
 /** @param init host pid of the application's init, which has the namespaces that the application was given */
 export function unkeptOf(pid: number, init: number): Unkept[] {
   const found: Unkept[] = [];
-  const timers = count(
-    orNothing(() => readSmall(`/proc/${pid}/timers`)),
-    /^ID:/gm,
-  );
-  if (timers > 0)
-    found.push({
-      code: "not-kept-posix-timers",
-      message: `It has ${timers} timers made with timer_create, which a clone would not have`,
-      remedy: "Tell it to use timerfd or setitimer.",
-    });
   const status = orNothing(() => readStatus(pid));
-  if (statusField(status, "Seccomp") !== "0" && status !== "")
-    found.push({
-      code: "not-kept-seccomp",
-      message: "It has a seccomp filter, which a clone would run without",
-      remedy: "Turn its sandbox off, or accept that a clone has none.",
-    });
-  if (status !== "" && Number(statFields(pid)[POLICY_FIELD]) !== 0)
-    found.push({
-      code: "not-kept-scheduling",
-      message: "It has a scheduling policy of its own, which a clone would not have",
-      remedy: "Run it with the usual policy.",
-    });
   const other = NAMESPACES.filter((name) => namespaceOf(pid, name) !== namespaceOf(init, name));
   if (status !== "" && other.length > 0)
     found.push({

@@ -39,6 +39,11 @@ const entries = (...list: Array<[fd: number, description: string]>) =>
 const pipe = (flags: number) =>
   resource("pipe", { pipe: "pipe:[7]", flags, sizeBytes: 65536, content: Buffer.from("abc"), packets: [] });
 
+function unix(inode: number, peer: number): Resource {
+  const address = Buffer.from("\x01\0/run/x");
+  return resource("unix", { inode, type: 1, name: { address }, listening: false, peer, queue: [] });
+}
+
 const resources = new Map<string, Resource>([
   process(2, 1, "app"),
   process(5, 2, "worker"),
@@ -56,6 +61,8 @@ const resources = new Map<string, Resource>([
   ["description/7", connection(STATE.established, address(81, 10), address(82, 10))],
   ["description/8", connection(STATE.established, address(82, 10), address(81, 10))],
   ["description/9", resource("novelty", { colour: "blue", parts: [1, 2] })],
+  ["description/10", unix(11, 12)],
+  ["description/11", unix(12, 11)],
   ["semaphores/1", resource("semaphores", { key: 17 })],
 ]);
 const area = (start: number, backing: Area["backing"]): Area => ({ start, end: start + 4096, protection: 3, backing });
@@ -110,7 +117,9 @@ test("memory is summarised by what is behind it", () => {
 test("outside are the files of the node and peers elsewhere", () => {
   const outside = graph.nodes.filter((one) => one.outside).map(({ id }) => id);
   assert.deepEqual(outside.sort(), ["file//usr/bin/app", "file//usr/lib/libx.so", "host/10.77.0.250"]);
-  assert.deepEqual(edges("peer").sort(), ["description/6 host/10.77.0.250", "description/7 description/8"]);
+  const peers = ["description/10 description/11", "description/6 host/10.77.0.250", "description/7 description/8"];
+  assert.deepEqual(edges("peer").sort(), peers);
+  assert.equal(node("description/10").label, "stream /run/x connected");
   assert.equal(node("host/10.77.0.250").details.connections, 1);
 });
 
