@@ -22,6 +22,8 @@ import {
   setTraceOptions,
   trapAgain,
 } from "../kernel/trace.ts";
+import { lockCalls } from "../resources/descriptor/locks.ts";
+import { noticeCalls } from "../resources/descriptor/notice.ts";
 import type { DescriptorEntry } from "../resources/descriptor/table.ts";
 import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
@@ -236,15 +238,21 @@ function installDescriptors(process: SkeletonProcess, states: States, own: Map<s
     remote.reset();
   };
   remote.reset();
+  const connected = new Set<string>();
   for (const entry of entries) {
     const resource = states.get(`description/${entry.description}`)!;
     const kind = kindNamed(resource.kind);
-    if (!kind?.connect) continue;
+    if (!kind?.connect && !entry.locks && !entry.notice) continue;
     const put = (bytes: Buffer) => {
       if (remote.room() < bytes.length + 16) throw new RangeError("Too much data for one descriptor's calls");
       return remote.put(bytes);
     };
-    connects.push(...kind.connect(resource.state, entry.fd, { put }));
+    const again = connected.has(entry.description);
+    connected.add(entry.description);
+    const context = { put, virtualPid: process.virtualPid };
+    if (!again) connects.push(...(kind?.connect?.(resource.state, entry.fd, context) ?? []));
+    if (entry.locks) connects.push(...lockCalls(entry.fd, entry.locks, put));
+    if (entry.notice) connects.push(...noticeCalls(entry.fd, entry.notice, put));
     flush();
   }
 }

@@ -24,6 +24,8 @@ export interface DumpContext {
   info(description: Description): string;
   /** The description of a descriptor that came to this process in flight; it is dumped with the others and closed with them. */
   adopt(fd: number): Description;
+  /** The description of the first descriptor that is wanted, of all that any process has. */
+  find(isWanted: (pid: number, fd: number) => boolean): string | undefined;
   /** All processes of the application, as this program sees them. */
   processes(): Iterable<number>;
   /** The pid as the application sees it; 0 when it has none of that pid any more. */
@@ -72,6 +74,8 @@ export interface CreateContext {
 
 /** Data of calls made in the clone: where it will be. */
 export interface ConnectContext {
+  /** The process, as the application sees it. */
+  virtualPid: number;
   put(bytes: Buffer): number;
 }
 

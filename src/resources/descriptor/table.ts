@@ -17,10 +17,17 @@ import { type Description, type DescriptorKind, type DumpContext, O } from "../k
 import { kindOf, type SocketType } from "../kinds.ts";
 import { refuseDescriptor } from "../refusal.ts";
 
+import { type FileLock, lockLines, locksOf } from "./locks.ts";
+import { type Notice, noticeOf, O_ASYNC } from "./notice.ts";
+
 export interface DescriptorEntry {
   fd: number;
   description: string;
   closeOnExec: boolean;
+  /** Taken through it. */
+  locks?: FileLock[];
+  /** A signal tells when it becomes ready. */
+  notice?: Notice;
 }
 
 interface Known {
@@ -28,6 +35,8 @@ interface Known {
   link: string;
   description: string;
   closeOnExec: boolean;
+  locks: FileLock[];
+  notice: Notice | undefined;
 }
 
 const TABLE_BYTES = 1 << 20;
@@ -79,6 +88,8 @@ export class DescriptorTables {
   readonly #pidfds = new Map<number, number>();
   #next = 1;
   #flagsAt = 0;
+  /** What /proc/locks said when descriptors were last looked at for it. */
+  #locks = "";
   readonly #onRefusal: ((error: OperatingError) => void) | undefined;
 
   /** @param onRefusal told of each descriptor that cannot be copied, which is left out then; without it the first one is thrown */
@@ -107,11 +118,34 @@ export class DescriptorTables {
       if (table.look()) changed = true;
     }
     const now = Date.now();
-    if (!changed && now - this.#flagsAt < FLAGS_FRESH_MS) return;
-    // A refusal leaves it half done: then it is due again at once.
-    this.#flagsAt = 0;
-    this.#rebuild();
-    this.#flagsAt = now;
+    const rebuild = changed || now - this.#flagsAt >= FLAGS_FRESH_MS;
+    if (rebuild) {
+      // A refusal leaves it half done: then it is due again at once.
+      this.#flagsAt = 0;
+      this.#rebuild();
+      this.#flagsAt = now;
+    }
+    this.#lookAtLocks(rebuild);
+  }
+
+  /** Locks come and go without a trace in the tables. */
+  #lookAtLocks(rebuilt: boolean): void {
+    const lines = lockLines((pid) => this.#tables.has(pid));
+    const none = lines === "" && this.#locks === "";
+    if (none || (!rebuilt && lines === this.#locks)) return;
+    this.#locks = lines;
+    for (const { pid, known } of this.#tables.values())
+      for (const one of known) if (one.link.startsWith("/")) one.locks = locksOf(pid, one.fd);
+  }
+
+  #noticeOf(pid: number, fd: number, flags: number): Notice | undefined {
+    if ((flags & O_ASYNC) === 0) return undefined;
+    const own = this.#take(pid, fd);
+    try {
+      return noticeOf(own, flags & ~O.closeOnExec);
+    } finally {
+      closeDescriptor(own);
+    }
   }
 
   /** Assigns descriptors to descriptions: those of before keep theirs, what is open twice is found by kcmp. */
@@ -126,7 +160,9 @@ export class DescriptorTables {
         const description = this.#unlessRefused(() => this.#describe(table.pid, fd, link, flags, byLink, old));
         if (description === undefined) return [];
         used.add(description.id);
-        return [{ fd, link, description: description.id, closeOnExec: (flags & O.closeOnExec) !== 0 }];
+        const notice = this.#noticeOf(table.pid, fd, flags);
+        const closeOnExec = (flags & O.closeOnExec) !== 0;
+        return [{ fd, link, description: description.id, closeOnExec, locks: [], notice }];
       });
     }
     for (const id of this.#descriptions.keys()) if (!used.has(id)) this.#descriptions.delete(id);
@@ -192,10 +228,12 @@ export class DescriptorTables {
   }
 
   entries(pid: number): DescriptorEntry[] {
-    return (this.#tables.get(pid)?.known ?? []).map(({ fd, description, closeOnExec }) => ({
+    return (this.#tables.get(pid)?.known ?? []).map(({ fd, description, closeOnExec, locks, notice }) => ({
       fd,
       description,
       closeOnExec,
+      ...(locks.length > 0 ? { locks } : {}),
+      ...(notice ? { notice } : {}),
     }));
   }
 
@@ -223,6 +261,11 @@ export class DescriptorTables {
       adopt: (fd) => {
         taken.push(fd);
         return flight.adopt(fd);
+      },
+      find: (isWanted) => {
+        for (const { pid, known } of this.#tables.values())
+          for (const { fd, description } of known) if (isWanted(pid, fd)) return description;
+        return undefined;
       },
       processes: () => this.#tables.keys(),
       virtualPid: (pid) => (this.#tables.has(pid) ? virtualPid(readStatus(pid)) : 0),

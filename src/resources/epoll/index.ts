@@ -1,6 +1,6 @@
 /** epoll: which descriptors are watched for what. Added anew in the process, by its own descriptor numbers. */
-import { call } from "../../kernel/calls.ts";
-import { type DescriptorKind, flagsOf, O } from "../kind.ts";
+import { call, tryCall } from "../../kernel/calls.ts";
+import { type Description, type DescriptorKind, type DumpContext, flagsOf, O } from "../kind.ts";
 
 export interface EpollTarget {
   fd: number;
@@ -9,36 +9,111 @@ export interface EpollTarget {
   data: string;
 }
 
+/** Watched still, though its number has been closed: somebody else has it open. */
+export interface EpollOrphan extends Omit<EpollTarget, "fd"> {
+  description: string;
+}
+
 export interface EpollState {
   flags: number;
+  /** The process whose numbers the targets are, as the application sees it: others that share it have others. */
+  owner: number;
   targets: EpollTarget[];
+  orphans: EpollOrphan[];
 }
 
 const TARGET = /^tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)/gm;
 const EPOLL_CTL_ADD = 1;
 const EVENT_BYTES = 12;
 
+const KCMP_EPOLL_TFD = 7;
+/** What a number stands for may change without a trace in what epoll tells: looked at again after so long. */
+const FRESH_MS = 1000;
+const slot = Buffer.alloc(12);
+
+interface Known {
+  info: string;
+  at: number;
+  state: EpollState;
+}
+
+const known = new WeakMap<Description, Known>();
+
+/** Whether a descriptor is what is watched, as the `nth` target of that number. */
+function isTarget(epoll: Description, target: EpollTarget, nth: number, pid: number, fd: number): boolean {
+  slot.writeUInt32LE(epoll.fd, 0);
+  slot.writeUInt32LE(target.fd, 4);
+  slot.writeUInt32LE(nth, 8);
+  return tryCall("kcmp", pid, epoll.pid, KCMP_EPOLL_TFD, fd, slot) === 0;
+}
+
+function read(description: Description, info: string, context: DumpContext): EpollState {
+  const all = [...info.matchAll(TARGET)].map((m) => ({
+    fd: Number(m[1]),
+    events: Number.parseInt(m[2]!, 16),
+    data: m[3]!,
+  }));
+  const state: EpollState = {
+    flags: flagsOf(info),
+    owner: context.virtualPid(description.pid),
+    targets: [],
+    orphans: [],
+  };
+  const seen = new Map<number, number>();
+  for (const target of all) {
+    const nth = seen.get(target.fd) ?? 0;
+    seen.set(target.fd, nth + 1);
+    // One in flight belongs to nobody who has its targets.
+    const here = description.pid !== process.pid && isTarget(description, target, nth, description.pid, target.fd);
+    if (here) state.targets.push(target);
+    else {
+      const found = context.find((pid, fd) => isTarget(description, target, nth, pid, fd));
+      const { events, data } = target;
+      if (found !== undefined) state.orphans.push({ description: found, events, data });
+    }
+  }
+  state.targets.sort((a, b) => a.fd - b.fd);
+  return state;
+}
+
+function eventOf({ events, data }: Omit<EpollTarget, "fd">): Buffer {
+  const event = Buffer.alloc(EVENT_BYTES);
+  event.writeUInt32LE(events, 0);
+  event.writeBigUInt64LE(BigInt(`0x${data}`), 4);
+  return event;
+}
+
 export const epoll: DescriptorKind<EpollState> = {
   kind: "epoll",
-  version: 1,
+  version: 2,
   after: [],
   matches: (link) => link === "anon_inode:[eventpoll]",
   dump: (descriptions, context) =>
     descriptions.map((description) => {
       const info = context.info(description);
-      const targets = [...info.matchAll(TARGET)].map((m) => ({
-        fd: Number(m[1]),
-        events: Number.parseInt(m[2]!, 16),
-        data: m[3]!,
-      }));
-      return { flags: flagsOf(info), targets: targets.sort((a, b) => a.fd - b.fd) };
+      const before = known.get(description);
+      if (before && before.info === info && Date.now() - before.at < FRESH_MS) return before.state;
+      const state = read(description, info, context);
+      known.set(description, { info, at: Date.now(), state });
+      return state;
     }),
-  create: () => call("epoll_create1", O.closeOnExec),
+  create(state, context) {
+    const fd = call("epoll_create1", O.closeOnExec);
+    context.whenCreated((own) => {
+      for (const orphan of state.orphans) {
+        const target = own.get(orphan.description);
+        // Twice under numbers that are both closed: once is as good.
+        if (target !== undefined) tryCall("epoll_ctl", fd, EPOLL_CTL_ADD, target, eventOf(orphan));
+      }
+    });
+    return fd;
+  },
   connect: (state, fd, context) =>
-    state.targets.map((target) => {
-      const event = Buffer.alloc(EVENT_BYTES);
-      event.writeUInt32LE(target.events, 0);
-      event.writeBigUInt64LE(BigInt(`0x${target.data}`), 4);
-      return ["epoll_ctl", fd, EPOLL_CTL_ADD, target.fd, context.put(event)];
-    }),
+    (context.virtualPid === state.owner ? state.targets : []).map((target) => [
+      "epoll_ctl",
+      fd,
+      EPOLL_CTL_ADD,
+      target.fd,
+      context.put(eventOf(target)),
+    ]),
 };

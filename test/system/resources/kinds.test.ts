@@ -11,4 +11,6 @@ testPrograms("more kinds", [
   { program: "udp/datagrams", idle: true },
   { program: "netlink/route", idle: true },
   { program: "pty/terminal", idle: true },
+  { program: "lock/files" },
+  { program: "epoll/orphans", idle: true },
 ]);
