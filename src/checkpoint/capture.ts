@@ -2,23 +2,18 @@
  * The primary's side of a checkpoint, from the running application to operations for its clones. Pre-copy while it runs, one
  * stop in which what is left is taken, encoding after it runs again. See ARCHITECTURE.md, "The way of one checkpoint".
  */
-import { checked, SystemCallError } from "../kernel/errors.ts";
-import { ERRNO, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
-import { encodePages, makeShadow } from "../kernel/pages.ts";
-import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
-import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
-import { DescriptorTables } from "../resources/descriptor/table.ts";
-import { kindNamed } from "../resources/kinds.ts";
-import { type Area, isTrackable } from "../resources/memory/layout.ts";
-import { mergeRegions, Staging, splitRegions } from "../resources/memory/tracker.ts";
+import { PAGE_BYTES, PROT } from "../kernel/numbers.ts";
+import { makeShadow } from "../kernel/pages.ts";
+import { readStatus, statusField } from "../kernel/procfs.ts";
+import type { Area } from "../resources/memory/layout.ts";
 import type { Stage } from "../stage/stage.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
-import { BlockPool } from "./blocks.ts";
+import { MemoryCapture, unlessEnded } from "./memory-capture.ts";
 import { NamespaceCapture } from "./namespace-capture.ts";
-import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource, type ZombieState } from "./operations.ts";
+import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource } from "./operations.ts";
 import { ProcessCapture } from "./process-capture.ts";
-import { SharedWrites } from "./shared-writes.ts";
+import { ResourceCapture } from "./resource-capture.ts";
 import { States } from "./states.ts";
 
 /** The application's files, as the capture needs them: see files/capture.ts. */
@@ -40,9 +35,6 @@ export interface CaptureOptions {
   shadowBytes: number;
 }
 
-/** Pages encoded into one operation. */
-const CHUNK_PAGES = 2048;
-const CHUNK_BYTES = CHUNK_PAGES * (PAGE_BYTES + 16) + PAGE_BYTES * 2;
 /** So few pages are copied in the stop rather than before it: a pass has a price of its own. */
 const PRECOPY_WORTH_PAGES = 200;
 /** After so long without a checkpoint the one before says nothing about the next. */
@@ -69,31 +61,38 @@ export interface LastSeen {
 export class Capture {
   readonly #options: CaptureOptions;
   readonly #processes = new Map<number, ProcessCapture>();
-  readonly #descriptors = new DescriptorTables();
+  readonly #memory: MemoryCapture;
+  readonly #resources: ResourceCapture;
   readonly #states = new States();
-  readonly #sharedWrites = new SharedWrites();
-  /** Ranges of shared memory whose whole content the clones have got, from whichever process. */
-  readonly #sharedSent = new Set<string>();
   readonly #namespace: NamespaceCapture;
-  readonly #staging = new Staging();
-  readonly #blocks = new BlockPool();
-  readonly #encoded = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-  #records = Buffer.alloc(0);
-  #pages = 0;
   /** Of the checkpoint before, and when it was. */
   #lastPages = 0;
   #lastDump = 0;
   #bytes = 0;
+  readonly #pendingFirst: Operation[] = [];
   /** What the last checkpoint found, for those who ask what the application consists of. */
   #last: { epoch: number; term: number; at: string; resources: ReadonlyMap<string, Resource> } | undefined;
   epoch = 0;
-  /** A receiver reads along that does not have the shadow's content. */
-  whole = false;
 
   constructor(options: CaptureOptions) {
     this.#options = options;
     this.#namespace = new NamespaceCapture(options.stage.ipcFd);
+    this.#resources = new ResourceCapture(options.tracees);
+    this.#memory = new MemoryCapture({
+      emit: (operation) => this.#emit(operation),
+      flushFirst: () => this.#flushFirst(),
+      aheadOfLayout: () => this.#aheadOfLayout(),
+    });
     options.tracees.onExiting = (traced) => this.#beforeEnd(traced);
+  }
+
+  /** A receiver reads along that does not have the shadow's content. */
+  get whole(): boolean {
+    return this.#memory.whole;
+  }
+
+  set whole(whole: boolean) {
+    this.#memory.whole = whole;
   }
 
   get processCount(): number {
@@ -107,8 +106,8 @@ export class Capture {
     this.#states.reset();
     this.#lastDump = 0;
     this.#namespace.reset();
-    this.#sharedSent.clear();
-    this.#pages = 0;
+    this.#memory.forgetShared();
+    this.#memory.pages = 0;
     this.#bytes = 0;
   }
 
@@ -116,7 +115,7 @@ export class Capture {
   close(): void {
     this.reset();
     this.#pendingFirst.length = 0;
-    this.#descriptors.close();
+    this.#resources.close();
     this.#namespace.close();
   }
 
@@ -144,7 +143,7 @@ export class Capture {
     if (!this.captured().some((process) => process.tracker.shared.length > 0)) return;
     const known = this.#processes.get(traced.pid);
     const same = known && known.traced === traced && known.image === traced.image;
-    unlessEnded(() => this.#sharedWrites.noteEnd(traced.pid, same ? known.tracker : undefined));
+    unlessEnded(() => this.#memory.sharedWrites.noteEnd(traced.pid, same ? known.tracker : undefined));
   }
 
   #forgetEnded(): void {
@@ -152,7 +151,7 @@ export class Capture {
       const traced = this.#options.tracees.processes.get(pid);
       if (traced && traced === process.traced && traced.image === process.image) continue;
       // By exec: its old memory is gone, with the note of what it wrote.
-      if (traced) this.#sharedWrites.noteUnmapped(process.tracker.areas);
+      if (traced) this.#memory.sharedWrites.noteUnmapped(process.tracker.areas);
       process.close();
       this.#processes.delete(pid);
       this.#emit({ op: "process-end", pid: process.traced.virtualPid });
@@ -197,7 +196,7 @@ export class Capture {
   /** What makes every process known to a clone that has none, as the other clones know it now. */
   introduce(): Operation[] {
     this.#namespace.reset();
-    this.#sharedSent.clear();
+    this.#memory.forgetShared();
     const processes = [...this.#processes.values()].flatMap((process): Operation[] => [
       this.#birth(process),
       { op: "layout", pid: process.traced.virtualPid, areas: process.emitted, fresh: [] },
@@ -220,37 +219,18 @@ export class Capture {
    * Whole content of a process while it runs, in pieces: `drained` is awaited between them. With `alone` no checkpoint is made
    * meanwhile; else what is known as written stays so, for those who follow already.
    */
-  async copyAll(
+  copyAll(
     process: ProcessCapture,
     alone: boolean,
     drained: () => Promise<void>,
     progress: (leftBytes: number) => void,
   ): Promise<void> {
-    const { tracker } = process;
-    this.#followLayout(process);
-    const count = process.needsAll && alone ? tracker.scanAll(false) : tracker.scanPopulated();
-    const known = this.#takeKnown(process, count);
-    const regions = mergeRegions([known, ...this.#unsentShared(process)]);
-    if (alone) process.needsAll = false;
-    let left = Number(sumPages(regions));
-    const cursor = new Float64Array(3);
-    while (cursor[0]! * 3 < regions.length) {
-      left = Math.max(0, left - this.#encodeNext(process, regions, cursor));
-      progress(left * PAGE_BYTES);
-      await drained();
-    }
+    return this.#memory.copyAll(process, alone, drained, progress);
   }
 
-  /** While the application runs: what it has mapped since the last look is watched from here on and known to the clones. */
-  #followLayout(process: ProcessCapture): void {
-    const { tracker } = process;
-    if (!tracker.layoutTextChanged()) return;
-    const layout = process.layoutOperation(tracker.refresh().fresh);
-    for (const regions of this.#unsentShared(process)) tracker.owe(regions);
-    // What it maps may be a file made a moment ago.
+  #aheadOfLayout(): void {
     this.#aheadFiles();
     for (const operation of this.#namespace.announce()) this.#emit(operation);
-    if (layout) this.#emit(layout);
   }
 
   #aheadFiles(): void {
@@ -267,97 +247,6 @@ export class Capture {
   }
 
   /**
-   * Regions of the last scan as far as the clones know their areas; others, mapped a moment ago by the running application, are
-   * left to the next scan.
-   */
-  #takeKnown(process: ProcessCapture, count: number): BigUint64Array {
-    const { tracker, emitted } = process;
-    checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
-    const ranges = emitted.filter(isTrackable).map((area): [number, number] => [area.start, area.end]);
-    const { inside, outside } = splitRegions(tracker.takeRegions(count), ranges);
-    tracker.owe(outside);
-    return inside;
-  }
-
-  /** Encodes staged pages into operations. */
-  #encode(process: ProcessCapture, from: number, to: number): void {
-    const { tracker } = process;
-    for (let at = from; at < to; at += CHUNK_PAGES) {
-      const end = Math.min(to, at + CHUNK_PAGES);
-      const { bytes, addresses } = this.#staging;
-      const n = encodePages(bytes, addresses, at, end, tracker.shadow, this.#encoded, 0, this.whole, tracker.shared);
-      this.#pages += end - at;
-      this.#emitStream(process, n);
-    }
-  }
-
-  /** Everything of a process that is new to the clones, else what was written. */
-  #scan(process: ProcessCapture, strict: boolean): number {
-    if (process.needsAll) for (const regions of this.#unsentShared(process)) process.tracker.owe(regions);
-    return process.needsAll ? process.tracker.scanAll(strict) : process.tracker.scanWritten(strict);
-  }
-
-  /** Content of shared memory that nobody has sent: pages need not be in the table of a process that has them mapped. */
-  #unsentShared({ tracker }: ProcessCapture): BigUint64Array[] {
-    if (tracker.shared.length === 0) return [];
-    return tracker.areas.flatMap((area) => {
-      const { backing, start, end } = area;
-      if (backing.type !== "shared" || area.readOnly) return [];
-      const range = `${backing.id} ${backing.offset} ${end - start}`;
-      if (this.#sharedSent.has(range)) return [];
-      this.#sharedSent.add(range);
-      return [tracker.populatedShared(area)];
-    });
-  }
-
-  /** Runs what takes pages: when it fails half-way, what the scan reported is known no longer, and everything goes out again. */
-  #taking<T>(process: ProcessCapture, take: () => T): T {
-    try {
-      const result = take();
-      process.needsAll = false;
-      return result;
-    } catch (error) {
-      process.needsAll = true;
-      this.#sharedSent.clear();
-      throw error;
-    }
-  }
-
-  /** One pass over all processes while they run; returns the pages it found. Pauses between pieces, see `preDump`. */
-  *#precopyPass(): Generator<void, number> {
-    let pages = 0;
-    for (const process of [...this.#processes.values()]) {
-      const regions = unlessEnded(() => this.#taking(process, () => this.#writtenNow(process))) ?? NO_REGIONS;
-      const cursor = new Float64Array(3);
-      try {
-        while (cursor[0]! * 3 < regions.length) {
-          const done = unlessEnded(() => this.#taking(process, () => this.#encodeNext(process, regions, cursor)));
-          if (done === undefined) break;
-          pages += done;
-          yield;
-        }
-      } finally {
-        // Given up half-way: what was reported and not copied is reported again.
-        process.tracker.owe(restOf(regions, cursor));
-      }
-    }
-    return pages;
-  }
-
-  /** What a running process has written, as far as the clones know its areas. */
-  #writtenNow(process: ProcessCapture): BigUint64Array {
-    const { tracker } = process;
-    let count = this.#scan(process, false);
-    if (count > 0 && tracker.foundOutside(count, process.knownRanges)) {
-      tracker.owe(tracker.takeRegions(count));
-      this.#followLayout(process);
-      count = this.#scan(process, false);
-      return this.#takeKnown(process, count);
-    }
-    return tracker.takeRegions(checked(count, "ioctl(PAGEMAP_SCAN)", process.pid));
-  }
-
-  /**
    * Copies what has been written while the application goes on writing, until little is left for the stop. A generator: the
    * caller may do other work (heartbeats, acknowledgements) at each pause.
    */
@@ -369,7 +258,7 @@ export class Capture {
     const recent = performance.now() - this.#lastDump < RECENT_MS;
     if (!all && recent && this.#lastPages < PRECOPY_WORTH_PAGES) return;
     for (let pass = 0; pass < PRECOPY_PASSES; pass++) {
-      if ((yield* this.#precopyPass()) < PRECOPY_AGAIN_PAGES) break;
+      if ((yield* this.#memory.precopyPass(this.captured())) < PRECOPY_AGAIN_PAGES) break;
       yield;
     }
   }
@@ -390,7 +279,7 @@ export class Capture {
     } catch (error) {
       tracees.release();
       // What was taken is no longer known as written: it goes out with the next checkpoint.
-      this.#flushStaged();
+      this.#memory.flush();
       throw error;
     }
     if (!final) tracees.release();
@@ -406,183 +295,19 @@ export class Capture {
     this.#forgetEnded();
     this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now);
-    this.#sharedWrites.settle(this.captured().map(({ tracker }) => tracker));
-    this.#staging.pages = 0;
-    for (const process of this.#processes.values()) this.#taking(process, () => this.#takeMemory(process));
-    this.#takeUnmapped();
-    this.#takeThreads(resources);
-    this.#takeDescriptors(resources);
-    this.#takeZombies(resources);
-    const leaders = [...this.#processes.values()];
-    const pending = pendingSignals(
-      Int32Array.from(leaders, (process) => process.traced.threads.keys().next().value!),
-      true,
-    );
-    for (const [i, process] of leaders.entries()) {
-      const { virtualPid } = process.traced;
-      const state = process.state((pid) => this.#parentOf(pid), now, pending.get(i) ?? []);
-      resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
-    }
+    this.#memory.take(this.captured());
+    this.#resources.take(resources, this.#processes, now, (pid) => this.#parentOf(pid));
     return { resources, clock: monotonicClock() };
   }
-
-  /** Shared memory that a process wrote and mapped no longer when it was looked at: others tell what is in it. */
-  #takeUnmapped(): void {
-    const trackers = this.captured().map(({ tracker }) => tracker);
-    const areas = trackers.flatMap((tracker) => tracker.takeUnmapped());
-    if (areas.length === 0) return;
-    this.#sharedWrites.noteUnmapped(areas);
-    const told = this.#sharedWrites.settle(trackers);
-    for (const process of this.captured())
-      if (told.has(process.tracker)) this.#taking(process, () => this.#takeMemory(process));
-  }
-
-  #takeMemory(process: ProcessCapture): void {
-    const { tracker } = process;
-    let count = this.#scan(process, true);
-    let fresh: Array<[number, number]> = [];
-    let regions: BigUint64Array | undefined;
-    if (count === ERRNO.perm) {
-      fresh = tracker.refresh().fresh;
-      for (const regions of this.#unsentShared(process)) tracker.owe(regions);
-      count = checked(this.#scan(process, true), "ioctl(PAGEMAP_SCAN)", process.pid);
-    } else {
-      checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
-      if (tracker.layoutTextChanged()) {
-        regions = tracker.takeRegions(count);
-        fresh = tracker.refresh().fresh;
-      }
-    }
-    this.#stage(process, regions, count, fresh);
-  }
-
-  #stage(
-    process: ProcessCapture,
-    regions: BigUint64Array | undefined,
-    count: number,
-    fresh: Array<[number, number]>,
-  ): void {
-    const { tracker } = process;
-    const layout = process.layoutOperation(fresh);
-    const from = this.#staging.pages;
-    const fits = tracker.copy(regions, count, this.#staging);
-    const to = fits ? this.#staging.pages : from;
-    const written = fits ? undefined : (regions ?? tracker.takeRegions(count));
-    this.#pending.push({ process, from, to, layout, dropped: tracker.takeDropped() });
-    if (!written) return;
-    // More than the staging memory holds: rare, then the application waits for the encoding as well.
-    this.#flushStaged();
-    this.#encodeRegions(process, written);
-    this.#staging.pages = 0;
-  }
-
-  /** Copies and encodes regions piece by piece. */
-  #encodeRegions(process: ProcessCapture, regions: BigUint64Array): void {
-    const cursor = new Float64Array(3);
-    while (cursor[0]! * 3 < regions.length) this.#encodeNext(process, regions, cursor);
-  }
-
-  /** One piece of regions, from the cursor on; returns the pages that were there. */
-  #encodeNext(process: ProcessCapture, regions: BigUint64Array, cursor: Float64Array): number {
-    const n = process.tracker.copyEncode(regions, cursor, CHUNK_PAGES, this.#encoded, this.whole);
-    this.#emitStream(process, n);
-    this.#pages += cursor[2]!;
-    return cursor[2]!;
-  }
-
-  #emitStream(process: ProcessCapture, bytes: number): void {
-    if (bytes === 0) return;
-    const block = this.#blocks.take(bytes);
-    this.#encoded.copy(block, 0, 0, bytes);
-    const release = () => this.#blocks.give(block);
-    this.#emit({ op: "pages", pid: process.traced.virtualPid, bytes: block.subarray(0, bytes), release });
-  }
-
-  readonly #pending: StagedMemory[] = [];
-  readonly #pendingFirst: Operation[] = [];
 
   /** Files and segments go ahead of everything that may map them. */
   #flushFirst(): void {
     for (const operation of this.#pendingFirst.splice(0)) this.#emit(operation);
   }
 
-  #flushStaged(): void {
-    this.#flushFirst();
-    for (const { process, from, to, layout, dropped } of this.#pending.splice(0)) {
-      const pid = process.traced.virtualPid;
-      if (layout) this.#emit(layout);
-      if (dropped.length) {
-        for (const [start, end] of dropped) process.tracker.dropShadow(start, end);
-        this.#emit({ op: "drop", pid, ranges: dropped });
-      }
-      this.#encode(process, from, to);
-    }
-  }
-
-  #takeThreads(resources: Map<string, Resource>): void {
-    const tids = this.#options.tracees.tids();
-    if (this.#records.length < tids.length * RECORD_BYTES) this.#records = Buffer.alloc(tids.length * RECORD_BYTES);
-    dumpThreads(tids, this.#records);
-    const pending = pendingSignals(tids, false);
-    tids.forEach((tid, i) => {
-      const thread = this.#options.tracees.thread(tid)!;
-      const process = this.#processes.get(thread.process.pid)!;
-      const own = this.#records.subarray(i * RECORD_BYTES, (i + 1) * RECORD_BYTES);
-      const record = Buffer.from(own.subarray(0, recordLength(own)));
-      const state = process.threadState(thread, record, pending.get(i) ?? []);
-      resources.set(`thread/${state.process}/${state.tid}`, { kind: "thread", version: 1, state });
-    });
-  }
-
-  /** Ended processes that their parents have not collected: their pids and exit codes. */
-  #takeZombies(resources: Map<string, Resource>): void {
-    const { endings, processes } = this.#options.tracees;
-    for (const { pid, virtualPid, code, signal } of endings.values()) {
-      const parent = zombieParent(pid);
-      const known = parent === undefined ? undefined : processes.get(parent);
-      if (!known) {
-        endings.delete(pid);
-        continue;
-      }
-      const state: ZombieState = { pid: virtualPid, parent: known.virtualPid, code: code ?? 0, signal: signal ?? 0 };
-      resources.set(`zombie/${virtualPid}`, { kind: "zombie", version: 1, state });
-    }
-  }
-
-  #takeDescriptors(resources: Map<string, Resource>): void {
-    const pids = [...this.#processes.keys()];
-    this.#descriptors.refresh(pids);
-    for (const process of this.#processes.values()) {
-      const state = this.#descriptors.entries(process.pid);
-      resources.set(`descriptors/${process.traced.virtualPid}`, { kind: "descriptors", version: 1, state });
-    }
-    this.#descriptors.dump((byKind, context) => {
-      for (const [name, descriptions] of byKind) {
-        const kind = kindNamed(name)!;
-        const states = kind.dump(descriptions, context);
-        descriptions.forEach((description, i) => {
-          resources.set(`description/${description.id}`, { kind: name, version: kind.version, state: states[i] });
-        });
-      }
-    }, this.#sharedMappings());
-  }
-
-  /** Whether memory or a file without a name is mapped shared by a process; layouts are looked at when first asked. */
-  #sharedMappings(): (link: string) => boolean {
-    let paths: Set<string> | undefined;
-    return (link) => {
-      paths ??= new Set(
-        [...this.#processes.values()].flatMap(({ tracker }) =>
-          tracker.areas.flatMap(({ backing }) => (backing.type === "shared" ? [backing.path] : [])),
-        ),
-      );
-      return paths.has(link);
-    };
-  }
-
   /** The application runs again: encode what was staged, find what changed, close the checkpoint. */
   #postDump(taken: Taken, stopUs: number, final: boolean, term: number): CheckpointEnd {
-    this.#flushStaged();
+    this.#memory.flush();
     const { changed, gone } = this.#states.advance(taken.resources);
     const end: CheckpointEnd = {
       version: IMAGE_VERSION,
@@ -590,7 +315,7 @@ export class Capture {
       term,
       at: new Date().toISOString(),
       stopUs: Math.round(stopUs),
-      pages: this.#pages,
+      pages: this.#memory.pages,
       bytes: this.#bytes,
       changed,
       gone,
@@ -598,49 +323,12 @@ export class Capture {
       final,
     };
     this.#last = { epoch: end.epoch, term, at: end.at, resources: taken.resources };
-    this.#lastPages = this.#pages;
+    this.#lastPages = this.#memory.pages;
     this.#lastDump = performance.now();
-    this.#pages = 0;
+    this.#memory.pages = 0;
     this.#bytes = 0;
     return end;
   }
-}
-
-/** The parent (as this program sees it) of a process that has ended and is there still. */
-function zombieParent(pid: number): number | undefined {
-  try {
-    const [state, parent] = statFields(pid);
-    return state === "Z" ? Number(parent) : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** What is done with a running process may find it gone: the next stop takes notice of that. */
-function unlessEnded<T>(look: () => T): T | undefined {
-  try {
-    return look();
-  } catch (error) {
-    if (error instanceof SystemCallError && error.code === "ESRCH") return undefined;
-    throw error;
-  }
-}
-
-const NO_REGIONS = new BigUint64Array(0);
-
-/** Regions from the cursor on. */
-function restOf(regions: BigUint64Array, cursor: Float64Array): BigUint64Array {
-  const rest = regions.slice(3 * cursor[0]!);
-  if (rest.length > 0 && cursor[1]! > 0) rest[0] = BigInt(cursor[1]!);
-  return rest;
-}
-
-interface StagedMemory {
-  process: ProcessCapture;
-  from: number;
-  to: number;
-  layout: Operation | undefined;
-  dropped: Array<[number, number]>;
 }
 
 interface Taken {
@@ -650,10 +338,4 @@ interface Taken {
 
 function monotonicClock(): string {
   return String(process.hrtime.bigint());
-}
-
-function sumPages(regions: BigUint64Array): bigint {
-  let sum = 0n;
-  for (let i = 0; i < regions.length; i += 3) sum += (regions[i + 1]! - regions[i]!) / BigInt(PAGE_BYTES);
-  return sum;
 }

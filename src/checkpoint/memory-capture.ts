@@ -1,0 +1,301 @@
+/** The memory side of a capture: pre-copy while the application runs, what is left in the stop, page streams for the clones. */
+import { checked, SystemCallError } from "../kernel/errors.ts";
+import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
+import { encodePages } from "../kernel/pages.ts";
+import { isTrackable } from "../resources/memory/layout.ts";
+import { mergeRegions, Staging, splitRegions } from "../resources/memory/tracker.ts";
+import { BlockPool } from "./blocks.ts";
+import type { Operation } from "./operations.ts";
+import type { ProcessCapture } from "./process-capture.ts";
+import { SharedWrites } from "./shared-writes.ts";
+
+/** Pages encoded into one operation. */
+const CHUNK_PAGES = 2048;
+const CHUNK_BYTES = CHUNK_PAGES * (PAGE_BYTES + 16) + PAGE_BYTES * 2;
+
+/** What the memory side needs of the capture. */
+export interface MemorySurroundings {
+  /** Where operations go, in order. */
+  emit(operation: Operation): void;
+  /** What was put back for the clones to know first. */
+  flushFirst(): void;
+  /** While the application runs: what a new layout may map (a file made a moment ago, a segment) is told before it. */
+  aheadOfLayout(): void;
+}
+
+export class MemoryCapture {
+  readonly #around: MemorySurroundings;
+  readonly sharedWrites = new SharedWrites();
+  /** Ranges of shared memory whose whole content the clones have got, from whichever process. */
+  readonly #sharedSent = new Set<string>();
+  readonly #staging = new Staging();
+  readonly #blocks = new BlockPool();
+  readonly #encoded = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  readonly #pending: StagedMemory[] = [];
+  /** Taken since the last checkpoint. */
+  pages = 0;
+  /** A receiver reads along that does not have the shadow's content. */
+  whole = false;
+
+  constructor(around: MemorySurroundings) {
+    this.#around = around;
+  }
+
+  /** Shared memory is new for the next clone. */
+  forgetShared(): void {
+    this.#sharedSent.clear();
+  }
+
+  /**
+   * Whole content of a process while it runs, in pieces: `drained` is awaited between them. With `alone` no checkpoint is made
+   * meanwhile; else what is known as written stays so, for those who follow already.
+   */
+  async copyAll(
+    process: ProcessCapture,
+    alone: boolean,
+    drained: () => Promise<void>,
+    progress: (leftBytes: number) => void,
+  ): Promise<void> {
+    const { tracker } = process;
+    this.#followLayout(process);
+    const count = process.needsAll && alone ? tracker.scanAll(false) : tracker.scanPopulated();
+    const known = this.#takeKnown(process, count);
+    const regions = mergeRegions([known, ...this.#unsentShared(process)]);
+    if (alone) process.needsAll = false;
+    let left = Number(sumPages(regions));
+    const cursor = new Float64Array(3);
+    while (cursor[0]! * 3 < regions.length) {
+      left = Math.max(0, left - this.#encodeNext(process, regions, cursor));
+      progress(left * PAGE_BYTES);
+      await drained();
+    }
+  }
+
+  /** While the application runs: what it has mapped since the last look is watched from here on and known to the clones. */
+  #followLayout(process: ProcessCapture): void {
+    const { tracker } = process;
+    if (!tracker.layoutTextChanged()) return;
+    const layout = process.layoutOperation(tracker.refresh().fresh);
+    for (const regions of this.#unsentShared(process)) tracker.owe(regions);
+    this.#around.aheadOfLayout();
+    if (layout) this.#around.emit(layout);
+  }
+
+  /**
+   * Regions of the last scan as far as the clones know their areas; others, mapped a moment ago by the running application, are
+   * left to the next scan.
+   */
+  #takeKnown(process: ProcessCapture, count: number): BigUint64Array {
+    const { tracker, emitted } = process;
+    checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
+    const ranges = emitted.filter(isTrackable).map((area): [number, number] => [area.start, area.end]);
+    const { inside, outside } = splitRegions(tracker.takeRegions(count), ranges);
+    tracker.owe(outside);
+    return inside;
+  }
+
+  /** Everything of a process that is new to the clones, else what was written. */
+  #scan(process: ProcessCapture, strict: boolean): number {
+    if (process.needsAll) for (const regions of this.#unsentShared(process)) process.tracker.owe(regions);
+    return process.needsAll ? process.tracker.scanAll(strict) : process.tracker.scanWritten(strict);
+  }
+
+  /** Content of shared memory that nobody has sent: pages need not be in the table of a process that has them mapped. */
+  #unsentShared({ tracker }: ProcessCapture): BigUint64Array[] {
+    if (tracker.shared.length === 0) return [];
+    return tracker.areas.flatMap((area) => {
+      const { backing, start, end } = area;
+      if (backing.type !== "shared" || area.readOnly) return [];
+      const range = `${backing.id} ${backing.offset} ${end - start}`;
+      if (this.#sharedSent.has(range)) return [];
+      this.#sharedSent.add(range);
+      return [tracker.populatedShared(area)];
+    });
+  }
+
+  /** Runs what takes pages: when it fails half-way, what the scan reported is known no longer, and everything goes out again. */
+  #taking<T>(process: ProcessCapture, take: () => T): T {
+    try {
+      const result = take();
+      process.needsAll = false;
+      return result;
+    } catch (error) {
+      process.needsAll = true;
+      this.#sharedSent.clear();
+      throw error;
+    }
+  }
+
+  /** One pass over all processes while they run; returns the pages it found. Pauses between pieces, see `preDump`. */
+  *precopyPass(processes: readonly ProcessCapture[]): Generator<void, number> {
+    let pages = 0;
+    for (const process of processes) {
+      const regions = unlessEnded(() => this.#taking(process, () => this.#writtenNow(process))) ?? NO_REGIONS;
+      const cursor = new Float64Array(3);
+      try {
+        while (cursor[0]! * 3 < regions.length) {
+          const done = unlessEnded(() => this.#taking(process, () => this.#encodeNext(process, regions, cursor)));
+          if (done === undefined) break;
+          pages += done;
+          yield;
+        }
+      } finally {
+        // Given up half-way: what was reported and not copied is reported again.
+        process.tracker.owe(restOf(regions, cursor));
+      }
+    }
+    return pages;
+  }
+
+  /** What a running process has written, as far as the clones know its areas. */
+  #writtenNow(process: ProcessCapture): BigUint64Array {
+    const { tracker } = process;
+    let count = this.#scan(process, false);
+    if (count > 0 && tracker.foundOutside(count, process.knownRanges)) {
+      tracker.owe(tracker.takeRegions(count));
+      this.#followLayout(process);
+      count = this.#scan(process, false);
+      return this.#takeKnown(process, count);
+    }
+    return tracker.takeRegions(checked(count, "ioctl(PAGEMAP_SCAN)", process.pid));
+  }
+
+  /** In the stop: what every process has written since, copied; it is encoded by `flush`. */
+  take(processes: readonly ProcessCapture[]): void {
+    this.sharedWrites.settle(processes.map(({ tracker }) => tracker));
+    this.#staging.pages = 0;
+    for (const process of processes) this.#taking(process, () => this.#takeMemory(process));
+    this.#takeUnmapped(processes);
+  }
+
+  /** Shared memory that a process wrote and mapped no longer when it was looked at: others tell what is in it. */
+  #takeUnmapped(processes: readonly ProcessCapture[]): void {
+    const trackers = processes.map(({ tracker }) => tracker);
+    const areas = trackers.flatMap((tracker) => tracker.takeUnmapped());
+    if (areas.length === 0) return;
+    this.sharedWrites.noteUnmapped(areas);
+    const told = this.sharedWrites.settle(trackers);
+    for (const process of processes)
+      if (told.has(process.tracker)) this.#taking(process, () => this.#takeMemory(process));
+  }
+
+  #takeMemory(process: ProcessCapture): void {
+    const { tracker } = process;
+    let count = this.#scan(process, true);
+    let fresh: Array<[number, number]> = [];
+    let regions: BigUint64Array | undefined;
+    if (count === ERRNO.perm) {
+      fresh = tracker.refresh().fresh;
+      for (const regions of this.#unsentShared(process)) tracker.owe(regions);
+      count = checked(this.#scan(process, true), "ioctl(PAGEMAP_SCAN)", process.pid);
+    } else {
+      checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
+      if (tracker.layoutTextChanged()) {
+        regions = tracker.takeRegions(count);
+        fresh = tracker.refresh().fresh;
+      }
+    }
+    this.#stage(process, regions, count, fresh);
+  }
+
+  #stage(
+    process: ProcessCapture,
+    regions: BigUint64Array | undefined,
+    count: number,
+    fresh: Array<[number, number]>,
+  ): void {
+    const { tracker } = process;
+    const layout = process.layoutOperation(fresh);
+    const from = this.#staging.pages;
+    const fits = tracker.copy(regions, count, this.#staging);
+    const to = fits ? this.#staging.pages : from;
+    const written = fits ? undefined : (regions ?? tracker.takeRegions(count));
+    this.#pending.push({ process, from, to, layout, dropped: tracker.takeDropped() });
+    if (!written) return;
+    // More than the staging memory holds: rare, then the application waits for the encoding as well.
+    this.flush();
+    this.#encodeRegions(process, written);
+    this.#staging.pages = 0;
+  }
+
+  /** Copies and encodes regions piece by piece. */
+  #encodeRegions(process: ProcessCapture, regions: BigUint64Array): void {
+    const cursor = new Float64Array(3);
+    while (cursor[0]! * 3 < regions.length) this.#encodeNext(process, regions, cursor);
+  }
+
+  /** One piece of regions, from the cursor on; returns the pages that were there. */
+  #encodeNext(process: ProcessCapture, regions: BigUint64Array, cursor: Float64Array): number {
+    const n = process.tracker.copyEncode(regions, cursor, CHUNK_PAGES, this.#encoded, this.whole);
+    this.#emitStream(process, n);
+    this.pages += cursor[2]!;
+    return cursor[2]!;
+  }
+
+  #emitStream(process: ProcessCapture, bytes: number): void {
+    if (bytes === 0) return;
+    const block = this.#blocks.take(bytes);
+    this.#encoded.copy(block, 0, 0, bytes);
+    const release = () => this.#blocks.give(block);
+    this.#around.emit({ op: "pages", pid: process.traced.virtualPid, bytes: block.subarray(0, bytes), release });
+  }
+
+  /** Encodes staged pages into operations. */
+  #encode(process: ProcessCapture, from: number, to: number): void {
+    const { tracker } = process;
+    for (let at = from; at < to; at += CHUNK_PAGES) {
+      const end = Math.min(to, at + CHUNK_PAGES);
+      const { bytes, addresses } = this.#staging;
+      const n = encodePages(bytes, addresses, at, end, tracker.shadow, this.#encoded, 0, this.whole, tracker.shared);
+      this.pages += end - at;
+      this.#emitStream(process, n);
+    }
+  }
+
+  /** Encodes what is staged; files and segments go ahead of everything that may map them. */
+  flush(): void {
+    this.#around.flushFirst();
+    for (const { process, from, to, layout, dropped } of this.#pending.splice(0)) {
+      const pid = process.traced.virtualPid;
+      if (layout) this.#around.emit(layout);
+      if (dropped.length) {
+        for (const [start, end] of dropped) process.tracker.dropShadow(start, end);
+        this.#around.emit({ op: "drop", pid, ranges: dropped });
+      }
+      this.#encode(process, from, to);
+    }
+  }
+}
+
+/** What is done with a running process may find it gone: the next stop takes notice of that. */
+export function unlessEnded<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof SystemCallError && error.code === "ESRCH") return undefined;
+    throw error;
+  }
+}
+
+const NO_REGIONS = new BigUint64Array(0);
+
+/** Regions from the cursor on. */
+function restOf(regions: BigUint64Array, cursor: Float64Array): BigUint64Array {
+  const rest = regions.slice(3 * cursor[0]!);
+  if (rest.length > 0 && cursor[1]! > 0) rest[0] = BigInt(cursor[1]!);
+  return rest;
+}
+
+function sumPages(regions: BigUint64Array): bigint {
+  let sum = 0n;
+  for (let i = 0; i < regions.length; i += 3) sum += (regions[i + 1]! - regions[i]!) / BigInt(PAGE_BYTES);
+  return sum;
+}
+
+interface StagedMemory {
+  process: ProcessCapture;
+  from: number;
+  to: number;
+  layout: Operation | undefined;
+  dropped: Array<[number, number]>;
+}

@@ -1,0 +1,113 @@
+/** The resources side of a capture, in the stop: threads, descriptors, ended processes, and what each process consists of. */
+import { statFields } from "../kernel/procfs.ts";
+import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
+import { DescriptorTables } from "../resources/descriptor/table.ts";
+import { kindNamed } from "../resources/kinds.ts";
+import type { Tracees } from "../tree/tracees.ts";
+import type { Resource, ZombieState } from "./operations.ts";
+import type { ProcessCapture } from "./process-capture.ts";
+
+type Resources = Map<string, Resource>;
+type Processes = ReadonlyMap<number, ProcessCapture>;
+
+export class ResourceCapture {
+  readonly #tracees: Tracees;
+  readonly #descriptors = new DescriptorTables();
+  #records = Buffer.alloc(0);
+
+  constructor(tracees: Tracees) {
+    this.#tracees = tracees;
+  }
+
+  close(): void {
+    this.#descriptors.close();
+  }
+
+  /** @param nowMs time of the stop */
+  take(resources: Resources, processes: Processes, nowMs: number, parentOf: (pid: number) => number): void {
+    this.#takeThreads(resources, processes);
+    this.#takeDescriptors(resources, processes);
+    this.#takeZombies(resources);
+    const leaders = [...processes.values()];
+    const pending = pendingSignals(
+      Int32Array.from(leaders, (process) => process.traced.threads.keys().next().value!),
+      true,
+    );
+    for (const [i, process] of leaders.entries()) {
+      const { virtualPid } = process.traced;
+      const state = process.state(parentOf, nowMs, pending.get(i) ?? []);
+      resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
+    }
+  }
+
+  #takeThreads(resources: Resources, processes: Processes): void {
+    const tids = this.#tracees.tids();
+    if (this.#records.length < tids.length * RECORD_BYTES) this.#records = Buffer.alloc(tids.length * RECORD_BYTES);
+    dumpThreads(tids, this.#records);
+    const pending = pendingSignals(tids, false);
+    tids.forEach((tid, i) => {
+      const thread = this.#tracees.thread(tid)!;
+      const process = processes.get(thread.process.pid)!;
+      const own = this.#records.subarray(i * RECORD_BYTES, (i + 1) * RECORD_BYTES);
+      const record = Buffer.from(own.subarray(0, recordLength(own)));
+      const state = process.threadState(thread, record, pending.get(i) ?? []);
+      resources.set(`thread/${state.process}/${state.tid}`, { kind: "thread", version: 1, state });
+    });
+  }
+
+  #takeDescriptors(resources: Resources, processes: Processes): void {
+    const pids = [...processes.keys()];
+    this.#descriptors.refresh(pids);
+    for (const process of processes.values()) {
+      const state = this.#descriptors.entries(process.pid);
+      resources.set(`descriptors/${process.traced.virtualPid}`, { kind: "descriptors", version: 1, state });
+    }
+    this.#descriptors.dump((byKind, context) => {
+      for (const [name, descriptions] of byKind) {
+        const kind = kindNamed(name)!;
+        const states = kind.dump(descriptions, context);
+        descriptions.forEach((description, i) => {
+          resources.set(`description/${description.id}`, { kind: name, version: kind.version, state: states[i] });
+        });
+      }
+    }, this.#sharedMappings(processes));
+  }
+
+  /** Whether memory or a file without a name is mapped shared by a process; layouts are looked at when first asked. */
+  #sharedMappings(processes: Processes): (link: string) => boolean {
+    let paths: Set<string> | undefined;
+    return (link) => {
+      paths ??= new Set(
+        [...processes.values()].flatMap(({ tracker }) =>
+          tracker.areas.flatMap(({ backing }) => (backing.type === "shared" ? [backing.path] : [])),
+        ),
+      );
+      return paths.has(link);
+    };
+  }
+
+  /** Ended processes that their parents have not collected: their pids and exit codes. */
+  #takeZombies(resources: Resources): void {
+    const { endings, processes } = this.#tracees;
+    for (const { pid, virtualPid, code, signal } of endings.values()) {
+      const parent = zombieParent(pid);
+      const known = parent === undefined ? undefined : processes.get(parent);
+      if (!known) {
+        endings.delete(pid);
+        continue;
+      }
+      const state: ZombieState = { pid: virtualPid, parent: known.virtualPid, code: code ?? 0, signal: signal ?? 0 };
+      resources.set(`zombie/${virtualPid}`, { kind: "zombie", version: 1, state });
+    }
+  }
+}
+
+/** The parent (as this program sees it) of a process that has ended and is there still. */
+function zombieParent(pid: number): number | undefined {
+  try {
+    const [state, parent] = statFields(pid);
+    return state === "Z" ? Number(parent) : undefined;
+  } catch {
+    return undefined;
+  }
+}
