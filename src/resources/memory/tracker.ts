@@ -386,13 +386,22 @@ export class MemoryTracker {
 
   /** All pages with content of their own (not the file's, never touched ones not). Protects everything first. */
   scanAll(strict: boolean): number {
-    const owed = this.#owed.slice();
+    const owed = this.#owed.flatMap((part) => this.#insideShared(part));
     const protectedRegions = this.scanWritten(strict);
     if (protectedRegions < 0) return protectedRegions;
     const n = this.scanPopulated();
     // Shared pages that others have written need not be in this process's page table.
     this.#owed = owed;
     return n < 0 || owed.length === 0 ? n : this.#addOwed(n);
+  }
+
+  /** Of regions, the parts in shared memory: everything else that is there is found by looking. */
+  #insideShared(part: BigUint64Array): BigUint64Array[] {
+    if (this.shared.length === 0) return [];
+    const ranges: Array<[number, number]> = [];
+    for (let i = 0; i < this.shared.length; i += 2) ranges.push([Number(this.shared[i]), Number(this.shared[i + 1])]);
+    const { inside } = splitRegions(part, ranges);
+    return inside.length > 0 ? [inside] : [];
   }
 
   /** As `scanAll`, but what is known as written stays so. */
