@@ -21,8 +21,11 @@ export interface Compared {
 /** SETs a second unless a name says otherwise; what could not be measured is absent. */
 export interface Measures {
   unprotected: number[];
+  unprotectedSpread: number[];
   none?: Compared;
+  noneSpread?: Compared;
   checkpointed?: Compared;
+  checkpointedSpread?: Compared;
   /** Checkpoints under the throughput load. */
   loaded?: CheckpointFigures;
   idle?: Distribution;
@@ -34,7 +37,9 @@ export interface Measures {
 
 export function figuresOf(measures: Measures, wants: (part: Part) => boolean): Figure[] {
   const { writing, large, loaded, idle, planned, powerOff, none, checkpointed, unprotected } = measures;
-  const ofBase = (compared: Compared | undefined) => (compared === undefined ? null : ratio(compared, unprotected));
+  const { noneSpread, checkpointedSpread, unprotectedSpread } = measures;
+  const ofBase = (compared: Compared | undefined, base = unprotected) =>
+    compared === undefined ? null : ratio(compared, base);
   const all: [Part, Figure[]][] = [
     [
       "writing",
@@ -75,6 +80,11 @@ export function figuresOf(measures: Measures, wants: (part: Part) => boolean): F
       "throughput",
       [
         figure("throughput ratio, policy checkpoint", ofBase(checkpointed), "of unprotected", { atLeast: 0.5 }),
+        figure(
+          "throughput ratio, policy checkpoint, writes spread over all data",
+          ofBase(checkpointedSpread, unprotectedSpread),
+          "of unprotected",
+        ),
         figure("writes per second, policy checkpoint", checkpointed?.rate ?? null, "1/s"),
         figure("stop median at full load", loaded?.stopMs.median ?? null, "ms"),
         figure("checkpoints per second at full load", loaded?.perSecond ?? null, "1/s"),
@@ -85,6 +95,11 @@ export function figuresOf(measures: Measures, wants: (part: Part) => boolean): F
       "none",
       [
         figure("throughput ratio, policy none", ofBase(none), "of unprotected", { atLeast: 0.65 }),
+        figure(
+          "throughput ratio, policy none, writes spread over all data",
+          ofBase(noneSpread, unprotectedSpread),
+          "of unprotected",
+        ),
         figure("writes per second, policy none", none?.rate ?? null, "1/s"),
       ],
     ],

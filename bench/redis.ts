@@ -4,7 +4,7 @@ import { CheckpointSamples } from "../workload/checkpoint-samples.ts";
 import { startWorkload } from "../workload/driver.ts";
 import type { WindowSummary } from "../workload/gaps.ts";
 import type { CounterResult } from "../workload/messages.ts";
-import { measureRate } from "../workload/rate.ts";
+import { type LoadKind, measureRate } from "../workload/rate.ts";
 import { RedisSite, SERVICE } from "../workload/site.ts";
 import type { Bench, BenchContext, BenchResult } from "./main.ts";
 import { figuresOf, type Measures, PARTS, type Part, type WritingMeasures } from "./redis-figures.ts";
@@ -29,7 +29,7 @@ export const redisBench: Bench = {
 class RedisRun {
   readonly #context: BenchContext;
   readonly #site: RedisSite;
-  readonly #measures: Measures = { unprotected: [] };
+  readonly #measures: Measures = { unprotected: [], unprotectedSpread: [] };
   readonly #failures: string[] = [];
 
   constructor(context: BenchContext) {
@@ -57,16 +57,19 @@ class RedisRun {
     if (this.#wants("none") || this.#wants("throughput")) await this.#unprotected();
     if (this.#wants("none")) {
       await this.#protected("throughput, policy none", MEGABYTES, "none", async () => {
-        measures.none = { rate: await this.#rate(SERVICE), before: measures.unprotected.length - 1 };
+        measures.none = { rate: await this.#rate(SERVICE, "numbered"), before: measures.unprotected.length - 1 };
+        measures.noneSpread = { rate: await this.#rate(SERVICE, "spread"), before: measures.unprotected.length - 1 };
       });
       await this.#unprotected();
     }
     if (this.#wants("throughput")) {
       await this.#protected("throughput, policy checkpoint", MEGABYTES, "checkpoint", async () => {
         const samples = new CheckpointSamples(() => this.#site.checkpoints());
-        const rate = await this.#rate(SERVICE).finally(() => samples.stop());
-        measures.checkpointed = { rate, before: measures.unprotected.length - 1 };
+        const rate = await this.#rate(SERVICE, "numbered").finally(() => samples.stop());
+        const before = measures.unprotected.length - 1;
+        measures.checkpointed = { rate, before };
         measures.loaded = await samples.finish();
+        measures.checkpointedSpread = { rate: await this.#rate(SERVICE, "spread"), before };
       });
       await this.#unprotected();
     }
@@ -146,16 +149,20 @@ class RedisRun {
     await this.#attempt("unprotected", async () => {
       await using redis = await this.#site.unprotected();
       await this.#site.fill(MEGABYTES, redis);
-      this.#measures.unprotected.push(await this.#rate({ host: redis.host, port: redis.port }));
+      const target = { host: redis.host, port: redis.port };
+      this.#measures.unprotected.push(await this.#rate(target, "numbered"));
+      this.#measures.unprotectedSpread.push(await this.#rate(target, "spread"));
     });
   }
 
   /** SETs a second with 50 connections × 16 requests in flight. */
-  async #rate(target: { host: string; port: number }): Promise<number> {
+  async #rate(target: { host: string; port: number }, kind: LoadKind): Promise<number> {
     const seconds = this.#context.quick ? 3 : 6;
-    const options = { connections: CONNECTIONS, pipeline: PIPELINE, seconds, megabytes: MEGABYTES };
+    const options = { kind, connections: CONNECTIONS, pipeline: PIPELINE, seconds, megabytes: MEGABYTES };
     const { perSecond, batchMs, cpuShare } = await measureRate(this.#site, target, options);
-    this.#context.say(`  ${perSecond} SETs/s, 16 take ${batchMs.median} ms; the load itself ${cpuShare} cores`);
+    this.#context.say(
+      `  ${kind}: ${perSecond} SETs/s, 16 take ${batchMs.median} ms; the load itself ${cpuShare} cores`,
+    );
     return perSecond;
   }
 
@@ -163,7 +170,7 @@ class RedisRun {
   async #writing(megabytes: number): Promise<WritingMeasures> {
     const seconds = this.#context.quick ? 3 : 8;
     const samples = new CheckpointSamples(() => this.#site.checkpoints());
-    const options = { connections: CONNECTIONS, pipeline: 1, seconds, megabytes };
+    const options = { kind: "spread", connections: CONNECTIONS, pipeline: 1, seconds, megabytes } as const;
     const rate = await measureRate(this.#site, SERVICE, options).finally(() => samples.stop());
     const checkpoints = await samples.finish();
     if (checkpoints.count === 0) throw new Error("no checkpoint was seen");

@@ -21,7 +21,13 @@ const BREAKS_TOLD = 3;
 /** Until a node that came back holds a clone again. */
 const PATIENCE_MS = 30_000;
 
-const LOAD = { connections: CONNECTIONS, pipeline: PIPELINE, seconds: RATE_SECONDS, megabytes: MEGABYTES };
+const LOAD = {
+  kind: "numbered",
+  connections: CONNECTIONS,
+  pipeline: PIPELINE,
+  seconds: RATE_SECONDS,
+  megabytes: MEGABYTES,
+} as const;
 
 export async function perform(site: RedisSite, display: Display, signal: AbortSignal): Promise<Outcome> {
   display.title("Redis without protection, to compare");

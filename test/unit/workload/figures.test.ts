@@ -41,7 +41,7 @@ test("goals are met at least or below; what was not measured misses its goal", (
 });
 
 test("a benchmark that measured nothing tells every figure and no goal as met", () => {
-  const figures = figuresOf({ unprotected: [] }, () => true);
+  const figures = figuresOf({ unprotected: [], unprotectedSpread: [] }, () => true);
   assert.equal(figures.filter(({ goal }) => goal !== null).length, 11);
   assert.equal(figures.filter(({ met }) => met).length, 0);
   assert.match(renderFigures(figures, false), /stop median, 100 MB +— +ms +< 2 +missed/);
@@ -50,6 +50,7 @@ test("a benchmark that measured nothing tells every figure and no goal as met", 
 test("ratios compare with the unprotected runs just before and just after", () => {
   const measures = {
     unprotected: [100, 300, 500],
+    unprotectedSpread: [],
     none: { rate: 150, before: 0 },
     checkpointed: { rate: 199, before: 1 },
   };
