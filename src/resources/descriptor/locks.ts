@@ -1,5 +1,4 @@
 /** Locks and leases of files (fcntl(2), flock(2)) as fdinfo shows them, and the calls that take them again. */
-import { descriptorInfo, readSmall } from "../../kernel/procfs.ts";
 import type { RemoteCall } from "../../kernel/remote.ts";
 
 export interface FileLock {
@@ -20,24 +19,12 @@ const LOCK_EX_NB = 6;
 const FLOCK_BYTES = 32;
 
 /**
- * Lines of /proc/locks that may be the application's. Where they are as before, its locks are: a look at every descriptor costs
- * much more. Descriptions' locks have no pid, or that of who took them, who may be gone.
+ * The locks that a descriptor's fdinfo shows. /proc/locks, which has all of the machine's in one file, is no cheap look ahead:
+ * the kernel stops every taker of locks for it and waits for all processors, milliseconds each time.
  */
-export function lockLines(isOwn: (pid: number) => boolean): string {
-  const text = readSmall("/proc/locks");
-  return text
-    .split("\n")
-    .filter((line) => {
-      const [, type, , , pid] = line.split(/\s+/);
-      return type === "FLOCK" || type === "OFDLCK" || type === "LEASE" || isOwn(Number(pid));
-    })
-    .map((line) => line.slice(line.indexOf(":")))
-    .sort()
-    .join("\n");
-}
-
-export function locksOf(pid: number, fd: number): FileLock[] {
-  return [...descriptorInfo(pid, fd).matchAll(LINE)].map(([, type, mode, start, end]) => ({
+export function locksIn(info: string): FileLock[] {
+  if (!info.includes("lock:")) return [];
+  return [...info.matchAll(LINE)].map(([, type, mode, start, end]) => ({
     type: type as FileLock["type"],
     write: mode === "WRITE",
     start: Number(start),

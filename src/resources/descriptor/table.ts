@@ -17,7 +17,7 @@ import { type Description, type DescriptorKind, type DumpContext, O } from "../k
 import { kindOf, type SocketType } from "../kinds.ts";
 import { refuseDescriptor } from "../refusal.ts";
 
-import { type FileLock, lockLines, locksOf } from "./locks.ts";
+import { type FileLock, locksIn } from "./locks.ts";
 import { type Notice, noticeOf, O_ASYNC } from "./notice.ts";
 
 export interface DescriptorEntry {
@@ -88,8 +88,8 @@ export class DescriptorTables {
   readonly #pidfds = new Map<number, number>();
   #next = 1;
   #flagsAt = 0;
-  /** What /proc/locks said when descriptors were last looked at for it. */
-  #locks = "";
+  /** What fdinfo said in this stop. */
+  readonly #infos = new Map<string, string>();
   readonly #onRefusal: ((error: OperatingError) => void) | undefined;
 
   /** @param onRefusal told of each descriptor that cannot be copied, which is left out then; without it the first one is thrown */
@@ -99,6 +99,7 @@ export class DescriptorTables {
 
   /** Looks at all processes again. With all threads stopped. Errors: `unprotectable-…`, by name. */
   refresh(pids: number[]): void {
+    this.#infos.clear();
     let changed = false;
     for (const [pid, table] of this.#tables)
       if (!pids.includes(pid)) {
@@ -125,17 +126,23 @@ export class DescriptorTables {
       this.#rebuild();
       this.#flagsAt = now;
     }
-    this.#lookAtLocks(rebuild);
+    this.#lookAtLocks();
   }
 
-  /** Locks come and go without a trace in the tables. */
-  #lookAtLocks(rebuilt: boolean): void {
-    const lines = lockLines((pid) => this.#tables.has(pid));
-    const none = lines === "" && this.#locks === "";
-    if (none || (!rebuilt && lines === this.#locks)) return;
-    this.#locks = lines;
+  /** Locks come and go without a trace in the tables; fdinfo of files is read in each stop anyway. */
+  #lookAtLocks(): void {
     for (const { pid, known } of this.#tables.values())
-      for (const one of known) if (one.link.startsWith("/")) one.locks = locksOf(pid, one.fd);
+      for (const one of known) if (one.link.startsWith("/")) one.locks = locksIn(this.#info(pid, one.fd));
+  }
+
+  /** /proc/PID/fdinfo/FD, read once in a stop. */
+  #info(pid: number, fd: number): string {
+    const key = `${pid} ${fd}`;
+    const known = this.#infos.get(key);
+    if (known !== undefined) return known;
+    const info = descriptorInfo(pid, fd);
+    this.#infos.set(key, info);
+    return info;
   }
 
   #noticeOf(pid: number, fd: number, flags: number): Notice | undefined {
@@ -155,7 +162,7 @@ export class DescriptorTables {
     for (const table of this.#tables.values()) {
       const before = new Map(table.known.map((known) => [`${known.fd} ${known.link}`, known.description]));
       table.known = table.links().flatMap(({ fd, link }) => {
-        const flags = Number.parseInt(infoField(descriptorInfo(table.pid, fd), "flags"), 8);
+        const flags = Number.parseInt(infoField(this.#info(table.pid, fd), "flags"), 8);
         const old = before.get(`${fd} ${link}`);
         const description = this.#unlessRefused(() => this.#describe(table.pid, fd, link, flags, byLink, old));
         if (description === undefined) return [];
@@ -257,7 +264,7 @@ export class DescriptorTables {
         taken.push(fd);
         return fd;
       },
-      info: (description) => descriptorInfo(description.pid, description.fd),
+      info: (description) => this.#info(description.pid, description.fd),
       adopt: (fd) => {
         taken.push(fd);
         return flight.adopt(fd);
