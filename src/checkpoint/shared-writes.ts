@@ -3,7 +3,8 @@
  * they wrote. It is taken on their way out and given to another process that has the same memory mapped.
  */
 import type { Area } from "../resources/memory/layout.ts";
-import { MemoryTracker, splitRegions } from "../resources/memory/tracker.ts";
+import { splitRegions } from "../resources/memory/regions.ts";
+import { MemoryTracker } from "../resources/memory/tracker.ts";
 
 interface Written {
   /** Of the memory object, see Backing. */

@@ -6,7 +6,7 @@
  * taken as fresh, all their pages as written.
  */
 import { readFileSync } from "node:fs";
-import { call, closeDescriptor, openPath, pidfdGetfd, pidfdOpen, Reader, tryCall } from "../../kernel/calls.ts";
+import { call, closeDescriptor, openPath, Reader, tryCall } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
 import { ERRNO, PAGE_BYTES, PAGE_IS, PM_SCAN, PROT } from "../../kernel/numbers.ts";
 import {
@@ -20,22 +20,13 @@ import {
 } from "../../kernel/pages.ts";
 import type { Remote } from "../../kernel/remote.ts";
 import { type Area, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
+import { firstBehind, mergeRegions, sameWords, splitRegions, subtractRegions, wordsOf } from "./regions.ts";
+import { Userfault } from "./userfault.ts";
 
 const O_RDONLY = 0;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const O_RDWR = 2;
-const UFFDIO_API = 0xc018aa3f;
-const UFFDIO_REGISTER = 0xc020aa00;
-const UFFDIO_WRITEPROTECT = 0xc018aa06;
-const UFFDIO_WRITEPROTECT_MODE_WP = 1n;
-const UFFDIO_UNREGISTER = 0x8010aa01;
-const UFFD_API = 0xaan;
-const UFFD_FEATURE_WP_UNPOPULATED = 1n << 13n;
-const UFFD_FEATURE_WP_ASYNC = 1n << 15n;
-const UFFDIO_REGISTER_MODE_WP = 2n;
-const UFFD_USER_MODE_ONLY = 1;
-const O_CLOEXEC_NONBLOCK = 0o2004000;
 
 /** Regions one scan may report: more, and everything is taken as written. */
 const MAX_REGIONS = 1 << 20;
@@ -88,24 +79,13 @@ export interface LayoutChange {
   changed: boolean;
 }
 
-/**
- * Without CAP_SYS_PTRACE a process gets only one for faults of user code, unless vm.unprivileged_userfaultfd allows more. That
- * makes no difference here: the kernel itself resolves what it reports asynchronously.
- */
-function openUserfault(remote: Remote): number {
-  const fd = remote.tryCall("userfaultfd", O_CLOEXEC_NONBLOCK);
-  return fd === ERRNO.perm
-    ? remote.call("userfaultfd", O_CLOEXEC_NONBLOCK | UFFD_USER_MODE_ONLY)
-    : checked(fd, "userfaultfd");
-}
-
 export class MemoryTracker {
   readonly pid: number;
   readonly memoryFd: number;
   readonly #pagemapFd: number;
   readonly #maps: Reader;
   #mapsText = Buffer.alloc(0);
-  #userfault = -1;
+  #userfault: Userfault | undefined;
   #ranges: BigUint64Array = new BigUint64Array(0);
   /** The ranges without and with only what `isReserved`. */
   #openRanges: BigUint64Array = NO_RANGES;
@@ -131,19 +111,8 @@ export class MemoryTracker {
 
   /** Begins to watch: needs one stopped thread of the process. Errors: EBUSY (the application watches its own memory). */
   watch(remote: Remote): void {
-    if (this.#userfault >= 0) return;
-    const fd = openUserfault(remote);
-    const pidfd = pidfdOpen(this.pid);
-    try {
-      this.#userfault = pidfdGetfd(pidfd, fd);
-    } finally {
-      closeDescriptor(pidfd);
-      remote.call("close", fd);
-    }
-    const api = Buffer.alloc(24);
-    api.writeBigUInt64LE(UFFD_API, 0);
-    api.writeBigUInt64LE(UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED, 8);
-    call("ioctl", this.#userfault, UFFDIO_API, api);
+    if (this.#userfault) return;
+    this.#userfault = Userfault.open(this.pid, remote);
     this.#look();
     this.#register();
     for (const area of this.areas) this.#protectShared(area);
@@ -155,22 +124,17 @@ export class MemoryTracker {
    */
   #protectShared({ start, end, backing, readOnly }: Area): void {
     if (backing.type !== "shared" || readOnly) return;
-    const range = Buffer.alloc(24);
-    range.writeBigUInt64LE(BigInt(start), 0);
-    range.writeBigUInt64LE(BigInt(end - start), 8);
-    range.writeBigUInt64LE(UFFDIO_WRITEPROTECT_MODE_WP, 16);
-    const r = tryCall("ioctl", this.#userfault, UFFDIO_WRITEPROTECT, range);
-    checked(r, "ioctl(UFFDIO_WRITEPROTECT)", `pid ${this.pid}, 0x${start.toString(16)}`);
+    this.#userfault?.protect(start, end);
   }
 
   get watching(): boolean {
-    return this.#userfault >= 0;
+    return this.#userfault !== undefined;
   }
 
   /** Ends watching; the kernel takes all protection off by itself. */
   unwatch(): void {
-    closeDescriptor(this.#userfault);
-    this.#userfault = -1;
+    this.#userfault?.close();
+    this.#userfault = undefined;
     this.shadow = null;
     this.#owed = [];
     this.#ownPages = [];
@@ -242,29 +206,20 @@ export class MemoryTracker {
     return new BigUint64Array(words);
   }
 
-  readonly #registration = Buffer.alloc(32);
-
   /** Shared memory that may never be written can be told by trying only: the kernel does not watch it. */
   #isReadOnly({ start, end, protection, backing }: Area): boolean {
-    if (this.#userfault < 0 || backing.type !== "shared" || (protection & PROT.write) !== 0) return false;
+    if (!this.#userfault || backing.type !== "shared" || (protection & PROT.write) !== 0) return false;
     if (this.#isWatched(start)) return false;
-    if (this.#registerRange(BigInt(start), BigInt(end)) === ERRNO.perm) return true;
+    if (this.#userfault.register(BigInt(start), BigInt(end)) === ERRNO.perm) return true;
     // It is watched from the next registration on, like everything new.
-    tryCall("ioctl", this.#userfault, UFFDIO_UNREGISTER, this.#registration);
+    this.#userfault.unregister();
     return false;
-  }
-
-  #registerRange(start: bigint, end: bigint): number {
-    this.#registration.writeBigUInt64LE(start, 0);
-    this.#registration.writeBigUInt64LE(end - start, 8);
-    this.#registration.writeBigUInt64LE(UFFDIO_REGISTER_MODE_WP, 16);
-    return tryCall("ioctl", this.#userfault, UFFDIO_REGISTER, this.#registration);
   }
 
   #register(): void {
     for (let i = 0; i < this.#ranges.length; i += 2) {
       const start = this.#ranges[i]!;
-      const r = this.#registerRange(start, this.#ranges[i + 1]!);
+      const r = this.#userfault!.register(start, this.#ranges[i + 1]!);
       checked(r, "ioctl(UFFDIO_REGISTER)", `pid ${this.pid}, 0x${start.toString(16)}`);
     }
   }
@@ -435,9 +390,9 @@ export class MemoryTracker {
 
   /** Of shared memory, what the process has written since the last scan; all it has touched, when it is not watched. */
   sharedWritten(): BigUint64Array {
-    if (this.#userfault < 0) this.#look();
+    if (!this.#userfault) this.#look();
     if (this.shared.length === 0) return NO_RANGES;
-    const wanted = this.#userfault < 0 ? PRESENT : PAGE_IS.written;
+    const wanted = !this.#userfault ? PRESENT : PAGE_IS.written;
     const n = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, wanted, wanted, regions);
     reported = Math.max(reported, n);
     return mergeRegions([regions.slice(0, 3 * checked(n, "ioctl(PAGEMAP_SCAN)", this.pid)), ...this.#owed]);
@@ -538,87 +493,4 @@ function placeOf({ start, end, backing }: Area): string {
 
 function roundUp(bytes: number): number {
   return Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
-}
-
-/** Index of the first region that ends behind an address. */
-function firstBehind(list: BigUint64Array, address: bigint): number {
-  let low = 0;
-  let high = list.length / 3;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (list[3 * middle + 1]! <= address) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-function wordsOf(ranges: Array<[number, number]>): BigUint64Array {
-  return new BigUint64Array(ranges.flatMap(([start, end]) => [BigInt(start), BigInt(end)]));
-}
-
-function sameWords(a: BigUint64Array, b: BigUint64Array): boolean {
-  return a.length === b.length && a.every((word, i) => word === b[i]);
-}
-
-/** Parts of `before` that are in no region of `now`; both sorted, three words a region. */
-export function subtractRegions(before: BigUint64Array, now: BigUint64Array): Array<[number, number]> {
-  const missing: Array<[number, number]> = [];
-  let j = 0;
-  for (let i = 0; i < before.length; i += 3) {
-    let start = before[i]!;
-    const end = before[i + 1]!;
-    while (j < now.length && now[j + 1]! <= start) j += 3;
-    for (let k = j; start < end; k += 3) {
-      if (k >= now.length || now[k]! >= end) {
-        missing.push([Number(start), Number(end)]);
-        break;
-      }
-      if (now[k]! > start) missing.push([Number(start), Number(now[k]!)]);
-      if (now[k + 1]! > start) start = now[k + 1]!;
-    }
-  }
-  return missing;
-}
-
-/** Regions of several lists as one, sorted, without overlaps. */
-export function mergeRegions(lists: BigUint64Array[]): BigUint64Array {
-  const all: Array<[bigint, bigint]> = [];
-  for (const list of lists) for (let i = 0; i < list.length; i += 3) all.push([list[i]!, list[i + 1]!]);
-  all.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  const words: bigint[] = [];
-  for (const [start, end] of all) {
-    const last = words.length - 2;
-    if (last > 0 && words[last]! >= start) {
-      if (words[last]! < end) words[last] = end;
-    } else words.push(start, end, 0n);
-  }
-  return new BigUint64Array(words);
-}
-
-/** Parts of `from` inside the given ranges and parts outside; both sorted. */
-export function splitRegions(
-  from: BigUint64Array,
-  ranges: Array<[number, number]>,
-): { inside: BigUint64Array; outside: BigUint64Array } {
-  const inside: bigint[] = [];
-  const outside: bigint[] = [];
-  let j = 0;
-  for (let i = 0; i < from.length; i += 3) {
-    let start = from[i]!;
-    const end = from[i + 1]!;
-    while (j < ranges.length && ranges[j]![1] <= start) j++;
-    for (let k = j; start < end; k++) {
-      const range = ranges[k];
-      if (!range || range[0] >= end) {
-        outside.push(start, end, 0n);
-        break;
-      }
-      const begin = BigInt(range[0]) > start ? BigInt(range[0]) : start;
-      const stop = BigInt(range[1]) < end ? BigInt(range[1]) : end;
-      if (begin > start) outside.push(start, begin, 0n);
-      if (begin < stop) inside.push(begin, stop, 0n);
-      start = stop > start ? stop : start;
-    }
-  }
-  return { inside: new BigUint64Array(inside), outside: new BigUint64Array(outside) };
 }

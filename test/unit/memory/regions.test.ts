@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { mergeRegions, splitRegions, subtractRegions } from "../../../src/resources/memory/tracker.ts";
+import { mergeRegions, splitRegions, subtractRegions } from "../../../src/resources/memory/regions.ts";
 
 const PAGE = 4096n;
 
