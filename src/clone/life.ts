@@ -11,7 +11,7 @@ import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { inIpcNamespace, inNamespace } from "../kernel/namespace.ts";
 import { TRACE_OPTION } from "../kernel/numbers.ts";
-import { readStatus } from "../kernel/procfs.ts";
+import { readStatus, setSessionNice } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import {
   isInterruptStop,
@@ -109,6 +109,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
       const threads = statesOf<ThreadState>(states, "thread").filter((t) => t.process === process.virtualPid);
       for (const thread of threads) restoreThread(process, thread);
       skeleton.unmapWindow(process);
+      if (process.session === process.virtualPid) setSessionNice(process.pid, 0);
       finishProcess(stage, process, state, threads);
     }
   } finally {

@@ -10,7 +10,7 @@ import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { CLONE, MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { applyPages } from "../kernel/pages.ts";
-import { parseMaps } from "../kernel/procfs.ts";
+import { parseMaps, setSessionNice } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { resume, waitAny, waitFor } from "../kernel/trace.ts";
 import { type Area, layoutSteps } from "../resources/memory/layout.ts";
@@ -84,10 +84,14 @@ interface Born {
   group: number;
 }
 
+/** Until it lives, a clone runs only what its primary waits for. */
+const SKELETON_PRIORITY = -15;
+
 /** setsid, unless it leads its session already. */
 export function beginSession(process: SkeletonProcess): void {
   if (process.session === process.virtualPid) return;
   process.remote.call("setsid");
+  setSessionNice(process.pid, SKELETON_PRIORITY);
   process.session = process.group = process.virtualPid;
 }
 

@@ -1,7 +1,8 @@
 /** The instance of an application on this node: `node src/instance/main.ts CONFIG.json`. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { setPriority } from "node:os";
 import { call } from "../kernel/calls.ts";
+import { setSessionNice } from "../kernel/procfs.ts";
 import type { InstanceConfig } from "./control.ts";
 import { Instance } from "./instance.ts";
 
@@ -20,16 +21,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on("error", () => 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"] as const) process.on(signal, () => {});
 // Before the application and all else: what it waits for here is short, and a late heartbeat would look like a dead machine.
 setPriority(INSTANCE_PRIORITY);
-favourSession();
+setSessionNice("self", INSTANCE_PRIORITY);
 // Waits for threads to stop are short naps: by default the kernel makes each of them 50 µs longer.
 call("prctl", PR_SET_TIMERSLACK, TIMER_SLACK_NS);
 await Instance.begin(JSON.parse(readFileSync(path, "utf8")) as InstanceConfig);
-
-/** Where the kernel shares the processor by sessions (sched_autogroup), a process's own priority counts only within its own. */
-function favourSession(): void {
-  try {
-    writeFileSync("/proc/self/autogroup", String(INSTANCE_PRIORITY));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-  }
-}

@@ -1,5 +1,5 @@
 /** What /proc says of a process, parsed. Formats: proc(5). */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { addon } from "./addon.ts";
 import { checked } from "./errors.ts";
 import { NR } from "./numbers.ts";
@@ -159,4 +159,16 @@ export function descriptorInfo(pid: number, fd: number): string {
 /** Value of a field of fdinfo. */
 export function infoField(info: string, field: string): string {
   return fieldOf(info, field);
+}
+
+/**
+ * Priority of a process's session as a whole. Where the kernel shares the processor by sessions (sched_autogroup), a process's
+ * own priority counts only within its own.
+ */
+export function setSessionNice(pid: number | "self", nice: number): void {
+  try {
+    writeFileSync(`/proc/${pid}/autogroup`, String(nice));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
 }
