@@ -13,7 +13,7 @@ export interface PeriodOptions {
   gatherMs: number;
 }
 
-export const periodDefaults: PeriodOptions = { period: "auto", stopShare: 0.25, idleMs: 200, gatherMs: 3 };
+export const periodDefaults: PeriodOptions = { period: "auto", stopShare: 0.5, idleMs: 200, gatherMs: 4 };
 
 export interface PeriodState {
   /** Milliseconds of a monotonic clock. */
