@@ -21,6 +21,11 @@ export function interrupt(tid: number): void {
   checked(addon.syscall(NR.ptrace, PTRACE.interrupt, tid, null, null), "ptrace(INTERRUPT)", tid);
 }
 
+/** As `interrupt`; a thread that has gone meanwhile is no error. */
+export function interruptAgain(tid: number): void {
+  addon.syscall(NR.ptrace, PTRACE.interrupt, tid, null, null);
+}
+
 /** Lets a thread that its application has stopped (SIGSTOP) stay so until that sends SIGCONT. */
 export function leaveStopped(tid: number): void {
   addon.syscall(NR.ptrace, PTRACE.listen, tid, null, null);

@@ -9,6 +9,7 @@ import { ERRNO, TRACE_EVENT } from "../kernel/numbers.ts";
 import { readStatus, statusField, threadIds, virtualPid } from "../kernel/procfs.ts";
 import {
   eventMessage,
+  interruptAgain,
   leaveStopped,
   parseStatus,
   restartEndless,
@@ -233,13 +234,16 @@ export class Tracees {
       const statuses = new Int32Array(tids.length);
       const leftUs = Math.max(0, (deadline - performance.now()) * 1000);
       const missing = stopAll(tids, statuses, leftUs, interrupt);
-      // Threads born meanwhile stop by themselves; those that had another reason to stop still have our interrupt before them.
+      // Threads born meanwhile stop by themselves. Any other stop takes back a pending interrupt (kernel/signal.c, ptrace_stop),
+      // so who stopped for another reason is interrupted again.
       interrupt = false;
       tids.forEach((tid, i) => {
         const status = statuses[i]!;
         if (status === ERRNO.child || status === ERRNO.srch) this.#remove(tid);
         else if (status < 0) throw new SystemCallError("ptrace(INTERRUPT)", status, String(tid));
-        else if (status !== 0 && this.#handle(tid, status, true)) stopped.add(tid);
+        else if (status === 0) return;
+        else if (this.#handle(tid, status, true)) stopped.add(tid);
+        else if (this.#threads.has(tid)) interruptAgain(tid);
       });
       if (missing > 0) {
         restartEndless(Int32Array.from(stopped));
