@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import type { Operation } from "../checkpoint/operations.ts";
 import { FileApply } from "../files/apply.ts";
-import { call, closeDescriptor, makeMemory, openInRoot, openPath } from "../kernel/calls.ts";
+import { call, closeDescriptor, makeMemory, openInRoot, openPath, tryCall } from "../kernel/calls.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { CLONE, MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
@@ -148,10 +148,33 @@ export class Skeleton {
         const { pid, memoryFd, remote, window } = this.process(operation.pid);
         const { bytes } = operation;
         if (window && this.#window.write(remote, bytes)) return;
+        if (window && this.#writeSingly(this.process(operation.pid), bytes)) return;
         applyPages(pid, memoryFd, bytes);
         return;
       }
     }
+  }
+
+  /**
+   * Where memory was met that may not be written: the running application has put other memory over a private file mapping
+   * (as the loader does at a library's end), and its pages came before the layout that says so. Behind the file's end they
+   * need memory of their own until then. False when there is none of that kind.
+   */
+  #writeSingly(process: SkeletonProcess, stream: Buffer): boolean {
+    const behind = [...wholePages(stream)].filter(({ address }) => {
+      const area = process.areas.find(({ start, end }) => start <= address && address < end);
+      return area?.backing.type === "file" && !area.backing.shared && !canRead(process.memoryFd, address);
+    });
+    if (behind.length === 0) return false;
+    const flags = MAP.private | MAP.anonymous | MAP.fixed;
+    process.remote.batchChecked(
+      behind.map(({ address }): RemoteCall => {
+        const area = process.areas.find(({ start, end }) => start <= address && address < end)!;
+        return ["mmap", address, PAGE_BYTES, area.protection, flags, -1, 0];
+      }),
+    );
+    applyPages(process.pid, process.memoryFd, stream);
+    return true;
   }
 
   #makeProcess(virtualPid: number, parent: number, session: number): void {
@@ -437,3 +460,23 @@ export class Skeleton {
 const MFD_ALLOW_SEALING = 2;
 const SHM_EXEC = 0o100000;
 const SHM_RDONLY = 0o10000;
+
+/** Pages that a stream holds as a whole; see native/memory.cc for its form. */
+function* wholePages(stream: Buffer): Generator<{ address: number }> {
+  for (let at = 0; at < stream.length; ) {
+    const address = Number(stream.readBigUInt64LE(at));
+    const kind = stream.readUInt16LE(at + 8);
+    const patches = stream.readUInt16LE(at + 10);
+    const bytes = stream.readUInt32LE(at + 12);
+    at += 16 + (kind === 1 ? 4 * patches : 0) + (kind === 2 ? 0 : bytes);
+    if (kind === 1) continue;
+    const pages = kind === 2 ? bytes : bytes / PAGE_BYTES;
+    for (let i = 0; i < pages; i++) yield { address: address + i * PAGE_BYTES };
+  }
+}
+
+const probe = Buffer.alloc(1);
+
+function canRead(memoryFd: number, address: number): boolean {
+  return tryCall("pread64", memoryFd, probe, 1, address) === 1;
+}
