@@ -151,6 +151,8 @@ export class MemoryCapture {
   /** What a running process has written, as far as the clones know its areas. */
   #writtenNow(process: ProcessCapture): BigUint64Array {
     const { tracker } = process;
+    // What was mapped since is not watched yet: left to the stop, all of it would have to be copied there.
+    this.#followLayout(process);
     let count = this.#scan(process, false);
     if (count > 0 && tracker.foundOutside(count, process.knownRanges)) {
       tracker.owe(tracker.takeRegions(count));

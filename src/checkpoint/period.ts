@@ -13,17 +13,24 @@ export interface PeriodOptions {
   gatherMs: number;
 }
 
+/** So many pages in one checkpoint: more would gather in a long pause than a stop should have to copy. */
+const BUSY_PAGES = 1000;
+const BUSY_MS = 25;
+
 export const periodDefaults: PeriodOptions = { period: "auto", stopShare: 0.5, idleMs: 200, gatherMs: 4 };
 
 export interface PeriodState {
   /** Milliseconds of a monotonic clock. */
   lastStart: number;
   lastStopMs: number;
+  /** Pages of the last checkpoint. */
+  lastPages: number;
 }
 
 /** Instant at which the next checkpoint is due. */
 export function dueAt(state: PeriodState, outputWaits: boolean, options: PeriodOptions): number {
   if (options.period !== "auto") return state.lastStart + options.period;
   const rest = state.lastStopMs / options.stopShare;
-  return state.lastStart + (outputWaits ? Math.max(options.gatherMs, rest) : Math.max(options.idleMs, rest));
+  const calm = state.lastPages < BUSY_PAGES ? options.idleMs : BUSY_MS;
+  return state.lastStart + Math.max(outputWaits ? options.gatherMs : calm, rest);
 }

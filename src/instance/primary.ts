@@ -5,7 +5,7 @@
 import { dirname } from "node:path";
 import { Capture } from "../checkpoint/capture.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
-import { dueAt, type PeriodOptions, periodDefaults } from "../checkpoint/period.ts";
+import { dueAt, type PeriodOptions, type PeriodState, periodDefaults } from "../checkpoint/period.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ViewEvent } from "../cluster/view.ts";
 import { FileCapture } from "../files/capture.ts";
@@ -91,8 +91,7 @@ export class Primary {
   readonly #underWay: UnderWay[] = [];
   /** Packets held since the last checkpoint's mark. */
   #uncovered = 0;
-  #lastStart = 0;
-  #lastStopMs = 0;
+  #last: PeriodState = { lastStart: 0, lastStopMs: 0, lastPages: 0 };
   #closed = false;
   /** Stopped for a planned switch. */
   #frozen = false;
@@ -417,7 +416,7 @@ export class Primary {
     const joining = this.#receivers.some((standby) => standby.phase === "joining");
     if (joining || this.#requests.some((request) => request.epoch === undefined)) return 0;
     const waits = this.#uncovered > 0 && this.parts.hold.holding;
-    return dueAt({ lastStart: this.#lastStart, lastStopMs: this.#lastStopMs }, waits, this.#period) - performance.now();
+    return dueAt(this.#last, waits, this.#period) - performance.now();
   }
 
   #pause(ms: number): Promise<void> {
@@ -467,7 +466,7 @@ export class Primary {
     const code = error instanceof OperatingError ? error.code : "checkpoint-failed";
     if (error instanceof OperatingError && code.startsWith("unprotectable-")) this.#refused(error);
     // A thread that cannot stop just now (it waits for its vfork's child) is nothing to tell, unless it goes on.
-    if (code === "barrier-timeout" && performance.now() - this.#lastStart < LATE_MS) return;
+    if (code === "barrier-timeout" && performance.now() - this.#last.lastStart < LATE_MS) return;
     if (code === this.#lastFailure) return;
     this.#lastFailure = code;
     this.#shell.note(code, `No checkpoint could be taken: ${error.message}${this.#consequence()}`);
@@ -499,8 +498,7 @@ export class Primary {
       final,
       this.term,
     );
-    this.#lastStart = begun;
-    this.#lastStopMs = end.stopUs / 1000;
+    this.#last = { lastStart: begun, lastStopMs: end.stopUs / 1000, lastPages: end.pages };
     this.#lastFailure = "";
     this.#protectableAgain();
     const receivers = this.#ready();
