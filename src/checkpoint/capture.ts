@@ -36,7 +36,7 @@ export interface CaptureOptions {
 }
 
 /** So few pages are copied in the stop rather than before it: a pass has a price of its own. */
-const PRECOPY_WORTH_PAGES = 120;
+const PRECOPY_WORTH_PAGES = 600;
 /** After so long without a checkpoint the one before says nothing about the next. */
 const RECENT_MS = 100;
 /** So many found by a pass: many will have been written again meanwhile, another pass is worth it. */

@@ -15,7 +15,7 @@ export interface PeriodOptions {
 
 /** So many pages in one checkpoint: more would gather in a long pause than a stop should have to copy. */
 const BUSY_PAGES = 1000;
-const BUSY_MS = 25;
+const BUSY_MS = 50;
 
 export const periodDefaults: PeriodOptions = { period: "auto", stopShare: 0.5, idleMs: 200, gatherMs: 4 };
 
