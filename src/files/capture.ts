@@ -6,7 +6,8 @@ import { OperatingError } from "../kernel/failure.ts";
 import { O_CREAT, O_RDWR, openBelow, Status, writeAt } from "../kernel/files.ts";
 import type { FileChange, FileOperation } from "./change.ts";
 import { FileLog } from "./log.ts";
-import { everything, type Noticed, Tree } from "./tree.ts";
+import { everything, type Noticed } from "./noticed.ts";
+import { Tree } from "./tree.ts";
 
 export interface FileCaptureOptions {
   /** Directory with the layer's `upper`; see stage/root.ts. */

@@ -34,7 +34,7 @@ import {
   STATE_BYTES,
   TRACEPOINTS,
 } from "./log-program.ts";
-import type { Follower, Noticed } from "./tree.ts";
+import type { Follower, Noticed } from "./noticed.ts";
 
 const EXT4_MAGIC = 0xef53;
 /** Inodes of one application's layer; beyond it, the capture looks at everything again. */

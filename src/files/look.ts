@@ -1,0 +1,224 @@
+/**
+ * The looking half of a pass: which names came, which went, which inodes changed, against what the clones know. Whatever changes
+ * while it looks is found by the next one, for every status is taken before what it stands for is read.
+ */
+import { closeDescriptor } from "../kernel/calls.ts";
+import {
+  O_DIRECTORY,
+  O_NOATIME,
+  O_NOFOLLOW,
+  O_RDONLY,
+  readEntries,
+  Status,
+  tryOpenBelow,
+  tryReadLink,
+} from "../kernel/files.ts";
+import { join, type KnownTree, nameOf, parentOf } from "./known.ts";
+import { kindOf, Node } from "./node.ts";
+
+/** What a pass has seen. */
+export interface Seen {
+  come: Map<string, Node>;
+  gone: Map<string, Node>;
+  changed: Set<Node>;
+}
+
+/** Times of change are taken from a clock that ticks every 1–10 ms. */
+const TICK_MS = 30;
+
+export class Look {
+  readonly #known: KnownTree;
+  readonly #status = new Status();
+  #seen: Seen = nothing();
+  #examine = new Set<Node>();
+  /** New names that this pass may still take; those that must wait, with their directories. */
+  #room = 0;
+  #waiting: Array<[directory: Node, name: string]> = [];
+  #seenMs = 0;
+
+  constructor(known: KnownTree) {
+    this.#known = known;
+  }
+
+  /** Whether names are left for the next pass. */
+  get isWaiting(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  reset(): void {
+    this.#waiting = [];
+  }
+
+  /**
+   * @param all every name is looked at; else only those of `examine`
+   * @param examine what may have changed whatever its times say
+   * @param room at most so many new names are taken, the rest waits
+   */
+  run(all: boolean, examine: Set<Node>, room: number): Seen {
+    this.#seen = nothing();
+    this.#examine = examine;
+    this.#room = room;
+    this.#seenMs = Date.now();
+    this.#look(all);
+    return this.#seen;
+  }
+
+  #look(all: boolean): void {
+    const root = this.#known.paths.get("");
+    if (!root) {
+      if (this.#status.read(this.#known.rootFd, "") >= 0) this.#arrive("");
+      return;
+    }
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    if (all) this.#visit("", root, true);
+    // A directory before what is in it: it may be gone with all of that.
+    const nodes = all ? [] : [...this.#examine].sort((a, b) => rank(a) - rank(b));
+    for (const node of nodes)
+      for (const path of [...node.paths]) if (this.#known.paths.get(path) === node) this.#visit(path, node, false);
+    for (const [i, [node, name]] of waiting.entries()) {
+      if (this.#room <= 0) {
+        this.#waiting = this.#waiting.concat(waiting.slice(i));
+        break;
+      }
+      const path = node.path;
+      if (path !== undefined && this.#known.paths.get(path) === node) this.#lookAtName(path, node, name, true);
+    }
+  }
+
+  #visit(path: string, node: Node, deep: boolean): void {
+    const status = this.#status;
+    if (status.read(this.#known.rootFd, path) < 0) this.#leave(path);
+    else if (node.kind === "whiteout" ? kindOf(status) === "whiteout" : status.key === node.key)
+      this.#compare(path, node, deep);
+    else {
+      this.#leave(path);
+      this.#arrive(path);
+    }
+  }
+
+  /** `#status` is that of the node at `path`. */
+  #compare(path: string, node: Node, deep: boolean): void {
+    if (node.kind === "whiteout") return;
+    const changed = this.#examine.has(node) || !node.isAsKnown(this.#status);
+    if (changed) this.#note(node);
+    if (node.kind !== "directory") return;
+    if (changed) this.#readDirectory(path, node, deep);
+    else if (deep)
+      for (const name of [...node.children]) {
+        const child = this.#known.paths.get(join(path, name));
+        if (child) this.#visit(join(path, name), child, true);
+      }
+  }
+
+  #note(node: Node): void {
+    node.update(this.#status);
+    const changedMs = node.changedSeconds * 1000 + node.changedNs / 1e6;
+    if (!this.#known.options.exactTimes && changedMs >= this.#seenMs - TICK_MS) this.#known.suspects.add(node);
+    this.#seen.changed.add(node);
+  }
+
+  #readDirectory(path: string, node: Node, deep: boolean): void {
+    const fd = tryOpenBelow(this.#known.rootFd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOATIME);
+    if (fd < 0) {
+      this.#known.suspects.add(node);
+      return;
+    }
+    let entries: Map<string, number>;
+    try {
+      entries = readEntries(fd);
+    } finally {
+      closeDescriptor(fd);
+    }
+    for (const name of [...node.children]) if (!entries.has(name)) this.#leave(join(path, name));
+    for (const [name, inode] of entries) {
+      const known = this.#known.paths.get(join(path, name));
+      // The log tells of a new inode under an old number, too.
+      if (!deep && known?.followed && known.inode === inode) continue;
+      this.#lookAtName(path, node, name, deep);
+    }
+  }
+
+  #lookAtName(directory: string, parent: Node, name: string, deep: boolean): void {
+    const path = join(directory, name);
+    const known = this.#known.paths.get(path);
+    if (!known && this.#room <= 0) {
+      this.#waiting.push([parent, name]);
+      return;
+    }
+    if (this.#status.read(this.#known.rootFd, path) < 0) {
+      this.#known.suspects.add(parent);
+      if (known) this.#leave(path);
+      return;
+    }
+    const same =
+      known && (known.kind === "whiteout" ? kindOf(this.#status) === "whiteout" : known.key === this.#status.key);
+    if (same) {
+      this.#compare(path, known, deep);
+      return;
+    }
+    if (known) this.#leave(path);
+    this.#arrive(path);
+  }
+
+  /** A name is not there any more, nor is anything below it. */
+  #leave(path: string): void {
+    const node = this.#known.paths.get(path);
+    if (!node) return;
+    for (const name of [...node.children]) this.#leave(join(path, name));
+    this.#known.paths.delete(path);
+    this.#known.paths.get(parentOf(path))?.children.delete(nameOf(path));
+    node.paths.delete(path);
+    if (this.#seen.come.get(path) === node) this.#seen.come.delete(path);
+    else this.#seen.gone.set(path, node);
+  }
+
+  /** A new name; `#status` is what stands there. */
+  #arrive(path: string): void {
+    this.#room--;
+    const kind = kindOf(this.#status);
+    const keyed = kind !== "directory" && kind !== "whiteout";
+    let node = keyed ? this.#known.files.get(this.#status.key) : undefined;
+    if (node) this.#note(node);
+    else {
+      node = new Node(this.#status);
+      if (kind === "symlink" && !this.#readTarget(node, path)) return;
+      if (keyed) this.#known.files.set(node.key, node);
+      if (kind !== "whiteout") {
+        this.#known.byInode.set(node.inode, node);
+        this.#known.follow(node);
+        // What happened between the status and the log's attention is not in the log.
+        if (node.followed && (this.#status.read(this.#known.rootFd, path) < 0 || this.#status.key !== node.key)) {
+          const parent = this.#known.paths.get(parentOf(path));
+          if (parent) this.#known.suspects.add(parent);
+        } else this.#note(node);
+      }
+    }
+    this.#known.paths.set(path, node);
+    node.paths.add(path);
+    if (path !== "") this.#known.paths.get(parentOf(path))?.children.add(nameOf(path));
+    this.#seen.come.set(path, node);
+    if (kind === "directory") {
+      node.fresh = path !== "" && this.#known.isFresh(path);
+      this.#readDirectory(path, node, true);
+    }
+  }
+
+  /** False when the name leads elsewhere by now: then its directory is looked at again. */
+  #readTarget(node: Node, path: string): boolean {
+    node.target = this.#known.withHandle(node, path, (_, fd) => tryReadLink(fd, "")) ?? "";
+    this.#known.suspects.delete(node);
+    const parent = this.#known.paths.get(parentOf(path));
+    if (node.target === "" && parent) this.#known.suspects.add(parent);
+    return node.target !== "";
+  }
+}
+
+function nothing(): Seen {
+  return { come: new Map(), gone: new Map(), changed: new Set() };
+}
+
+/** Directories first, from the top down. */
+function rank(node: Node): number {
+  return node.kind === "directory" ? (node.path?.length ?? 0) : Number.MAX_SAFE_INTEGER;
+}
