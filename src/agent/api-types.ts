@@ -1,23 +1,12 @@
 /** What the API's documents look like (docs/api.md). Fields are only ever added. */
 
+import type { ApplicationInput } from "../cluster/application.ts";
 import type { CommitPolicy, OnUnprotectable } from "../cluster/spec.ts";
 import type { CheckpointSummary, InstanceStatus, StandbyStatus } from "../instance/control.ts";
 import type { Failure } from "../kernel/failure.ts";
 
-/** Body of `POST /v1/applications`. */
-export interface ProtectRequest {
-  name: string;
-  command: string[];
-  environment?: Record<string, string>;
-  workingDirectory?: string;
-  /** With prefix length. */
-  address: string;
-  gateway?: string;
-  standby?: string[];
-  commit?: CommitPolicy;
-  period?: number | "auto";
-  keep?: number;
-  onUnprotectable?: OnUnprotectable;
+/** Body of `POST /v1/applications`: keys as in docs/app.yaml. */
+export interface ProtectRequest extends ApplicationInput {
   /** Answer only when all standbys are in sync; default true. */
   wait?: boolean;
 }

@@ -1,8 +1,8 @@
 /** The agent's configuration: a YAML file, checked as a whole before anything starts. */
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
-import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
+import { parseYaml } from "../cluster/yaml.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { limits } from "./limits.ts";
 
@@ -47,27 +47,8 @@ export function readConfig(path: string): AgentConfig {
 }
 
 export function parseConfig(text: string, path: string): AgentConfig {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const mistakes = document.errors.map((error) => `${path}:${lines.linePos(error.pos[0]).line}: ${error.message}`);
-  if (mistakes.length === 0) {
-    const result = schema.safeParse(document.toJS() ?? {});
-    if (result.success) return result.data;
-    for (const issue of result.error.issues) {
-      const keys = issue.code === "unrecognized_keys" ? [issue.keys[0]!] : [];
-      const where = [...issue.path, ...keys];
-      const what = where.length === 0 ? "the configuration" : `"${where.join(".")}"`;
-      mistakes.push(`${path}:${lineOf(document, where, lines)}: ${what}: ${issue.message}`);
-    }
-  }
+  const result = parseYaml(text.trim() === "" ? "{}" : text, path, schema);
+  if ("documents" in result && result.documents.length === 1) return result.documents[0]!;
+  const mistakes = "mistakes" in result ? result.mistakes : [`${path}:1: one document is expected`];
   throw new OperatingError("config-invalid", mistakes.join("\n"), { remedy: "Correct the file and start again." });
-}
-
-/** Line of the deepest part of the path that stands in the file. */
-function lineOf(document: ReturnType<typeof parseDocument>, path: readonly PropertyKey[], lines: LineCounter): number {
-  for (let length = path.length; length > 0; length--) {
-    const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
-    if (node?.range) return lines.linePos(node.range[0]).line;
-  }
-  return 1;
 }

@@ -2,8 +2,6 @@
 export const limits = {
   /** Names of nodes, as in certificates. */
   namePattern: /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
-  /** Names of applications: they become parts of socket paths, cgroups and host names. */
-  applicationPattern: /^[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?$/,
   /** A reconcile at least this often; events make it happen at once. */
   reconcilePeriodMs: 500,
   /** Between two attempts to bring a clone to the same node; doubles with each failure. */

@@ -1,68 +1,55 @@
 /** Everything about a request to protect that can be known before anything is changed. */
 import { accessSync, constants, statSync } from "node:fs";
-import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { z } from "zod";
+import { type Application, applicationSchema } from "../cluster/application.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
+import { explain } from "../cluster/yaml.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { addressAnswers } from "./address-probe.ts";
-import type { ProtectRequest } from "./api-types.ts";
 import type { AgentContext } from "./context.ts";
-import { limits } from "./limits.ts";
 
 export const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-const schema = z.strictObject({
-  name: z
-    .string()
-    .regex(limits.applicationPattern, "must be lower-case letters, digits and hyphens, at most 31")
-    // RUN/agent.sock is the agent's own.
-    .refine((name) => name !== "agent", 'must not be "agent"'),
-  // Later arguments may be empty: redis-server --save "".
-  command: z.array(z.string()).refine(([program = ""]) => program !== "", "must name a program"),
-  environment: z.record(z.string().regex(/^[^=\0]+$/), z.string()).default({}),
-  workingDirectory: z.string().regex(/^\//, "must be an absolute path").default("/"),
-  address: z.string(),
-  gateway: z.ipv4().optional(),
-  standby: z.array(z.string()).default([]),
-  commit: z.enum(["checkpoint", "none"]).default("checkpoint"),
-  period: z.union([z.literal("auto"), z.number().min(1).max(60_000)]).default("auto"),
-  keep: z.int().min(1).max(1000).default(3),
-  onUnprotectable: z.enum(["hold", "warn"]).default("hold"),
-  wait: z.boolean().default(true),
-});
+/** Of every application, unless its specification says otherwise. */
+const commonEnvironment = { PATH: defaultPath, HOME: "/root", LANG: "C.UTF-8" };
 
-/** @throws OperatingError `request-invalid`, `address-invalid` */
-export function parseProtectRequest(home: string, body: unknown): { spec: ApplicationSpec; wait: boolean } {
-  const result = schema.safeParse(body);
-  if (!result.success) {
-    const mistakes = result.error.issues.map((issue) => `${issue.path.join(".") || "request"}: ${issue.message}`);
-    throw new OperatingError("request-invalid", mistakes.join("; "), {
-      remedy: "See understudy protect --help.",
-    });
-  }
-  const { wait, gateway, environment, ...rest } = result.data satisfies
-    | Required<Omit<ProtectRequest, "gateway">>
-    | object;
-  checkAddress(rest.address);
-  const spec: ApplicationSpec = {
-    ...rest,
-    ...(gateway !== undefined && { gateway }),
-    environment: { PATH: defaultPath, HOME: "/root", LANG: "C.UTF-8", ...environment },
-    standby: [...new Set(rest.standby)],
+const schema = applicationSchema.extend({ wait: z.boolean().default(true).describe("true or false") });
+
+/** @throws OperatingError `request-invalid` */
+export function parseProtectRequest(node: string, body: unknown): { spec: ApplicationSpec; wait: boolean } {
+  const { wait, ...application } = checkRequest(schema, body);
+  return { spec: specOf(application, application.home ?? node, new Date().toISOString()), wait };
+}
+
+/** What the store holds for an application that is wished for so. */
+export function specOf(application: Application, home: string, createdAt: string): ApplicationSpec {
+  return {
+    ...application,
+    environment: { ...commonEnvironment, ...application.environment },
+    standby: [...new Set(application.standby)],
     home,
-    createdAt: new Date().toISOString(),
+    createdAt,
   };
-  return { spec, wait };
+}
+
+/** @throws OperatingError `request-invalid` that names every wrong key and what is allowed there */
+export function checkRequest<S extends z.ZodType>(requestSchema: S, body: unknown): z.output<S> {
+  const result = requestSchema.safeParse(body, { reportInput: true });
+  if (result.success) return result.data;
+  const mistakes = explain(requestSchema, result.error).map(({ message }) => message);
+  throw new OperatingError("request-invalid", mistakes.join("; "), {
+    remedy: "Every key is explained in docs/app.yaml.",
+  });
 }
 
 /** Checks the request against this node and the cluster; fails with the first thing that is wrong. */
 export async function checkProtectable(context: AgentContext, spec: ApplicationSpec): Promise<void> {
-  if (spec.standby.includes(context.node)) {
+  if (spec.standby.includes(spec.home)) {
     throw new OperatingError(
       "standby-is-primary",
-      `"${context.node}" runs "${spec.name}" itself and cannot be its standby`,
+      `"${spec.home}" runs "${spec.name}" itself and cannot be its standby`,
       {
         remedy: "Choose another node: understudy nodes",
       },
@@ -139,16 +126,6 @@ export function checkProgram(spec: Pick<ApplicationSpec, "command" | "environmen
 
 export function hostOf(address: string): string {
   return address.split("/")[0]!;
-}
-
-function checkAddress(address: string): void {
-  const [host, length, more] = address.split("/");
-  const bits = Number(length);
-  if (more === undefined && isIPv4(host!) && /^\d{1,2}$/.test(length ?? "") && bits >= 1 && bits <= 32) return;
-  throw new OperatingError("address-invalid", `"${address}" is not an address with prefix length`, {
-    remedy: "Write it like 10.77.0.10/24.",
-    details: { address },
-  });
 }
 
 function isFile(path: string): boolean {

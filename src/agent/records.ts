@@ -1,5 +1,5 @@
 /** The cluster's records, typed: applications with specification and view, and nodes. */
-import type { ApplicationSpec, View } from "../cluster/spec.ts";
+import { type ApplicationSpec, completeSpec, type View } from "../cluster/spec.ts";
 import { type ClusterStore, storeKeys, type Versioned } from "../cluster/store.ts";
 import { OperatingError } from "../kernel/failure.ts";
 
@@ -31,7 +31,7 @@ export class Records {
       const [, name, part] = key.split("/");
       if (name === undefined) continue;
       const record = records.get(name) ?? { name };
-      if (part === "spec") record.spec = { value: value as ApplicationSpec, revision };
+      if (part === "spec") record.spec = { value: completeSpec(value as ApplicationSpec), revision };
       if (part === "view") record.view = { value: value as View, revision };
       records.set(name, record);
     }
@@ -43,7 +43,7 @@ export class Records {
       this.#store.get<ApplicationSpec>(storeKeys.specification(name)),
       this.#store.get<View>(storeKeys.view(name)),
     ]);
-    return { name, ...(spec && { spec }), ...(view && { view }) };
+    return { name, ...(spec && { spec: { ...spec, value: completeSpec(spec.value) } }), ...(view && { view }) };
   }
 
   /** @throws OperatingError `application-unknown` */

@@ -35,7 +35,7 @@ function describe(
   state: ApplicationState,
   instance: InstanceStatus | null,
 ): ApplicationReport {
-  const { command, commit, period, keep, home, address, createdAt, onUnprotectable = "hold" } = spec!.value;
+  const { command, commit, period, keep, home, address, createdAt, onUnprotectable } = spec!.value;
   const primary = view?.value.primary ?? null;
   const problems = [...(context.problems.get(name) ?? [])].map(([node, failure]) => ({ node, failure }));
   return {

@@ -1,5 +1,4 @@
 /** `understudy protect`: starts an application under protection. */
-import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { ApplicationReport, ProtectRequest, StreamLine } from "../agent/api-types.ts";
@@ -44,7 +43,7 @@ export function registerProtect(program: Command): void {
     )
     .option("--env <name=value...>", "a variable of its environment", variable)
     .option("--directory <path>", "its working directory (default: /)")
-    .option("-f, --file <file>", "a YAML file with all this, keys as in the API")
+    .option("-f, --file <file>", "a YAML file with all this (docs/app.yaml is the reference)")
     .option("--no-wait", "do not wait until the standbys are in sync")
     .action((command: string[], options: Options) => run(command, options));
 }
@@ -61,7 +60,7 @@ async function run(command: string[], options: Options): Promise<void> {
 async function requestOf(command: string[], options: Options): Promise<ProtectRequest> {
   const { name, address, gateway, standby, commit, period, keep, env, directory, file, wait, onUnprotectable } =
     options;
-  const fromFile = file === undefined ? {} : await readRequest(file);
+  const fromFile = file === undefined ? {} : await (await import("./application-file.ts")).readPartialApplication(file);
   const given = {
     ...(command.length > 0 && { command }),
     ...(name !== undefined && { name }),
@@ -86,16 +85,6 @@ async function requestOf(command: string[], options: Options): Promise<ProtectRe
       throw new OperatingError("usage", `Say ${option}`, { remedy: "See: understudy protect --help" });
   }
   return request as ProtectRequest;
-}
-
-async function readRequest(file: string): Promise<Partial<ProtectRequest>> {
-  try {
-    const { parse } = await import("yaml");
-    return (parse(await readFile(file, "utf8")) ?? {}) as Partial<ProtectRequest>;
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new OperatingError("file-invalid", `Cannot read "${file}": ${why}`, { cause });
-  }
 }
 
 /** An interrupt undoes: the agent sees the request's end and takes everything back; we wait until it has. */

@@ -1,37 +1,30 @@
 /** What the cluster store holds for an application: its specification and its view. */
+import type { Application } from "./application.ts";
 
-/** `checkpoint`: output waits for the standbys' acknowledgement. `none`: output goes out at once (state may be lost). */
-export type CommitPolicy = "checkpoint" | "none";
+export type CommitPolicy = Application["commit"];
+export type OnUnprotectable = Application["onUnprotectable"];
 
-/**
- * What becomes of output when the application has begun to use what cannot be copied, so that no checkpoint can be taken.
- * `hold`: it waits until one can. `warn`: it goes out, as with policy `none`, until one can. Either way the standbys keep the
- * last checkpoint and may take over from it.
- */
-export type OnUnprotectable = "hold" | "warn";
-
-/** `applications/NAME/spec` */
-export interface ApplicationSpec {
-  name: string;
-  /** Program and arguments, as given to execve; the program is looked up in PATH of the application's environment. */
-  command: string[];
-  environment: Record<string, string>;
-  workingDirectory: string;
-  /** Service address with prefix length: `10.77.0.10/24`. */
-  address: string;
-  gateway?: string;
-  /** Where it was started. */
+/** `applications/NAME/spec`: what its owner wishes (application.ts), and since when. */
+export interface ApplicationSpec extends Application {
   home: string;
-  /** Nodes that shall hold a clone; the home node joins them once it is not the primary any more. */
-  standby: string[];
-  commit: CommitPolicy;
-  /** Milliseconds between checkpoints; `auto` adapts. */
-  period: number | "auto";
-  /** Checkpoints a standby keeps. */
-  keep: number;
-  /** Absent in records of older versions: `hold`. */
-  onUnprotectable?: OnUnprotectable;
+  /** Tells two applications of one name apart. */
   createdAt: string;
+}
+
+/** Apart from the schema, so that an instance does not load that. */
+export const applicationDefaults = {
+  environment: {} as Record<string, string>,
+  workingDirectory: "/",
+  standby: [] as string[],
+  commit: "checkpoint",
+  period: "auto",
+  keep: 3,
+  onUnprotectable: "hold",
+} as const;
+
+/** A record as it is read: one that an older version wrote lacks keys that came since. */
+export function completeSpec(stored: ApplicationSpec): ApplicationSpec {
+  return { ...applicationDefaults, ...stored };
 }
 
 /** `applications/NAME/view`: changed only by compare-and-swap. */

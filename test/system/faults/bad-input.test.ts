@@ -67,7 +67,7 @@ test("standbys that are not there", { timeout: 120_000 }, async () => {
 });
 
 test("addresses that are not free or no addresses", { timeout: 120_000 }, async () => {
-  await assertRefused("address-invalid", /"10\.77\.0\.300\/24"/, named("x", "node-b", "10.77.0.300/24"));
+  await assertRefused("request-invalid", /"10\.77\.0\.300\/24"/, named("x", "node-b", "10.77.0.300/24"));
   await assertRefused("address-in-use", /10\.77\.0\.250/, named("x", "node-b", "10.77.0.250/24"));
   await assertRefused("address-in-use", /node-b/, named("x", "node-b", "10.77.0.2/24"));
 });

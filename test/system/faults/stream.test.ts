@@ -8,7 +8,7 @@ import { AgentClient } from "../../../src/agent/client.ts";
 import type { AgentEvent } from "../../../src/agent/events.ts";
 import { openStore } from "../../../src/cluster/open.ts";
 import { createAuthority, issueCertificate, type TlsFiles } from "../../../src/cluster/pki.ts";
-import type { ApplicationSpec, View } from "../../../src/cluster/spec.ts";
+import { type ApplicationSpec, applicationDefaults, type View } from "../../../src/cluster/spec.ts";
 import { type ClusterStore, storeKeys } from "../../../src/cluster/store.ts";
 import { Lab } from "../../../src/lab/lab.ts";
 import { labPlaces } from "../../../src/lab/layout.ts";
@@ -31,8 +31,8 @@ before(
     store = await openStore(`sqlite:${labPlaces(lab.name).store}/store.db`);
     const createdAt = new Date().toISOString();
     const spec: ApplicationSpec = {
-      ...{ name: NAME, command: ["true"], environment: {}, workingDirectory: "/", address: "10.77.0.30/24" },
-      ...{ standby: ["node-b"], commit: "checkpoint", period: "auto", keep: 3, home: "node-a", createdAt },
+      ...applicationDefaults,
+      ...{ name: NAME, command: ["true"], address: "10.77.0.30/24", standby: ["node-b"], home: "node-a", createdAt },
     };
     await store.compareAndSwap(storeKeys.specification(NAME), 0, spec);
     const swap = await store.compareAndSwap(storeKeys.view(NAME), 0, view);

@@ -77,7 +77,7 @@ describe("agent", { timeout: 120_000 }, () => {
     await assert.rejects(cluster.protect("node-a", { command: ["/etc/passwd"] }), code("program-not-executable"));
     await assert.rejects(cluster.protect("node-a", { standby: ["node-x"] }), code("node-unknown"));
     await assert.rejects(cluster.protect("node-a", { standby: ["node-a"] }), code("standby-is-primary"));
-    await assert.rejects(cluster.protect("node-a", { address: "10.99.0.10" }), code("address-invalid"));
+    await assert.rejects(cluster.protect("node-a", { address: "10.99.0.10" }), code("request-invalid"));
     await assert.rejects(cluster.protect("node-a", { address: "127.0.0.2/8" }), code("address-in-use"));
     await assert.rejects(cluster.protect("node-a", { name: "Not a name" }), code("request-invalid"));
     await nothingLeft();

@@ -3,20 +3,16 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { desired, type Seen, type SeenInstance, wantedStandbys } from "../../../src/agent/desired.ts";
-import type { ApplicationSpec, View } from "../../../src/cluster/spec.ts";
+import { type ApplicationSpec, applicationDefaults, type View } from "../../../src/cluster/spec.ts";
 import type { StandbyStatus } from "../../../src/instance/control.ts";
 
 const spec: ApplicationSpec = {
+  ...applicationDefaults,
   name: "app",
   command: ["sleep"],
-  environment: {},
-  workingDirectory: "/",
   address: "10.0.0.1/24",
   home: "node-a",
   standby: ["node-b"],
-  commit: "checkpoint",
-  period: "auto",
-  keep: 3,
   createdAt: "then",
 };
 const view: View = { term: 1, primary: "node-a", inSync: ["node-b"] };

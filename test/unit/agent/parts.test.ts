@@ -101,7 +101,10 @@ describe("request to protect", () => {
       "10.0.0.1/24/1",
       "10.0.0.1/x",
     ]) {
-      assert.throws(() => parseProtectRequest("node-a", { ...request, address }), fails("address-invalid"));
+      assert.throws(
+        () => parseProtectRequest("node-a", { ...request, address }),
+        fails("request-invalid", /"address": .*; allowed: an IPv4 address with prefix length/),
+      );
     }
   });
 });

@@ -1,0 +1,84 @@
+/**
+ * The application as its owner wishes it: every key of `app.yaml`, of `understudy protect` and of the API's requests.
+ * `describe` says what is allowed; it stands in the messages about mistakes. docs/app.yaml is the commented reference.
+ *
+ * A new key is: its line in the schema, its default in `applicationDefaults` (spec.ts) if it has one, what changing it takes in
+ * `keyChanges`, and its paragraph in docs/app.yaml; tests hold the four together.
+ */
+import { isIPv4 } from "node:net";
+import { z } from "zod";
+import { applicationDefaults as defaults } from "./spec.ts";
+
+/** Names of applications: they become parts of socket paths, cgroups and host names. */
+export const applicationPattern = /^[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?$/;
+
+const nodeName = z.string().min(1);
+
+export const applicationSchema = z.strictObject({
+  name: z
+    .string()
+    .regex(applicationPattern)
+    // RUN/agent.sock is the agent's own.
+    .refine((name) => name !== "agent")
+    .describe('lower-case letters, digits and hyphens, at most 31, and not "agent"'),
+  /** Program and arguments, as given to execve; the program is looked up in PATH of the application's environment. */
+  command: z
+    .array(z.string())
+    // Later arguments may be empty: redis-server --save "".
+    .refine(([program = ""]) => program !== "")
+    .describe("a list of texts: a program, then its arguments"),
+  environment: z
+    .record(z.string().regex(/^[^=\0]+$/), z.string())
+    .default(defaults.environment)
+    .describe("names with values, all texts (write numbers in quotes)"),
+  workingDirectory: z.string().regex(/^\//).default(defaults.workingDirectory).describe("an absolute path"),
+  /** Service address with prefix length. */
+  address: z.string().refine(isAddress).describe("an IPv4 address with prefix length, such as 10.77.0.10/24"),
+  gateway: z.ipv4().exactOptional().describe("an IPv4 address, such as 10.77.0.1"),
+  /** Where it is started; that node is a standby once it is not the primary any more. */
+  home: nodeName.exactOptional().describe("the name of a node"),
+  /** Nodes that shall hold a clone. */
+  standby: z.array(nodeName).default(defaults.standby).describe("a list of names of nodes"),
+  /** `checkpoint`: output waits for the standbys' acknowledgement. `none`: output goes out at once (state may be lost). */
+  commit: z.enum(["checkpoint", "none"]).default(defaults.commit).describe("checkpoint or none"),
+  /** Milliseconds between checkpoints; `auto` adapts. */
+  period: z
+    .union([z.literal("auto"), z.number().min(1).max(60_000)])
+    .default(defaults.period)
+    .describe("auto, or milliseconds from 1 to 60000"),
+  /** Checkpoints a standby keeps. */
+  keep: z.int().min(1).max(1000).default(defaults.keep).describe("a whole number from 1 to 1000"),
+  /**
+   * What becomes of output when the application has begun to use what cannot be copied, so that no checkpoint can be taken.
+   * `hold`: it waits until one can. `warn`: it goes out, as with policy `none`, until one can. Either way the standbys keep the
+   * last checkpoint and may take over from it.
+   */
+  onUnprotectable: z.enum(["hold", "warn"]).default(defaults.onUnprotectable).describe("hold or warn"),
+});
+
+/** All defaults filled in. */
+export type Application = z.output<typeof applicationSchema>;
+export type ApplicationInput = z.input<typeof applicationSchema>;
+export type ApplicationKey = keyof Application;
+
+/** `live`: `understudy apply` changes it while the application runs. `recreate`: only with another start of the program. */
+export const keyChanges = {
+  name: "recreate",
+  command: "recreate",
+  environment: "recreate",
+  workingDirectory: "recreate",
+  address: "recreate",
+  gateway: "recreate",
+  home: "live",
+  standby: "live",
+  commit: "live",
+  period: "live",
+  keep: "live",
+  onUnprotectable: "live",
+} as const satisfies Record<ApplicationKey, "live" | "recreate">;
+
+function isAddress(address: string): boolean {
+  const [host = "", length = "", more] = address.split("/");
+  const bits = Number(length);
+  return more === undefined && isIPv4(host) && /^\d{1,2}$/.test(length) && bits >= 1 && bits <= 32;
+}
