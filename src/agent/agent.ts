@@ -1,9 +1,11 @@
 /** The node's daemon: wires the rooms and serves the API. Its death harms no application: instances are on their own. */
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { openStore } from "../cluster/open.ts";
 import { tlsOptions } from "../cluster/tls.ts";
+import { toFailure } from "../kernel/failure.ts";
 import { createApi } from "./api.ts";
 import { Backoff } from "./backoff.ts";
 import { makeCgroup, nodeCgroup } from "./cgroup.ts";
@@ -12,11 +14,12 @@ import type { AgentContext } from "./context.ts";
 import { EventLog } from "./events.ts";
 import { Instances } from "./instances.ts";
 import { layoutOf } from "./layout.ts";
+import { limits } from "./limits.ts";
 import { Locks } from "./locks.ts";
 import { Peers } from "./peers.ts";
 import { undoHalfDone } from "./protect.ts";
 import { Reconciler } from "./reconcile.ts";
-import { Records } from "./records.ts";
+import { type NodeRecord, Records } from "./records.ts";
 import { serveTls, serveUnix } from "./servers.ts";
 
 export interface Agent {
@@ -30,7 +33,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
   mkdirSync(config.runDirectory, { recursive: true, mode: 0o700 });
   mkdirSync(layout.applicationsDirectory, { recursive: true, mode: 0o700 });
   makeCgroup(dirname(layout.applicationCgroup("x")));
-  const [store, tls] = await Promise.all([openStore(config.store), tlsOptions(config.tls)]);
+  const [store, tls] = await Promise.all([openStore(config.store, config.tls), tlsOptions(config.tls)]);
   const records = new Records(store);
   const events = new EventLog(config.name);
   const context: AgentContext = {
@@ -61,17 +64,33 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
   context.instances.adoptAll();
   const { host, port } = config.listen;
   const secure = await serveTls(api, host, port, tls);
-  await records.register({ name: config.name, api: `https://${host}:${port}`, labels: config.labels });
   events.add({ kind: "agent-started", message: `The agent of "${config.name}" runs` });
-  void undoHalfDone(context)
+  // What is protected here goes on without the store; so does its agent.
+  const ended = new AbortController();
+  void register(context, { name: config.name, api: `https://${host}:${port}`, labels: config.labels }, ended.signal)
+    .then(() => undoHalfDone(context))
     .catch((error) => log.error({ err: error }, "undoing what was half done failed"))
     .finally(() => reconciler.start());
   return {
     async close() {
+      ended.abort();
       reconciler.stop();
       await Promise.all([unix.close(), secure.close()]);
       context.peers.close();
       store.close();
     },
   };
+}
+
+/** Writes this node's record, trying again until the store answers. */
+async function register({ records, log }: AgentContext, node: NodeRecord, signal: AbortSignal): Promise<void> {
+  for (let failures = 0; !signal.aborted; failures++) {
+    try {
+      await records.register(node);
+      return;
+    } catch (error) {
+      if (failures === 0) log.warn({ failure: toFailure(error) }, "cannot register this node yet");
+      await sleep(limits.retryFirstMs, undefined, { signal }).catch(() => {});
+    }
+  }
 }

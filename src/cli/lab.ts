@@ -14,6 +14,8 @@ interface OutputOption {
   json?: boolean;
 }
 
+type UpCommand = NameOption & OutputOption & { nodes: number; store: string; replace?: boolean };
+
 const say = (text: string) => process.stderr.write(`${text}\n`);
 
 /** Adds the `lab` commands. Errors are thrown: the caller prints them. */
@@ -27,9 +29,10 @@ export function registerLab(program: Command): void {
 
   command("up", "make nodes and a client host, and start the agents")
     .option("--nodes <count>", "how many nodes, 1 to 9", wholeNumber, 3)
+    .option("--store <store>", "sqlite, etcd (members on the nodes), or etcd://host:port,… that runs already", "sqlite")
     .option("--replace", "take down a lab of this name first")
     .option("--json", "print the lab as JSON")
-    .action((options: NameOption & OutputOption & { nodes: number; replace?: boolean }) => up(options));
+    .action((options: UpCommand) => up(options));
 
   command("down", "remove the lab and everything of it").action(async (options: NameOption) => {
     const target = open(options);
@@ -66,6 +69,20 @@ export function registerLab(program: Command): void {
     async (node: string, options: NameOption) => {
       await open(options).powerOn(node);
       say(`"${node}" is on, and its agent answers.`);
+    },
+  );
+
+  command("store-off <node>", "end a node's member of the lab's etcd").action(
+    async (node: string, options: NameOption) => {
+      await open(options).storeOff(node);
+      say(`The member of the cluster store on "${node}" is off.`);
+    },
+  );
+
+  command("store-on <node>", "start a node's member of the lab's etcd again").action(
+    async (node: string, options: NameOption) => {
+      await open(options).storeOn(node);
+      say(`The member of the cluster store on "${node}" is started.`);
     },
   );
 
@@ -114,13 +131,13 @@ export function registerLab(program: Command): void {
 
 const open = ({ name }: NameOption) => new Lab({ name: name ?? defaultLab() });
 
-async function up(options: NameOption & OutputOption & { nodes: number; replace?: boolean }): Promise<void> {
+async function up(options: UpCommand): Promise<void> {
   const lab = new Lab({ name: options.name ?? "lab" });
   const interrupted = () => void lab.down().catch(() => {});
   process.on("SIGINT", interrupted).on("SIGTERM", interrupted);
   try {
-    const { nodes, replace = false } = options;
-    await lab.up({ nodes, replace, onProgress: (what) => say(`lab "${lab.name}": ${what}`) });
+    const { nodes, store, replace = false } = options;
+    await lab.up({ nodes, store, replace, onProgress: (what) => say(`lab "${lab.name}": ${what}`) });
   } finally {
     process.off("SIGINT", interrupted).off("SIGTERM", interrupted);
   }

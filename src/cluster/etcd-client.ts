@@ -1,7 +1,8 @@
 /**
- * Requests to etcd's JSON gateway (Debian's etcd-server 3.4, `/v3/…`), to whichever member answers. Of a failed request
- * it matters whether it can have arrived: one that was never sent is tried with the next member, one that was may have
- * been done.
+ * Requests to etcd's JSON gateway (Debian's etcd-server 3.4, `/v3/…`), to whichever member answers. A member that is silent says
+ * nothing: it may be dead, or have passed the request on to a leader that has just died, where it is lost while an election
+ * goes on. So each request is made again, to the next member, as long as no answer has come; the first answer counts. Therefore
+ * a request must be one that may be done twice.
  */
 import { Agent as HttpAgent, type IncomingMessage, request as requestHttp } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
@@ -15,18 +16,20 @@ export interface EtcdClientOptions {
   tls: MutualTlsOptions | undefined;
   /** Milliseconds for a connection to one member. */
   connectMs: number;
-  /** Milliseconds for one answer. */
+  /** Milliseconds for an answer. */
   answerMs: number;
 }
 
-/** The member did not answer. `sent`: the request may have arrived. */
-export class EtcdFailure extends Error {
-  readonly sent: boolean;
+/** Without an answer for so long the next member is asked as well. */
+const AGAIN_MS = 120;
+/** After a refusal: at once where a member is left that was not asked, later when all have refused. */
+const NEXT_MS = 5;
+const ALL_REFUSED_MS = 100;
 
-  constructor(message: string, sent: boolean, cause?: unknown) {
-    super(message, { cause });
-    this.sent = sent;
-  }
+export interface EtcdAnswer {
+  body: unknown;
+  /** More than one, and an earlier one may have been done, too. */
+  attempts: number;
 }
 
 export class EtcdClient {
@@ -43,14 +46,41 @@ export class EtcdClient {
         : new HttpsAgent({ keepAlive: true, ...options.tls });
   }
 
-  /** For what may be done twice: asks one member after the other. */
-  read(path: string, body: unknown): Promise<unknown> {
-    return this.#ask(path, body, () => true);
-  }
-
-  /** For what may not: the next member is asked only if the request never left. */
-  write(path: string, body: unknown): Promise<unknown> {
-    return this.#ask(path, body, (failure) => !failure.sent);
+  /** The first answer of any member; rejects with the last failure when none comes in time. */
+  ask(path: string, body: unknown): Promise<EtcdAnswer> {
+    const { endpoints, answerMs } = this.#options;
+    const done = new AbortController();
+    return new Promise<EtcdAnswer>((resolve, reject) => {
+      let attempts = 0;
+      let failure = new Error(`No answer within ${answerMs} ms`);
+      let next: NodeJS.Timeout | undefined;
+      const deadline = setTimeout(() => reject(failure), answerMs);
+      done.signal.addEventListener("abort", () => {
+        clearTimeout(next);
+        clearTimeout(deadline);
+      });
+      const attempt = (): void => {
+        const own = ++attempts;
+        const member = (this.#preferred + own - 1) % endpoints.length;
+        clearTimeout(next);
+        next = setTimeout(attempt, AGAIN_MS);
+        this.#answer(member, path, body, done.signal).then(
+          (answer) => {
+            if (!done.signal.aborted) this.#preferred = member;
+            resolve({ body: answer, attempts });
+          },
+          (error: Error) => {
+            if (done.signal.aborted) return;
+            failure = error;
+            // A later one is under way already.
+            if (own !== attempts) return;
+            clearTimeout(next);
+            next = setTimeout(attempt, own % endpoints.length === 0 ? ALL_REFUSED_MS : NEXT_MS);
+          },
+        );
+      };
+      attempt();
+    }).finally(() => done.abort());
   }
 
   /** A stream of JSON lines; ends with the connection or by `signal`. */
@@ -73,30 +103,12 @@ export class EtcdClient {
     this.#agent.destroy();
   }
 
-  async #ask(path: string, body: unknown, mayRepeat: (failure: EtcdFailure) => boolean): Promise<unknown> {
-    const { endpoints, answerMs } = this.#options;
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await this.#answer(path, body, AbortSignal.timeout(answerMs));
-      } catch (error) {
-        const failure = error instanceof EtcdFailure ? error : new EtcdFailure(String(error), true, error);
-        this.turnAway();
-        if (attempt >= endpoints.length || !mayRepeat(failure)) throw failure;
-      }
-    }
-  }
-
-  async #answer(path: string, body: unknown, signal: AbortSignal): Promise<unknown> {
-    const response = await this.#send(this.#preferred, path, body, signal);
+  async #answer(member: number, path: string, body: unknown, signal: AbortSignal): Promise<unknown> {
+    const response = await this.#send(member, path, body, signal);
     let text = "";
-    try {
-      for await (const chunk of response.setEncoding("utf8")) text += chunk;
-    } catch (cause) {
-      throw new EtcdFailure("The answer broke off", true, cause);
-    }
+    for await (const chunk of response.setEncoding("utf8")) text += chunk;
     // No leader, or one that changed meanwhile: etcd itself does not know whether it was done.
-    if (response.statusCode !== 200)
-      throw new EtcdFailure(`etcd answered ${response.statusCode}: ${text.slice(0, 200)}`, true);
+    if (response.statusCode !== 200) throw new Error(`etcd answered ${response.statusCode}: ${text.slice(0, 200)}`);
     return JSON.parse(text);
   }
 
@@ -129,7 +141,7 @@ export class EtcdClient {
       });
       request.on("error", (cause) => {
         clearTimeout(timer);
-        reject(new EtcdFailure(`${endpoints[member]}: ${cause.message}`, connected, cause));
+        reject(new Error(`${endpoints[member]}: ${cause.message}`, { cause }));
       });
       request.on("response", (response) => {
         clearTimeout(timer);

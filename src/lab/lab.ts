@@ -5,12 +5,14 @@ import { mkdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises"
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isPopulated, killCgroup } from "../agent/cgroup.ts";
+import { AgentClient } from "../agent/client.ts";
 import { createAuthority, issueCertificate } from "../cluster/pki.ts";
 import type { TlsFiles } from "../cluster/tls.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { tryLock } from "../kernel/file-lock.ts";
 import { probeHost, requireHost } from "../kernel/host.ts";
 import { type CollectOptions, type CommandResult, collect } from "./command.ts";
+import { memberNodes, requireStore, type StoreChoice } from "./etcd.ts";
 import {
   API_PORT,
   CLIENT,
@@ -26,10 +28,23 @@ import {
   stateRoot,
 } from "./layout.ts";
 import { cutLinks, healLinks, type Link, listCuts, makeSwitch, namespacesOf, removeNamespaces } from "./network.ts";
-import { AGENT_COMMAND, answers, isOn, makeDisk, powerOff, powerOn, spawnInCgroup, spawnInNode } from "./node.ts";
+import {
+  AGENT_COMMAND,
+  answers,
+  isOn,
+  makeDisk,
+  memberOff,
+  memberOn,
+  powerOff,
+  powerOn,
+  spawnInCgroup,
+  spawnInNode,
+} from "./node.ts";
 
 const LOCK_WAIT_MS = 15_000;
 const POLL_MS = 20;
+/** Three members elect their first leader, and every agent registers. */
+const STORE_WAIT_MS = 30_000;
 
 export interface LabOptions {
   /** Default `lab`. */
@@ -41,6 +56,8 @@ export interface LabOptions {
 export interface UpOptions {
   /** 1 to 9; default 3. */
   nodes?: number;
+  /** The cluster store: `sqlite` (default), `etcd`: members on the nodes, or `etcd://host:port,…`: one that runs already. */
+  store?: StoreChoice;
   /** Takes down a lab of this name that is up, instead of refusing. */
   replace?: boolean;
   /** Called with what is being done. */
@@ -50,6 +67,7 @@ export interface UpOptions {
 export interface LabStatus {
   name: string;
   up: boolean;
+  store: StoreChoice;
   nodes: NodeStatus[];
   client: { address: string };
   cuts: Link[];
@@ -70,6 +88,7 @@ export interface NodeStatus {
 interface LabRecord {
   name: string;
   nodes: number;
+  store: StoreChoice;
   createdAt: string;
   agentCommand: string[];
 }
@@ -104,13 +123,14 @@ export class Lab {
   }
 
   async #up(
-    { nodes: count = 3, replace = false, onProgress = () => {} }: UpOptions,
+    { nodes: count = 3, store = "sqlite", replace = false, onProgress = () => {} }: UpOptions,
     signal: AbortSignal,
   ): Promise<void> {
     if (!Number.isInteger(count) || count < 1 || count > MOST_NODES) {
       throw new OperatingError("lab-nodes-invalid", `A lab has 1 to ${MOST_NODES} nodes, not "${count}"`);
     }
     requireHost(await probeHost());
+    await requireStore(store);
     using _lock = await this.#lock();
     if (this.isUp() && !replace) {
       throw new OperatingError("lab-exists", `The lab "${this.name}" is up already`, {
@@ -124,14 +144,17 @@ export class Lab {
       const places = this.#places;
       const nodes = Array.from({ length: count }, (_, index) => nodePlaces(places, index));
       await Promise.all([places.store, places.runDirectory].map((path) => mkdir(path, { recursive: true })));
-      await Promise.all([makeSwitch(places), this.#makeDisks(nodes)]);
+      await Promise.all([makeSwitch(places), this.#makeDisks(nodes, store)]);
       signal.throwIfAborted();
       onProgress(`starting ${count === 1 ? "one node" : `${count} nodes`}`);
       await settleAll(nodes.map((node) => powerOn(places, node, this.#agentCommand, signal)));
       signal.throwIfAborted();
+      if (store !== "sqlite") onProgress("waiting for the cluster store");
+      if (store !== "sqlite") await this.#untilRegistered(nodes, signal);
       await this.#writeRecord({
         name: this.name,
         nodes: count,
+        store,
         createdAt: new Date().toISOString(),
         agentCommand: this.#agentCommand,
       });
@@ -144,16 +167,37 @@ export class Lab {
     }
   }
 
-  async #makeDisks(nodes: NodePlaces[]): Promise<void> {
+  async #makeDisks(nodes: NodePlaces[], store: StoreChoice): Promise<void> {
     const places = this.#places;
     await createAuthority(places.authority);
     const names = nodes.map(({ address, name }) => `${address} ${name}\n`).join("");
     const hosts = `${await readFile("/etc/hosts", "utf8").catch(() => "127.0.0.1 localhost\n")}${names}`;
     const client = { name: CLIENT, hosts: [clientAddress], outDirectory: places.clientTls };
     await Promise.all([
-      ...nodes.map((node) => makeDisk(places, node, hosts)),
+      ...nodes.map((node) => makeDisk(places, node, { nodes, hosts, store })),
       issueCertificate(places.authority, client),
     ]);
+  }
+
+  /** Every node knows all the others: so the store answers, and each agent has written its record. */
+  async #untilRegistered(nodes: NodePlaces[], signal: AbortSignal): Promise<void> {
+    const deadline = performance.now() + STORE_WAIT_MS;
+    for (const { name, agentSocket } of nodes) {
+      for (let known = 0; known < nodes.length; ) {
+        signal.throwIfAborted();
+        try {
+          known = (await AgentClient.unix(agentSocket).json<unknown[]>("GET", "/v1/nodes", { timeoutMs: 2000 })).length;
+        } catch (cause) {
+          if (performance.now() < deadline) continue;
+          throw new OperatingError("lab-store-silent", `The cluster store does not answer "${name}"`, {
+            remedy: "Look at etcd.log in the nodes' state directories, or at the etcd that was named.",
+            cause,
+          });
+        } finally {
+          await sleep(POLL_MS);
+        }
+      }
+    }
   }
 
   async #writeRecord(record: LabRecord): Promise<void> {
@@ -249,6 +293,28 @@ export class Lab {
     await powerOn(this.#places, node, (await this.#record()).agentCommand);
   }
 
+  /**
+   * Ends the node's member of the lab's etcd, and only it.
+   * @throws OperatingError `lab-down`, `no-such-node`, `no-member`
+   */
+  async storeOff(name: string): Promise<void> {
+    await memberOff(await this.#member(name));
+  }
+
+  /** Starts the node's member again with the data it had. @throws OperatingError as `storeOff`, and `node-off` */
+  async storeOn(name: string): Promise<void> {
+    await memberOn(await this.#member(name));
+  }
+
+  async #member(name: string): Promise<NodePlaces> {
+    const [node, nodes, { store }] = await Promise.all([this.#node(name), this.#nodes(), this.#record()]);
+    const members = store === "etcd" ? memberNodes(nodes).map((member) => member.name) : [];
+    if (members.includes(node.name)) return node;
+    throw new OperatingError("no-member", `"${name}" has no member of the cluster store`, {
+      remedy: members.length === 0 ? "Make the lab with --store etcd." : `Nodes that have one: ${members.join(", ")}`,
+    });
+  }
+
   /** Cuts what `from` sends to `to`, and back unless `oneWay`. Hosts are nodes or `client`. */
   async cut(from: string, to: string, { oneWay = false }: { oneWay?: boolean } = {}): Promise<void> {
     await cutLinks(this.#places, await this.#links(from, to, oneWay));
@@ -324,9 +390,18 @@ export class Lab {
   }
 
   async status(): Promise<LabStatus> {
-    if (!this.isUp()) return { name: this.name, up: false, nodes: [], client: { address: clientAddress }, cuts: [] };
+    if (!this.isUp())
+      return { name: this.name, up: false, store: "sqlite", nodes: [], client: { address: clientAddress }, cuts: [] };
     const nodes = await Promise.all((await this.#nodes()).map((node) => this.#nodeStatus(node)));
-    return { name: this.name, up: true, nodes, client: { address: clientAddress }, cuts: await listCuts(this.#places) };
+    const { store = "sqlite" } = await this.#record();
+    return {
+      name: this.name,
+      up: true,
+      store,
+      nodes,
+      client: { address: clientAddress },
+      cuts: await listCuts(this.#places),
+    };
   }
 
   async #nodeStatus(node: NodePlaces): Promise<NodeStatus> {

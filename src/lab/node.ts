@@ -9,11 +9,12 @@ import { stringify } from "yaml";
 import { isPopulated, killCgroup } from "../agent/cgroup.ts";
 import { issueCertificate } from "../cluster/pki.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { MEMBER, MEMBER_GROUP, type StoreChoice, storeUrl, writeMember } from "./etcd.ts";
 import { API_PORT, type LabPlaces, type NodePlaces } from "./layout.ts";
 import { makeNodeNetwork, namespacesOf, removeNodeNetwork, unplug } from "./network.ts";
 
-/** Groups of a node: the supervising shell, the agent, the instances' applications, and commands of `lab exec`. */
-const GROUPS = ["supervisor", "agent", "apps", "exec"];
+/** Groups of a node: the supervising shell, the agent, the instances' applications, commands of `lab exec`, its store member. */
+const GROUPS = ["supervisor", "agent", "apps", "exec", MEMBER_GROUP];
 const START_TIMEOUT_MS = 30_000;
 const POLL_MS = 10;
 /** Of the agent's log, in the message that it does not come up. */
@@ -30,8 +31,16 @@ export const AGENT_COMMAND = [
   "/etc/understudy/agent.yaml",
 ];
 
+export interface DiskOptions {
+  /** All nodes of the lab. */
+  nodes: readonly NodePlaces[];
+  /** /etc/hosts */
+  hosts: string;
+  store: StoreChoice;
+}
+
 /** Makes the node's disk: what of its root file system differs from this machine's. It survives a power-off. */
-export async function makeDisk(lab: LabPlaces, node: NodePlaces, hosts: string): Promise<void> {
+export async function makeDisk(lab: LabPlaces, node: NodePlaces, { nodes, hosts, store }: DiskOptions): Promise<void> {
   const upper = join(node.directory, "upper");
   const configuration = join(upper, "etc/understudy");
   const bin = join(upper, "usr/local/bin");
@@ -42,19 +51,20 @@ export async function makeDisk(lab: LabPlaces, node: NodePlaces, hosts: string):
     hosts: [node.address],
     outDirectory: join(configuration, "tls"),
   });
-  await writeFile(join(configuration, "agent.yaml"), stringify(agentConfiguration(node)));
+  await writeFile(join(configuration, "agent.yaml"), stringify(agentConfiguration(node, storeUrl(store, node, nodes))));
   await writeFile(join(upper, "etc/hosts"), hosts);
+  if (store === "etcd") await writeMember(upper, node, nodes);
   // A script rather than a link: on the node it says where the project is.
   const command = `#!/bin/sh\nexec ${join(project, "bin/understudy")} "$@"\n`;
   await writeFile(join(bin, "understudy"), command, { mode: 0o755 });
 }
 
-function agentConfiguration(node: NodePlaces) {
+function agentConfiguration(node: NodePlaces, store: string) {
   return {
     name: node.name,
     listen: { host: node.address, port: API_PORT },
     bridge: "br0",
-    store: "sqlite:/var/lib/understudy-store/store.db",
+    store,
     tls: {
       ca: "/etc/understudy/tls/ca.crt",
       certificate: "/etc/understudy/tls/node.crt",
@@ -165,6 +175,20 @@ export async function spawnInNode(node: NodePlaces, argv: string[], options: Spa
   }
   const enter = ["nsenter", "--target", pid, "--mount", "--net", "--uts", "--ipc", "--"];
   return spawnInCgroup(join(node.cgroup, "exec"), [...enter, ...argv], options);
+}
+
+/** Ends the node's member of the store, for good; nothing where there is none. */
+export async function memberOff(node: NodePlaces): Promise<void> {
+  await killCgroup(join(node.cgroup, MEMBER_GROUP));
+}
+
+/** Starts it again, with the data it had. */
+export async function memberOn(node: NodePlaces): Promise<void> {
+  const group = join(node.cgroup, MEMBER_GROUP);
+  await makeDirectory(group);
+  if (isPopulated(group)) return;
+  const child = await spawnInNode(node, [MEMBER, group], { stdio: "ignore", detached: true });
+  child.unref();
 }
 
 /** The process is in the cgroup before its program begins. */
