@@ -29,7 +29,22 @@ const NEEDED = [
 ];
 /** With --tests; what cannot do without them is skipped where they are not. */
 const NEEDED_BY_TESTS = [["etcd", "etcd-server"]];
-const needed = process.argv.includes("--tests") ? [...NEEDED, ...NEEDED_BY_TESTS] : NEEDED;
+/** With --apps: the real programs of test/apps. */
+const NEEDED_BY_APPS = [
+  ["memcached", "memcached"],
+  ["nginx", "nginx-light"],
+  ["/usr/lib/postgresql/15/bin/postgres", "postgresql-15"],
+  ["/usr/bin/python3", "python3"],
+  ["java", "openjdk-17-jre-headless"],
+  ["/usr/share/java/ecj.jar", "libecj-java"],
+  ["tmux", "tmux"],
+  ["nano", "nano"],
+];
+const needed = [
+  ...NEEDED,
+  ...(process.argv.includes("--tests") ? NEEDED_BY_TESTS : []),
+  ...(process.argv.includes("--apps") ? NEEDED_BY_APPS : []),
+];
 const OLDEST_KERNEL = [6, 7];
 const POLICY = "/usr/sbin/policy-rc.d";
 const POLICY_SAVED = `${POLICY}.understudy-saved`;

@@ -6,6 +6,8 @@
  *   npm test -- test/system/lab.test.ts    these files
  *   npm test -- --name "one way"      tests whose names match
  *   npm test -- --dot                 a dot per test instead of its name
+ *
+ * `npm run test:apps [-- --short]` is this with `--only apps`: real programs, for many minutes; in short, for some.
  */
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
@@ -19,10 +21,12 @@ import { parseArgs } from "node:util";
 type TestEvent = { type: string; data: Record<string, unknown> };
 type Counts = Record<"tests" | "suites" | "passed" | "failed" | "cancelled" | "skipped" | "todo", number>;
 
-const PARTS = ["types", "lint", "tidy", "unit", "system"] as const;
+/** What `npm test` is made of; `apps` has a command of its own. */
+const GATE = ["types", "lint", "tidy", "unit", "system"] as const;
+const PARTS = [...GATE, "apps"] as const;
 type Part = (typeof PARTS)[number];
 /** A file that takes longer hangs. On a quiet machine with two processors, everything together takes less than 20 minutes. */
-const TIMEOUT_MS = { unit: 300_000, system: 300_000 } as const;
+const TIMEOUT_MS = { unit: 300_000, system: 300_000, apps: 1_800_000 } as const;
 /** Labs that are set up, hurt and mended many times over. */
 const LONGER_MS: Record<string, number> = {
   "test/system/redis/demo.test.ts": 480_000,
@@ -37,7 +41,7 @@ const bin = (name: string) => resolve(root, "node_modules/.bin", name);
 
 function usage(message: string): never {
   process.stderr.write(
-    `${message}\nUsage: npm test -- [--only ${PARTS.join("|")}]… [--name PATTERN] [--dot] [FILE…]\n`,
+    `${message}\nUsage: npm test -- [--only ${PARTS.join("|")}]… [--name PATTERN] [--dot] [--short] [FILE…]\n`,
   );
   process.exit(2);
 }
@@ -50,6 +54,7 @@ function readArguments() {
         only: { type: "string", multiple: true },
         name: { type: "string" },
         dot: { type: "boolean", default: false },
+        short: { type: "boolean", default: false },
       },
     });
   } catch (error) {
@@ -58,7 +63,7 @@ function readArguments() {
 }
 
 const { values, positionals } = readArguments();
-const chosen = new Set<string>(values.only ?? (positionals.length > 0 ? ["tidy", "unit", "system"] : PARTS));
+const chosen = new Set<string>(values.only ?? (positionals.length > 0 ? ["tidy", "unit", "system", "apps"] : GATE));
 for (const part of chosen) if (!PARTS.includes(part as Part)) usage(`Unknown part '${part}'.`);
 
 /** Runs a checker; its output is shown only when it complains. */
@@ -77,10 +82,16 @@ function check(what: string, command: string, args: string[]): Promise<boolean> 
   });
 }
 
-function testFiles(part: "tidy" | "unit" | "system"): string[] {
+type TestPart = "tidy" | "unit" | "system" | "apps";
+
+function partOf(file: string): TestPart {
+  if (file === "test/tidy.test.ts") return "tidy";
+  if (file.startsWith("test/apps/")) return "apps";
+  return file.startsWith("test/system/") ? "system" : "unit";
+}
+
+function testFiles(part: TestPart): string[] {
   if (!chosen.has(part)) return [];
-  const partOf = (file: string) =>
-    file.startsWith("test/system/") ? "system" : file === "test/tidy.test.ts" ? "tidy" : "unit";
   const wanted = positionals.map((file) => relative(root, resolve(file)));
   return globSync("test/**/*.test.ts", { cwd: root })
     .filter((file) => (wanted.length > 0 ? wanted.includes(file) : true))
@@ -100,14 +111,16 @@ interface Run {
   timeout: number;
 }
 
-/** Unit tests as many at a time as there are processors; system tests, which measure and load the machine, one by one. */
+/** Unit tests as many at a time as there are processors; those that measure and load the machine one by one. */
 function runs(): Run[] {
   const parallel = [...testFiles("tidy"), ...testFiles("unit")];
-  const serial = testFiles("system").map((file) => ({
-    files: [file],
-    concurrency: 1,
-    timeout: LONGER_MS[relative(root, file)] ?? TIMEOUT_MS.system,
-  }));
+  const oneByOne = (part: "system" | "apps") =>
+    testFiles(part).map((file) => ({
+      files: [file],
+      concurrency: 1,
+      timeout: LONGER_MS[relative(root, file)] ?? TIMEOUT_MS[part],
+    }));
+  const serial = [...oneByOne("system"), ...oneByOne("apps")];
   if (parallel.length === 0) return serial;
   return [{ files: parallel, concurrency: availableParallelism(), timeout: TIMEOUT_MS.unit }, ...serial];
 }
@@ -151,6 +164,7 @@ const checks = await Promise.all([
   chosen.has("types") ? check("types", bin("tsc"), ["--noEmit", "-p", root]) : true,
   chosen.has("lint") ? check("lint and format", bin("biome"), ["check", "."]) : true,
 ]);
-const wantsTests = chosen.has("tidy") || chosen.has("unit") || chosen.has("system");
+const wantsTests = ["tidy", "unit", "system", "apps"].some((part) => chosen.has(part));
+if (values.short) process.env.APPS_SHORT = "1";
 const tested = wantsTests ? await runTests() : true;
 process.exit(checks.every(Boolean) && tested ? 0 : 1);

@@ -47,6 +47,8 @@ export function prepareRoot(remote: Remote, options: { name: string; filesDirect
     remote.reset();
     remote.call(call, ...text.map((t) => remote.putString(t)), ...rest);
   };
+  // Else the modes below would lose what this process's own mask takes away: /dev/null is everybody's to write to.
+  remote.call("umask", 0);
   mount("none", "/", "", MS_REC | MS_PRIVATE);
   mount("overlay", root, "overlay", 0, `lowerdir=/,upperdir=${upper},workdir=${work}`);
   mount("proc", `${root}/proc`, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC);

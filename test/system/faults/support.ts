@@ -12,29 +12,11 @@ import { namespacesOf } from "../../../src/lab/network.ts";
 import { startWorkload } from "../../../workload/driver.ts";
 import type { CounterResult } from "../../../workload/messages.ts";
 import { APPLICATION, type RedisSite, SERVICE } from "../../../workload/site.ts";
+import { eventually } from "../../support/eventually.ts";
+
+export { eventually } from "../../support/eventually.ts";
 
 export const COUNTERS = { ...SERVICE, connections: 10, progressMs: 0, drainMs: 20_000 };
-
-/** Waits for a condition, on a busy machine too. The last failure is told. */
-export async function eventually<T>(
-  what: string,
-  look: () => T | Promise<T>,
-  timeoutMs = 60_000,
-): Promise<NonNullable<T>> {
-  const deadline = performance.now() + timeoutMs;
-  let failure: unknown;
-  while (performance.now() < deadline) {
-    try {
-      const found = await look();
-      if (found) return found;
-      failure = undefined;
-    } catch (error) {
-      failure = error;
-    }
-    await sleep(50);
-  }
-  throw new Error(`Not within ${timeoutMs} ms: ${what}`, { cause: failure });
-}
 
 // --- The command line ---
 
