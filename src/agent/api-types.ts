@@ -1,6 +1,7 @@
 /** What the API's documents look like (docs/api.md). Fields are only ever added. */
 
 import type { ApplicationInput } from "../cluster/application.ts";
+import type { ApplyPlan } from "../cluster/plan.ts";
 import type { CommitPolicy, OnUnprotectable } from "../cluster/spec.ts";
 import type { CheckpointSummary, InstanceStatus, StandbyStatus } from "../instance/control.ts";
 import type { Failure } from "../kernel/failure.ts";
@@ -11,8 +12,19 @@ export interface ProtectRequest extends ApplicationInput {
   wait?: boolean;
 }
 
+/** Body of `PUT /v1/applications/NAME`. */
+export interface ApplyRequest extends ProtectRequest {
+  /** End the application and start it anew when a change takes that; default false: refused. */
+  recreate?: boolean;
+}
+
+export interface ApplyResult {
+  plan: ApplyPlan;
+  report: ApplicationReport;
+}
+
 export interface ProtectProgress {
-  step: "starting" | "running" | "clone" | "synchronising" | "in-sync";
+  step: "stopping" | "starting" | "running" | "clone" | "synchronising" | "in-sync";
   message: string;
   node?: string;
   remainingBytes?: number;
@@ -104,4 +116,4 @@ export interface CloneAnswer {
   port: number;
 }
 
-export type { CheckpointSummary };
+export type { ApplyPlan, CheckpointSummary };

@@ -4,16 +4,26 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { View } from "../cluster/spec.ts";
 import { OperatingError, toFailure } from "../kernel/failure.ts";
-import type { ApplicationReport, CloneRequest, Health, StreamLine, SwitchRequest, SwitchResult } from "./api-types.ts";
+import type {
+  ApplicationReport,
+  ApplyResult,
+  CloneRequest,
+  Health,
+  ProtectProgress,
+  StreamLine,
+  SwitchRequest,
+  SwitchResult,
+} from "./api-types.ts";
+import { apply, diff } from "./apply.ts";
 import { createClone, removeClone } from "./clones.ts";
 import { type AgentContext, version } from "./context.ts";
 import { answerEvents } from "./event-stream.ts";
 import { limits } from "./limits.ts";
 import { lineStream } from "./line-stream.ts";
 import { checkpointNow, checkpoints, promoteHere, promoteSomewhere, stop, switchPlanned, tree } from "./operations.ts";
-import { protect } from "./protect.ts";
 import { report, reportAll, reportNodes } from "./report.ts";
 import { atPrimary, forwardedHeader, type Question } from "./route.ts";
+import { startAtHome } from "./start-at-home.ts";
 
 /** Asks the agent to pass the request on to another node's agent, whole. */
 export const nodeHeader = "understudy-node";
@@ -47,11 +57,25 @@ export function createApi(context: AgentContext): Hono {
     const body = await jsonBody(c);
     return lineStream<StreamLine<ApplicationReport>>(c, async (write, signal) => {
       try {
-        write({ result: await protect(context, body, { signal, progress: (progress) => write({ progress }) }) });
+        const progress = (progress: ProtectProgress) => write({ progress });
+        write({ result: await startAtHome(context, body, { signal, progress }) });
       } catch (error) {
         write({ error: toFailure(error) });
       }
     });
+  });
+  api.put("/v1/applications/:name", async (c) => {
+    const body = { ...((await jsonBody(c)) as object), name: c.req.param("name") };
+    return lineStream<StreamLine<ApplyResult>>(c, async (write, signal) => {
+      try {
+        write({ result: await apply(context, body, { signal, progress: (progress) => write({ progress }) }) });
+      } catch (error) {
+        write({ error: toFailure(error) });
+      }
+    });
+  });
+  api.post("/v1/applications/:name/diff", async (c) => {
+    return c.json(await diff(context, { ...((await jsonBody(c)) as object), name: c.req.param("name") }));
   });
   api.get("/v1/applications/:name", async (c) => {
     const name = c.req.param("name");

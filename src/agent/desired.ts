@@ -86,7 +86,11 @@ function asOther(
   remove: (reason: string, graceful: boolean, handsOver?: boolean) => Action[],
 ): Action[] {
   if (instance === undefined) return remove(`"${view.primary}" runs the application in term ${view.term}`, false);
-  if (!wantedStandbys(spec, view).includes(node)) return remove("no clone is wanted here", true);
+  const wanted = wantedStandbys(spec, view);
+  // One that may take over stays until those that shall have come can; an old primary until the new one lives.
+  const replaced = wanted.every((other) => view.inSync.includes(other)) && instance.said?.state !== "switching";
+  if (!wanted.includes(node))
+    return view.inSync.includes(node) && !replaced ? [] : remove("no clone is wanted here", true);
   // Unknown yet, or it knows of a term that this look at the store does not show.
   if (instance.said === undefined || instance.said.term > view.term) return [];
   if (instance.said.role === "standby") return [];

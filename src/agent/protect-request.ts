@@ -16,6 +16,7 @@ export const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const commonEnvironment = { PATH: defaultPath, HOME: "/root", LANG: "C.UTF-8" };
 
 const schema = applicationSchema.extend({ wait: z.boolean().default(true).describe("true or false") });
+export const applyRequestSchema = schema.extend({ recreate: z.boolean().default(false).describe("true or false") });
 
 /** @throws OperatingError `request-invalid` */
 export function parseProtectRequest(node: string, body: unknown): { spec: ApplicationSpec; wait: boolean } {
@@ -46,6 +47,16 @@ export function checkRequest<S extends z.ZodType>(requestSchema: S, body: unknow
 
 /** Checks the request against this node and the cluster; fails with the first thing that is wrong. */
 export async function checkProtectable(context: AgentContext, spec: ApplicationSpec): Promise<void> {
+  await checkStandbys(context, spec);
+  await checkNotInUse(context, spec);
+  checkProgram(spec);
+  // Asks each standby; one that does not answer now cannot become in sync.
+  await Promise.all(spec.standby.map((node) => context.peers.health(node)));
+  await checkSilent(context, spec);
+}
+
+/** @throws OperatingError `standby-is-primary`, `node-unknown` */
+export async function checkStandbys(context: AgentContext, spec: ApplicationSpec): Promise<void> {
   if (spec.standby.includes(spec.home)) {
     throw new OperatingError(
       "standby-is-primary",
@@ -55,10 +66,16 @@ export async function checkProtectable(context: AgentContext, spec: ApplicationS
       },
     );
   }
-  await checkNotInUse(context, spec);
-  checkProgram(spec);
-  // Asks each standby; one that does not answer now cannot become in sync.
-  await Promise.all(spec.standby.map((node) => context.peers.health(node)));
+  for (const node of new Set([spec.home, ...spec.standby])) await context.records.node(node);
+}
+
+/** @throws OperatingError `address-in-use` */
+export async function checkAddressFree(context: AgentContext, spec: ApplicationSpec): Promise<void> {
+  await checkNotInUse(context, spec, spec.name);
+  await checkSilent(context, spec);
+}
+
+async function checkSilent(context: AgentContext, spec: ApplicationSpec): Promise<void> {
   if (await addressAnswers(hostOf(spec.address), context.config.bridge)) {
     throw new OperatingError("address-in-use", `Something on the network answers under ${hostOf(spec.address)}`, {
       remedy: "Choose an address that nothing uses.",
@@ -67,10 +84,10 @@ export async function checkProtectable(context: AgentContext, spec: ApplicationS
   }
 }
 
-async function checkNotInUse(context: AgentContext, spec: ApplicationSpec): Promise<void> {
+async function checkNotInUse(context: AgentContext, spec: ApplicationSpec, itself?: string): Promise<void> {
   const host = hostOf(spec.address);
   for (const { name, spec: other, view } of (await context.records.applications()).values()) {
-    if (!other || view?.value.ended) continue;
+    if (!other || view?.value.ended || name === itself) continue;
     if (name === spec.name) throw nameInUse(name);
     if (hostOf(other.value.address) === host) {
       throw new OperatingError("address-in-use", `The application "${name}" has the address ${host}`, {

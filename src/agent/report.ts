@@ -38,6 +38,7 @@ function describe(
   const { command, commit, period, keep, home, address, createdAt, onUnprotectable } = spec!.value;
   const primary = view?.value.primary ?? null;
   const problems = [...(context.problems.get(name) ?? [])].map(([node, failure]) => ({ node, failure }));
+  const wanted = wantedStandbys(spec!.value, { primary: primary ?? home });
   return {
     name,
     state,
@@ -51,10 +52,11 @@ function describe(
     keep,
     onUnprotectable,
     home,
-    wanted: wantedStandbys(spec!.value, { primary: primary ?? home }),
+    wanted,
     createdAt,
     ...(view?.value.ended && { ended: view.value.ended }),
-    standbys: instance?.standbys ?? [],
+    // A clone that is not wanted any more is not lost.
+    standbys: (instance?.standbys ?? []).filter((one) => one.state !== "lost" || wanted.includes(one.node)),
     instance,
     problems,
   };
@@ -63,13 +65,18 @@ function describe(
 /** Every application, asked of its primary's agent; one whose primary does not answer is told from the store. */
 export async function reportAll(context: AgentContext): Promise<ApplicationReport[]> {
   const records = [...(await context.records.applications()).values()].filter(({ spec }) => spec !== undefined);
-  return Promise.all(
-    records.map(async ({ name, view }) => {
-      const primary = view?.value.primary;
-      if (primary === undefined || primary === context.node || view?.value.ended) return report(context, name);
-      return (await askPrimary(context, name, primary)) ?? report(context, name);
-    }),
-  );
+  return Promise.all(records.map((record) => askOrTell(context, record)));
+}
+
+/** As its primary's agent sees it, else told from the store. @throws OperatingError `application-unknown` */
+export async function reportAnywhere(context: AgentContext, name: string): Promise<ApplicationReport> {
+  return askOrTell(context, await context.records.known(name));
+}
+
+async function askOrTell(context: AgentContext, { name, view }: ApplicationRecord): Promise<ApplicationReport> {
+  const primary = view?.value.primary;
+  if (primary === undefined || primary === context.node || view?.value.ended) return report(context, name);
+  return (await askPrimary(context, name, primary)) ?? report(context, name);
 }
 
 async function askPrimary(

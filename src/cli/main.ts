@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { OperatingError } from "../kernel/failure.ts";
 import { registerAgent } from "./agent.ts";
+import { registerApply, registerDiff } from "./apply.ts";
 import { registerCheck } from "./check.ts";
 import { registerCheckpoint, registerCheckpoints } from "./checkpoints.ts";
 import { registerEvents } from "./events.ts";
@@ -27,6 +28,8 @@ export function createProgram(): Command {
     .configureOutput({ outputError: () => {} });
   registerCheck(program);
   registerProtect(program);
+  registerApply(program);
+  registerDiff(program);
   registerPs(program);
   registerStatus(program);
   registerTree(program);

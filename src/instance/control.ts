@@ -82,6 +82,8 @@ export interface InstanceStatus {
   /** Host pid of the application's init; 0 when there is none. */
   initPid: number;
   instancePid: number;
+  /** Revision in the store of the specification that it goes by; 0 before it has seen one. */
+  specification: number;
   /** Standby: where its stream listens. */
   stream?: { host: string; port: number };
   standbys: StandbyStatus[];

@@ -4,6 +4,7 @@
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { openStore } from "../cluster/open.ts";
+import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ClusterStore } from "../cluster/store.ts";
 import { type MutualTlsOptions, tlsOptions } from "../cluster/tls.ts";
 import { describeView, type ViewAction, type ViewEvent } from "../cluster/view.ts";
@@ -13,6 +14,7 @@ import { PrimaryRole } from "./primary-role.ts";
 import { Requests } from "./requests.ts";
 import { ControlServer } from "./server.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
+import { SpecificationWatch } from "./specification.ts";
 import { TICK_MS } from "./standby-link.ts";
 import { StandbyRole } from "./standby-role.ts";
 import { StreamServer } from "./stream-server.ts";
@@ -28,6 +30,7 @@ export class Instance {
   readonly #streams: StreamServer;
   readonly #waiters = new Waiters();
   readonly #requests: Requests;
+  readonly #specification: SpecificationWatch;
   readonly #control: ControlServer;
   #ended: string | undefined;
   #failure: Error | undefined;
@@ -45,7 +48,9 @@ export class Instance {
     this.#primary = new PrimaryRole(shell);
     this.#standby = new StandbyRole(shell, store);
     this.#streams = new StreamServer(shell, tls);
+    this.#specification = new SpecificationWatch(store, config.application, (spec) => this.#configure(spec));
     const parts = {
+      specification: this.#specification,
       primary: this.#primary,
       standby: this.#standby,
       streams: this.#streams,
@@ -173,6 +178,14 @@ export class Instance {
     }
   }
 
+  /** The owner's wishes have changed: what goes by them reads the configuration, or is told here. */
+  #configure(application: ApplicationSpec): void {
+    this.#config.application = application;
+    this.#primary.current?.configure(application);
+    this.#note("configured", `"${application.name}" goes by a changed specification`);
+    this.#changed();
+  }
+
   #goLive(term: number, epoch: number): void {
     const begun = performance.now();
     const living = this.#standby.live(epoch);
@@ -202,6 +215,7 @@ export class Instance {
 
   async #exit(code: number): Promise<void> {
     this.#view.close();
+    this.#specification.close();
     await this.#control.close();
     this.#streams.close();
     this.#store.close();

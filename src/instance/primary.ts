@@ -79,7 +79,7 @@ export class Primary {
   readonly #shell: PrimaryShell;
   readonly #capture: Capture;
   readonly #files: FileCapture;
-  readonly #period: PeriodOptions;
+  #period: PeriodOptions;
   /** Newest held packet at each epoch's cut. */
   readonly #marks = new Map<number, number>();
   readonly #timer: NodeJS.Timeout;
@@ -312,6 +312,15 @@ export class Primary {
     else hold.passThrough();
   }
 
+  /** The specification has changed. */
+  configure(application: ApplicationSpec): void {
+    this.parts.application = application;
+    this.#period = { ...periodDefaults, period: application.period };
+    // In a planned switch nothing leaves, whatever the policy; what then goes on here goes by the new one.
+    if (!this.#frozen) this.#applyHold();
+    this.#wake();
+  }
+
   release(epoch: number): void {
     const mark = this.#marks.get(epoch);
     if (mark !== undefined) this.parts.hold.release(mark);
@@ -351,6 +360,7 @@ export class Primary {
   resume(term: number): void {
     this.term = term;
     this.#frozen = false;
+    this.#applyHold();
     this.parts.tracees.release();
     this.parts.port.announce();
     this.#wake();

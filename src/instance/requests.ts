@@ -6,6 +6,7 @@ import type { CheckpointSummary, InstanceStatus } from "./control.ts";
 import { Figures } from "./figures.ts";
 import type { PrimaryRole } from "./primary-role.ts";
 import type { InstanceShell } from "./shell.ts";
+import type { SpecificationWatch } from "./specification.ts";
 import { connectStandby } from "./standby-link.ts";
 import type { StandbyRole } from "./standby-role.ts";
 import type { StreamServer } from "./stream-server.ts";
@@ -19,6 +20,7 @@ export interface InstanceParts {
   streams: StreamServer;
   waiters: Waiters;
   tls: MutualTlsOptions;
+  specification: SpecificationWatch;
 }
 
 export class Requests {
@@ -28,6 +30,7 @@ export class Requests {
   readonly #streams: StreamServer;
   readonly #waiters: Waiters;
   readonly #tls: MutualTlsOptions;
+  readonly #specification: SpecificationWatch;
 
   constructor(shell: InstanceShell, parts: InstanceParts) {
     this.#shell = shell;
@@ -36,6 +39,7 @@ export class Requests {
     this.#streams = parts.streams;
     this.#waiters = parts.waiters;
     this.#tls = parts.tls;
+    this.#specification = parts.specification;
   }
 
   status(): InstanceStatus {
@@ -53,6 +57,7 @@ export class Requests {
       epoch: primary?.epoch ?? this.#standby.clone?.newest?.epoch ?? 0,
       initPid: primary?.parts.stage.init ?? this.#standby.clone?.stage.init ?? 0,
       instancePid: process.pid,
+      specification: this.#specification.revision,
       stream: { host: listenHost, port: this.#streams.port },
       standbys: [
         ...links.map((link) => link.status(inSync.includes(link.node) && link.phase === "following")),

@@ -91,6 +91,20 @@ describe("desired", () => {
     assert.deepEqual(kinds("node-b", { spec, view: { ...view, ended: { reason: "", at: "" } } }), []);
   });
 
+  it("keeps a clone that may take over and is not wanted any more until all that are wanted can", () => {
+    const clone = { ...instance, said: { ...said, role: "standby" as const, standbys: [] } };
+    const moved = { ...spec, standby: ["node-c"] };
+    const at = (inSync: string[]) => kinds("node-b", { spec: moved, view: { ...view, inSync }, instance: clone });
+    assert.deepEqual(at(["node-b"]), []);
+    assert.deepEqual(at(["node-b", "node-c"]), ["remove"]);
+    assert.deepEqual(at(["node-c"]), ["remove"]);
+    // It stands aside until the new primary lives.
+    const aside = { ...clone, said: { ...clone.said, state: "switching" } };
+    const inSync = ["node-b", "node-c"];
+    assert.deepEqual(kinds("node-b", { spec: moved, view: { ...view, inSync }, instance: aside }), []);
+    assert.deepEqual(at([]), ["remove"]);
+  });
+
   it("never touches what an operation holds, and never ends the primary of the view's term", () => {
     const instances = fc.option(
       fc.record({

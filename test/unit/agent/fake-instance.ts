@@ -13,6 +13,7 @@ import { storeKeys } from "../../../src/cluster/store.ts";
 import type { InstanceConfig, InstanceStatus, StandbyStatus } from "../../../src/instance/control.ts";
 import { readPidFile, startTicks, writePidFile } from "../../../src/instance/pid-file.ts";
 import { ControlServer } from "../../../src/instance/server.ts";
+import { SpecificationWatch } from "../../../src/instance/specification.ts";
 import { OperatingError, toFailure } from "../../../src/kernel/failure.ts";
 
 const config = JSON.parse(readFileSync(process.argv[2]!, "utf8")) as InstanceConfig;
@@ -73,6 +74,10 @@ function startApplication(): void {
   become("primary", "running");
 }
 
+const specification = new SpecificationWatch(store, config.application, (spec) => {
+  config.application = spec;
+});
+
 const server = new ControlServer(config.controlSocket, {
   async status() {
     return {
@@ -84,6 +89,7 @@ const server = new ControlServer(config.controlSocket, {
       epoch: 0,
       initPid,
       instancePid: process.pid,
+      specification: specification.revision,
       ...(stream && { stream }),
       standbys: [...standbys.values()].map(({ socket, ...status }) => status),
       processes: 1,
