@@ -228,41 +228,24 @@ static Napi::Value holes(const Napi::CallbackInfo& info) {
   int fd = word(info[1]);
   size_t room, found = 0;
   auto* out = data<uint64_t>(info[2], &room);
-  std::vector<Region> there(64);
+  Region first;
+  ScanArguments a = {};
+  a.size = sizeof a;
+  a.vec = (uint64_t)&first;
+  a.vec_len = 1;
+  // A block is asked for its first page only: nearly always the first entry of its table answers, where a look at all would read
+  // the page tables of the whole memory.
+  a.max_pages = 1;
+  a.category_anyof_mask = 8 | 16;  // present, or swapped out, or the kernel's marker of a protected page never touched
+  a.return_mask = 8;
   for (auto it = s->blocks.begin(); it != s->blocks.end() && found < room;) {
-    // Neighbouring blocks are asked about together: runs of pages come back as one region each.
-    uint64_t first = *it, last = first;
-    auto next = std::next(it);
-    while (next != s->blocks.end() && *next == last + 1) {
-      last++;
-      ++next;
-    }
-    uint64_t at = first << 21, end = (last + 1) << 21;
-    while (it != next && at < end && found < room) {
-      ScanArguments a = {};
-      a.size = sizeof a;
-      a.start = at;
-      a.end = end;
-      a.vec = (uint64_t)there.data();
-      a.vec_len = there.size();
-      a.category_anyof_mask = 8 | 16;  // present, or swapped out, or the kernel's marker of a protected page never touched
-      a.return_mask = 8;
-      long n = ioctl(fd, kPagemapScan, &a);
-      if (n < 0) return Napi::Number::New(info.Env(), -errno);
-      // Blocks before `sure` have been looked at; those without a page in them have no table.
-      uint64_t sure = a.walk_end >= end ? end : a.walk_end & ~((1ull << 21) - 1);
-      long i = 0;
-      while (it != next && (*it << 21) < sure && found < room) {
-        uint64_t start = *it << 21;
-        while (i < n && there[i].end <= start) i++;
-        if (i < n && there[i].start < start + (1ull << 21)) { ++it; continue; }
-        out[found++] = start;
-        it = s->blocks.erase(it);
-      }
-      // A block cut by a full list has a page, so it is not asked about again.
-      if (sure <= at && it != next) { ++it; sure = at + (1ull << 21); }
-      at = sure;
-    }
+    a.start = *it << 21;
+    a.end = a.start + (1ull << 21);
+    long n = ioctl(fd, kPagemapScan, &a);
+    if (n < 0) return Napi::Number::New(info.Env(), -errno);
+    if (n > 0) { ++it; continue; }
+    out[found++] = a.start;
+    it = s->blocks.erase(it);
   }
   return Napi::Number::New(info.Env(), found);
 }

@@ -25,33 +25,64 @@ static uint64_t nowNs() {
 // The status of an exit with code 0 is 0, which stands for "none yet" here: a bit that nobody looks at makes the difference.
 constexpr int kExitedWell = 1 << 30;
 
+// Ends a blocking wait of this thread with EINTR at a deadline. A thread that waits in the kernel leaves its processor to the
+// threads it waits for; naps would take it from them again and again, and each nap costs more than it lasts.
+class Alarm {
+  static constexpr uint64_t kAgainNs = 1000000;  // an alarm between two waits must not be the last
+  static int create(timer_t* timer) {
+    struct sigaction nothing = {};
+    nothing.sa_handler = [](int) {};
+    sigevent event = {};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SIGRTMAX - 2;
+    event._sigev_un._tid = gettid();
+    if (sigaction(event.sigev_signo, &nothing, nullptr) < 0 || timer_create(CLOCK_MONOTONIC, &event, timer) < 0) return -errno;
+    return 0;
+  }
+  static timer_t timer;
+
+  static int set(uint64_t afterNs, uint64_t everyNs) {
+    itimerspec t = {{0, (long)everyNs}, {(time_t)(afterNs / 1000000000), (long)(afterNs % 1000000000)}};
+    return timer_settime(timer, 0, &t, nullptr) < 0 ? -errno : 0;
+  }
+
+ public:
+  int error;
+  explicit Alarm(uint64_t afterNs) {
+    static int made = create(&timer);
+    error = made ? made : set(afterNs + 1, kAgainNs);
+  }
+  ~Alarm() {
+    if (!error) set(0, 0);
+  }
+};
+timer_t Alarm::timer;
+
 // stopAll(tids Int32Array, statuses Int32Array, timeoutUs, interrupt): interrupts every thread, then takes one wait status
-// of each: statuses[i] is the status, −errno (ECHILD: gone), or 0 when none came in time. Returns how many are missing.
+// of each: statuses[i] is the status, −errno (ECHILD: gone), or 0 when none came in time. Returns how many are missing, or −errno (nothing was
+// interrupted).
 static Napi::Value stopAll(const Napi::CallbackInfo& info) {
   size_t n;
   auto* tids = data<int32_t>(info[0], &n);
   auto* statuses = data<int32_t>(info[1]);
-  uint64_t deadline = nowNs() + word(info[2]) * 1000;
+  uint64_t patience = word(info[2]) * 1000, deadline = nowNs() + patience;
+  Alarm alarm(patience);
+  if (alarm.error) return Napi::Number::New(info.Env(), alarm.error);
   if (info[3].ToBoolean()) {
     for (size_t i = 0; i < n; i++) {
       statuses[i] = 0;
       if (ptrace(PTRACE_INTERRUPT, tids[i], 0, 0) < 0 && errno != ESRCH) statuses[i] = -errno;
     }
   }
-  // Else a sleep of microseconds takes fifty more.
-  static int slack = prctl(PR_SET_TIMERSLACK, 1);
-  (void)slack;
   size_t missing = 0;
   for (size_t i = 0; i < n; i++) {
-    if (statuses[i] != 0) continue;
-    for (;;) {
+    while (statuses[i] == 0) {
       int status;
-      pid_t r = waitpid(tids[i], &status, __WALL | WNOHANG);
-      if (r == tids[i]) { statuses[i] = status ? status : kExitedWell; break; }
-      if (r < 0 && errno != EINTR) { statuses[i] = -errno; break; }
-      if (nowNs() > deadline) { missing++; break; }
-      timespec pause = {0, 2000};
-      nanosleep(&pause, nullptr);
+      bool late = nowNs() >= deadline;
+      pid_t r = waitpid(tids[i], &status, __WALL | (late ? WNOHANG : 0));
+      if (r == tids[i]) statuses[i] = status ? status : kExitedWell;
+      else if (r < 0 && errno != EINTR) statuses[i] = -errno;
+      else if (late) { missing++; break; }
     }
   }
   return Napi::Number::New(info.Env(), missing);

@@ -51,7 +51,7 @@ export function resumeAll(tids: Int32Array): void {
  * @returns how many gave none in time
  */
 export function stopAll(tids: Int32Array, statuses: Int32Array, timeoutUs: number, interrupt: boolean): number {
-  return addon.stopAll(tids, statuses, timeoutUs, interrupt);
+  return checked(addon.stopAll(tids, statuses, timeoutUs, interrupt), "timer_create", "barrier");
 }
 
 /** Calls that a stop ended with EINTR, although no signal came, begin again when the threads go on. */
