@@ -99,7 +99,8 @@ static int readStamps(int fd, Record& r, TcpInfo& ti) {
   r.bytesReceived = ti.bytesReceived;
   r.notSent = ti.notSent;
   r.inQueue = r.outQueue = 0;
-  if (r.state == Closed) return 0;
+  // Both sides have ended it, but what came before may be unread.
+  if (r.state == Closed) return ioctl(fd, SIOCINQ, &r.inQueue) < 0 ? -errno : 0;
   if (ioctl(fd, SIOCINQ, &r.inQueue) < 0 || ioctl(fd, SIOCOUTQ, &r.outQueue) < 0) return -errno;
   return 0;
 }
@@ -166,6 +167,17 @@ static int learnBases(int fd, Record& r, TcpInfo& ti) {
   return 0;
 }
 
+// What is unread of a connection that both sides have ended: it has no sequence numbers any more.
+static int dumpEnded(int fd, Record& r, Output& out) {
+  r.receiveStart = r.receiveFrom = r.sendStart = r.sendFrom = r.sendEnd = r.sendBytes = 0;
+  r.receiveEnd = r.receiveBytes = r.inQueue;
+  if (r.receiveBytes == 0) return 0;
+  if (out.used + r.receiveBytes > out.size) return -ENOBUFS;
+  ssize_t n = recv(fd, out.bytes + out.used, r.receiveBytes, MSG_PEEK | MSG_DONTWAIT);
+  if (n != (ssize_t)r.receiveBytes) return n < 0 ? -errno : -EIO;
+  return 0;
+}
+
 static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Output& out) {
   static std::vector<uint8_t> scratch;
   if (!previous)
@@ -175,7 +187,10 @@ static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Ou
     Record before = r;
     if (int e = getInt(fd, IPPROTO_TCP, 29 /* TCP_REPAIR_WINDOW */, r.window, sizeof r.window)) return e;
     if (int e = readStamps(fd, r, ti)) return e;
-    if (r.state == Closed) return 0;
+    if (r.state == Closed) {
+      r.flags = ReadShut;
+      return dumpEnded(fd, r, out);
+    }
     if (before.state == r.state && before.segmentsIn == r.segmentsIn && before.segmentsOut == r.segmentsOut &&
         before.bytesReceived == r.bytesReceived && before.bytesAcknowledged == r.bytesAcknowledged &&
         before.inQueue == r.inQueue && before.outQueue == r.outQueue)
@@ -262,6 +277,9 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool options, Outp
     }
   }
   r.magic = kMagic;
+  if (r.state == Closed)
+    if (int e = dumpEnded(fd, r, out)) return e;
+  if (r.state == Closed) out.used += r.receiveBytes;
   if (r.state == Listen || r.state == Closed || r.state == SynSent) return 1;
 
   r.negotiated = ti.options;

@@ -2,7 +2,7 @@
 import { statFields } from "../kernel/procfs.ts";
 import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
-import { kindNamed } from "../resources/kinds.ts";
+import { KINDS, kindNamed } from "../resources/kinds.ts";
 import type { Tracees } from "../tree/tracees.ts";
 import type { Resource, ZombieState } from "./operations.ts";
 import type { ProcessCapture } from "./process-capture.ts";
@@ -71,6 +71,8 @@ export class ResourceCapture {
         });
       }
     }, this.#sharedMappings(processes));
+    for (const { kind, version, dumpOwnerless } of KINDS)
+      for (const [id, state] of dumpOwnerless?.() ?? []) resources.set(`description/${id}`, { kind, version, state });
   }
 
   /** Whether memory or a file without a name is mapped shared by a process; layouts are looked at when first asked. */

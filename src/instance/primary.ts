@@ -16,7 +16,13 @@ import { readSmall } from "../kernel/procfs.ts";
 import type { OutputHold } from "../network/hold.ts";
 import type { ApplicationInterface } from "../network/interface.ts";
 import type { Message } from "../replication/frames.ts";
-import { markTcpHandshakes, resetTcp, watchTcpHandshakes, watchTcpOptions } from "../resources/tcp/index.ts";
+import {
+  markTcpHandshakes,
+  resetTcp,
+  watchClosedTcp,
+  watchTcpHandshakes,
+  watchTcpOptions,
+} from "../resources/tcp/index.ts";
 import { layerPaths } from "../stage/root.ts";
 import type { Stage } from "../stage/stage.ts";
 import { ProgramFiles } from "../tree/files.ts";
@@ -135,9 +141,14 @@ export class Primary {
   #watchConnections(): void {
     const { port, stage } = this.parts;
     resetTcp();
+    const cgroup = dirname(dirname(stage.cgroup));
     const tries: Array<[string, () => void]> = [
+      [
+        "Connections that are closed with bytes left to send are not kept",
+        () => watchClosedTcp(port.namespaceFd, cgroup),
+      ],
       ["Connections not accepted yet are not kept", () => watchTcpHandshakes(port.nodeEnd, port.namespaceFd)],
-      ["Socket options are read in every checkpoint", () => watchTcpOptions(dirname(dirname(stage.cgroup)))],
+      ["Socket options are read in every checkpoint", () => watchTcpOptions(cgroup)],
     ];
     for (const [consequence, watch] of tries) {
       try {

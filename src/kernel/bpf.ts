@@ -12,6 +12,7 @@ const COMMAND = {
   programLoad: 5,
   programAttach: 8,
   programDetach: 9,
+  programRun: 10,
   programById: 13,
   openTracepoint: 17,
   mapLookupBatch: 24,
@@ -25,7 +26,10 @@ const ATTRIBUTE_BYTES = 144;
 const MAP_TYPE_HASH = 1;
 const MAP_TYPE_ARRAY = 2;
 const MAP_NO_PREALLOC = 1;
+const MAP_MAPPABLE = 1024;
 const PROGRAM_TYPE_SCHED_CLS = 3;
+const PROGRAM_TYPE_CGROUP_SOCK = 9;
+const PROGRAM_TYPE_RAW_TRACEPOINT = 17;
 const PROGRAM_TYPE_TRACING = 26;
 const ATTACH_RAW_TRACEPOINT = 23;
 /** Where a traffic program sits on an interface (tcx, kernel 6.6). It stays until the interface goes or it is detached. */
@@ -52,6 +56,11 @@ function createMap(type: number, keyBytes: number, valueBytes: number, entries: 
 /** An array map; keys are 0 to `entries` − 1. */
 export function createArrayMap(valueBytes: number, entries: number): number {
   return createMap(MAP_TYPE_ARRAY, 4, valueBytes, entries);
+}
+
+/** As `createValueMap`; the value can be mapped (`mapShared`). */
+export function createMappableMap(valueBytes: number): number {
+  return createMap(MAP_TYPE_ARRAY, 4, valueBytes, 1, MAP_MAPPABLE);
 }
 
 /** A hash map whose elements take memory only while they exist. */
@@ -155,8 +164,45 @@ export function loadTracingProgram(name: string, instructions: readonly Instruct
   });
 }
 
+/** Loads a program that runs when it is asked to, see `runTracepointProgram`. */
+export function loadTracepointProgram(name: string, instructions: readonly Instruction[]): number {
+  return loadProgram(PROGRAM_TYPE_RAW_TRACEPOINT, name, instructions, () => {});
+}
+
+/** Runs it now; its context are the words of `args`. */
+export function runTracepointProgram(programFd: number, args: Buffer): void {
+  const attributes = Buffer.alloc(80);
+  attributes.writeUInt32LE(programFd, 0);
+  attributes.writeUInt32LE(args.length, 40);
+  pointer(attributes, 48, args);
+  checked(bpf(COMMAND.programRun, attributes), "bpf", "run");
+}
+
+/** Runs a traffic program on a packet that nobody sends, in the calling thread's network namespace. */
+export function runTrafficProgram(programFd: number): void {
+  const packet = Buffer.alloc(64);
+  const attributes = Buffer.alloc(80);
+  attributes.writeUInt32LE(programFd, 0);
+  attributes.writeUInt32LE(packet.length, 8);
+  pointer(attributes, 16, packet);
+  checked(bpf(COMMAND.programRun, attributes), "bpf", "run");
+}
+
 const PROGRAM_TYPE_CGROUP_SOCKOPT = 25;
 const ATTACH_CGROUP_SETSOCKOPT = 22;
+const ATTACH_CGROUP_SOCKET_RELEASE = 34;
+
+/** Loads a program that sees sockets of a cgroup being closed for good. */
+export function loadReleaseProgram(name: string, instructions: readonly Instruction[]): number {
+  return loadProgram(PROGRAM_TYPE_CGROUP_SOCK, name, instructions, (attributes) => {
+    attributes.writeUInt32LE(ATTACH_CGROUP_SOCKET_RELEASE, 68);
+  });
+}
+
+/** Attaches it to a cgroup until the returned descriptor is closed. */
+export function linkRelease(cgroupFd: number, programFd: number): number {
+  return linkToCgroup(cgroupFd, programFd, ATTACH_CGROUP_SOCKET_RELEASE);
+}
 
 /** Loads a program that sees setsockopt on sockets of a cgroup. */
 export function loadSetsockoptProgram(name: string, instructions: readonly Instruction[]): number {
@@ -167,10 +213,14 @@ export function loadSetsockoptProgram(name: string, instructions: readonly Instr
 
 /** Attaches it to a cgroup until the returned descriptor is closed. */
 export function linkSetsockopt(cgroupFd: number, programFd: number): number {
+  return linkToCgroup(cgroupFd, programFd, ATTACH_CGROUP_SETSOCKOPT);
+}
+
+function linkToCgroup(cgroupFd: number, programFd: number, where: number): number {
   const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
   attributes.writeUInt32LE(programFd, 0);
   attributes.writeUInt32LE(cgroupFd, 4);
-  attributes.writeUInt32LE(ATTACH_CGROUP_SETSOCKOPT, 8);
+  attributes.writeUInt32LE(where, 8);
   return checked(bpf(COMMAND.linkCreate, attributes), "bpf", "link to a cgroup");
 }
 

@@ -26,13 +26,13 @@ const HEAD_BYTES = 12;
 export interface KernelTypes {
   /** BTF ids of the tracepoints asked for that this kernel has. */
   tracepoints: Map<string, number>;
-  /** Byte offsets by "struct.field". */
+  /** Byte offsets by "struct.field"; sizes by "struct". */
   fields: Map<string, number>;
 }
 
 /**
  * Looks up tracepoints and fields in one pass, some ten milliseconds.
- * @param fields as "struct.field"
+ * @param fields as "struct.field", also of members without a name in it, or as "struct" for its size
  * @throws Error when the kernel has no BTF
  */
 export function readKernelTypes(
@@ -50,10 +50,13 @@ export function readKernelTypes(
   const typedefs = new Map(tracepoints.map((name) => [nameAt(`btf_trace_${name}`), name]));
   const structs = new Map<number, Array<{ field: number; key: string }>>();
   for (const key of fields) {
-    const [struct, field] = key.split(".") as [string, string];
+    const [struct, field] = key.split(".") as [string, string | undefined];
     const at = nameAt(struct);
-    structs.set(at, [...(structs.get(at) ?? []), { field: nameAt(field), key }]);
+    structs.set(at, [...(structs.get(at) ?? []), { field: field === undefined ? SIZE : nameAt(field), key }]);
   }
+  /** Where each type's head is. */
+  const heads: number[] = [0];
+  const wantedAt: Array<{ at: number; wanted: Array<{ field: number; key: string }> }> = [];
   const found: KernelTypes = { tracepoints: new Map(), fields: new Map() };
   let id = 1;
   for (let at = typesAt; at < typesEnd; id++) {
@@ -62,18 +65,44 @@ export function readKernelTypes(
     const kind = (information >>> 24) & 0x1f;
     const members = information & 0xffff;
     if (kind === KIND.typedef && typedefs.has(name)) found.tracepoints.set(typedefs.get(name)!, id);
-    else if (kind === KIND.struct && structs.has(name)) {
-      const withBitfields = information >>> 31 === 1;
-      for (let i = 0; i < members; i++) {
-        const member = at + HEAD_BYTES + i * 12;
-        const wanted = structs.get(name)!.find(({ field }) => field === bytes.readUInt32LE(member));
-        const bits = bytes.readUInt32LE(member + 8);
-        if (wanted) found.fields.set(wanted.key, (withBitfields ? bits & 0xffffff : bits) / 8);
-      }
-    }
+    else if (kind === KIND.struct && structs.has(name)) wantedAt.push({ at, wanted: structs.get(name)! });
+    heads.push(at);
     at += HEAD_BYTES + (FIXED_BYTES[kind] ?? 0) + (MEMBER_BYTES[kind] ?? 0) * members;
   }
+  for (const { at, wanted } of wantedAt) {
+    const size = wanted.find(({ field }) => field === SIZE);
+    if (size) found.fields.set(size.key, bytes.readUInt32LE(at + 8));
+    findMembers(bytes, heads, at, 0, (field, offset) => {
+      const key = wanted.find((one) => one.field === field)?.key;
+      if (key !== undefined) found.fields.set(key, offset);
+    });
+  }
   return found;
+}
+
+/** Stands for a struct itself where a field's name would stand. */
+const SIZE = -1;
+
+/** Tells of all members of the struct or union whose head is at `at`, and of those in its members without a name. */
+function findMembers(
+  bytes: Buffer,
+  heads: number[],
+  at: number,
+  base: number,
+  tell: (field: number, offset: number) => void,
+): void {
+  const information = bytes.readUInt32LE(at + 4);
+  const kind = (information >>> 24) & 0x1f;
+  if (kind !== KIND.struct && kind !== KIND.union) return;
+  const withBitfields = information >>> 31 === 1;
+  for (let i = 0; i < (information & 0xffff); i++) {
+    const member = at + HEAD_BYTES + i * 12;
+    const name = bytes.readUInt32LE(member);
+    const bits = bytes.readUInt32LE(member + 8);
+    const offset = base + (withBitfields ? bits & 0xffffff : bits) / 8;
+    if (name === 0) findMembers(bytes, heads, heads[bytes.readUInt32LE(member + 4)]!, offset, tell);
+    else tell(name, offset);
+  }
 }
 
 const KIND_FUNCTION = 12;

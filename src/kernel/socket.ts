@@ -40,6 +40,7 @@ export const SO = {
   sendBufferForce: 32,
   receiveBufferForce: 33,
   mark: 36,
+  domain: 39,
   bindToIfindex: 62,
   bufferLock: 72,
 } as const;
@@ -96,6 +97,20 @@ export function connect(fd: number, address: Buffer): number {
 
 export function listen(fd: number, backlog: number): number {
   return addon.syscall(NR.listen, fd, backlog);
+}
+
+/** A descriptor, or −errno; waits unless the listening socket is non-blocking. */
+export function accept(fd: number): number {
+  return addon.syscall(NR.accept4, fd, null, null, SOCK_CLOEXEC);
+}
+
+/** Address and port that a socket has, as `socketAddress` makes them. */
+export function boundAddress(fd: number): Buffer {
+  const address = Buffer.alloc(28);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(address.length);
+  checked(addon.syscall(NR.getsockname, fd, address, length), "getsockname", fd);
+  return address.subarray(0, length.readUInt32LE());
 }
 
 export function shutdown(fd: number, how: number): number {

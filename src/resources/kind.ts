@@ -92,6 +92,8 @@ export interface DescriptorKind<State = unknown> {
   matchesSocket?(socket: { domain: number; type: number; protocol: number }): boolean;
   /** States of descriptions of this kind, in their order. Throws what makes the application unprotectable. */
   dump(descriptions: Description[], context: DumpContext): State[];
+  /** What of this kind goes on in the kernel though no process has it any more, by names of their own. After `dump`. */
+  dumpOwnerless?(): Array<[id: string, state: State]>;
   /** Makes the description anew and returns a descriptor of this process. */
   create(state: State, context: CreateContext): number;
   /** As `create` for all of the kind at once, in their order, where that is cheaper. */

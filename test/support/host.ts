@@ -13,6 +13,7 @@ import { OperatingError } from "../../src/kernel/failure.ts";
 import { verifyPages } from "../../src/kernel/pages.ts";
 import { resume } from "../../src/kernel/trace.ts";
 import { FrameReader, FrameWriter } from "../../src/replication/frames.ts";
+import { resetTcp, watchClosedTcp } from "../../src/resources/tcp/index.ts";
 import { Stage } from "../../src/stage/stage.ts";
 import { startProgram } from "../../src/stage/start.ts";
 import { Tracees } from "../../src/tree/tracees.ts";
@@ -138,6 +139,8 @@ function checkpoint(options: CheckpointOptions): CheckpointAnswer {
 }
 
 function capturing(stopTimeoutUs: number): Capture {
+  resetTcp();
+  watchClosedTcp(stage!.networkFd);
   parts = [];
   writer = new FrameWriter();
   capture = new Capture({ stage: stage!, tracees: tracees!, emit, stopTimeoutUs, shadowBytes: 64 << 20 });
@@ -199,6 +202,7 @@ const commands = {
   clear(): void {
     const files = names?.files;
     capture?.close();
+    resetTcp();
     skeleton?.close();
     const old = stage;
     stage = tracees = capture = skeleton = names = undefined;

@@ -4,8 +4,10 @@ import { tryCall } from "../../kernel/calls.ts";
 import { bringUp } from "../../kernel/link.ts";
 import type { DescriptorKind } from "../kind.ts";
 import { TcpCapture } from "./capture.ts";
+import { CloseWatch } from "./close-watch.ts";
 import { Handshakes } from "./handshakes.ts";
 import { OptionWatch } from "./option-watch.ts";
+import { type Orphan, Orphans } from "./orphans.ts";
 import { FLAG, STATE } from "./record.ts";
 import { resolvePeers } from "./resolve.ts";
 import { restoreTcp } from "./restore.ts";
@@ -63,11 +65,34 @@ export function markTcpHandshakes(): number {
   return handshakes?.withData() ?? 0;
 }
 
+let orphans: Orphans | undefined;
+
+/**
+ * From now on dumps also hold connections that the application has closed and that are not over. `cgroup`: as for
+ * `watchTcpOptions`; without it each dump asks whether there are any, 0.4 ms. Throws when this kernel's memory cannot be read.
+ */
+export function watchClosedTcp(namespaceFd: number, cgroup?: string): void {
+  orphans?.close();
+  orphans = undefined;
+  orphans = new Orphans(namespaceFd, cgroup === undefined ? undefined : new CloseWatch(cgroup));
+}
+
+const knownOrphans = new WeakMap<Buffer, TcpSocketState>();
+
+/** The same object as long as nothing changed. */
+function stateOfOrphan({ content }: Orphan): TcpSocketState {
+  const known = knownOrphans.get(content) ?? { flags: 0, content };
+  knownOrphans.set(content, known);
+  return known;
+}
+
 /** Forgets what was dumped before: another application, or another life of this one, comes next. */
 export function resetTcp(): void {
   capture.close();
   handshakes?.close();
   handshakes = undefined;
+  orphans?.close();
+  orphans = undefined;
 }
 
 const keyOf = ({ client, server }: Handshake): string => `${client.toString("hex")} ${server.toString("hex")}`;
@@ -80,10 +105,7 @@ export const tcp: DescriptorKind<TcpSocketState> = {
   matchesSocket: ({ domain, type, protocol }) =>
     (domain === AF_INET || domain === AF_INET6) && type === SOCK_STREAM && protocol === IPPROTO_TCP,
   dump(descriptions, context) {
-    const sockets = descriptions.map((description) => ({
-      id: description.link,
-      fd: capture.keeps(description.link) ? -1 : context.take(description),
-    }));
+    const sockets = descriptions.map((description) => ({ id: description.link, fd: context.take(description) }));
     const { states } = capture.dump(sockets);
     const waiting = handshakes?.waiting() ?? [];
     return states.map((state, i) => {
@@ -92,6 +114,9 @@ export const tcp: DescriptorKind<TcpSocketState> = {
       const own = waiting.filter(({ server }) => server.readUInt16BE(2) === state.record.localPort);
       return own.length === 0 ? out : { ...out, waiting: own };
     });
+  },
+  dumpOwnerless() {
+    return (orphans?.dump() ?? []).map((orphan) => [orphan.id, stateOfOrphan(orphan)]);
   },
   create(state, context) {
     return this.createAll!([state], context)[0]!;
@@ -109,7 +134,7 @@ export const tcp: DescriptorKind<TcpSocketState> = {
         const restored = restoreTcp(state);
         tryCall("fcntl", restored.fd, F_SETFL, flags);
         fds[i] = restored.fd;
-        const injects = (state.record.flags & FLAG.failed) !== 0;
+        const injects = (state.record.flags & FLAG.failed) !== 0 || state.record.state === STATE.timeWait;
         context.atLife(injects ? () => context.inNetwork(restored.finish) : restored.finish);
       }
       // Several listening sockets of one port share what waits: the kernel spreads it.

@@ -43,6 +43,12 @@ export function injectFin(record: TcpRecord): void {
   inject(fromPeer(record, SEGMENT.fin | SEGMENT.acknowledge, record.receiveEnd));
 }
 
+/** The peer's FIN, which acknowledges the application's own: the connection is in TIME_WAIT by that, and answers repetitions. */
+export function injectLastFin(record: TcpRecord): void {
+  const segment = fromPeer(record, SEGMENT.fin | SEGMENT.acknowledge, record.receiveEnd);
+  inject({ ...segment, acknowledgement: (record.sendEnd + 1) >>> 0 });
+}
+
 /** The peer's RST. */
 export function injectReset(record: TcpRecord): void {
   const fin = record.flags & 1;
@@ -91,14 +97,14 @@ export function address4(address: Buffer): Buffer {
   return address.length === 28 ? address.subarray(20, 24) : address.subarray(4, 8);
 }
 
-export function target(v4: boolean, destination: Buffer): Buffer {
+function target(v4: boolean, destination: Buffer): Buffer {
   const out = Buffer.alloc(v4 ? 16 : 28);
   out.writeUInt16LE(v4 ? AF_INET : AF_INET6, 0);
   destination.copy(out, v4 ? 4 : 8);
   return out;
 }
 
-export function header4(source: Buffer, destination: Buffer, length: number): Buffer {
+function header4(source: Buffer, destination: Buffer, length: number): Buffer {
   const out = Buffer.alloc(20);
   out.writeUInt8(0x45, 0);
   out.writeUInt16BE(20 + length, 2);
@@ -109,7 +115,7 @@ export function header4(source: Buffer, destination: Buffer, length: number): Bu
   return out;
 }
 
-export function header6(source: Buffer, destination: Buffer, length: number): Buffer {
+function header6(source: Buffer, destination: Buffer, length: number): Buffer {
   const out = Buffer.alloc(40);
   out.writeUInt8(0x60, 0);
   out.writeUInt16BE(length, 4);

@@ -67,6 +67,51 @@ export function markWhole(record: Buffer, receivedBytes: number, sentBytes: numb
   record.writeUInt32LE(sentBytes, AT.sendBytes);
 }
 
+/** What of a socket goes on after its application has closed it. */
+export interface OrphanFields {
+  state: number;
+  family: number;
+  local: Buffer;
+  remote: Buffer;
+  receiveEnd: number;
+  sendStart: number;
+  sendEnd: number;
+  /** snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup */
+  window: readonly number[];
+  mss: number;
+  sendScale: number;
+  receiveScale: number;
+  negotiated: number;
+  flags: number;
+  timestamp: number;
+}
+
+/** A record as native/tcp.cc would have written it: nothing unread, options as a new socket has them. */
+export function writeRecord(fields: OrphanFields): Buffer {
+  const out = Buffer.alloc(RECORD_BYTES);
+  out.writeUInt32LE(RECORD_MAGIC, AT.magic);
+  out.writeUInt32LE(fields.state, AT.state);
+  out.writeUInt32LE(fields.family, AT.family);
+  fields.local.copy(out, AT.local);
+  fields.remote.copy(out, AT.remote);
+  out.writeUInt32LE(fields.receiveEnd, AT.receiveStart);
+  out.writeUInt32LE(fields.receiveEnd, AT.receiveEnd);
+  out.writeUInt32LE(fields.sendStart, AT.sendStart);
+  out.writeUInt32LE(fields.sendEnd, AT.sendEnd);
+  fields.window.forEach((word, i) => {
+    out.writeUInt32LE(word, AT.window + 4 * i);
+  });
+  out.writeUInt32LE(fields.mss, AT.mss);
+  out.writeUInt8(fields.sendScale, AT.sendScale);
+  out.writeUInt8(fields.receiveScale, AT.receiveScale);
+  out.writeUInt8(fields.negotiated, AT.negotiated);
+  out.writeUInt8(fields.flags, AT.flags);
+  out.writeUInt32LE(fields.timestamp, AT.timestamp);
+  out.fill(0xff, AT.options, AT.linger);
+  out.writeInt32LE(1, AT.options + 4 * REUSE_ADDRESS);
+  return out;
+}
+
 /** A view of a record's bytes. Sequence numbers are absolute, modulo 2³². */
 export class TcpRecord {
   readonly bytes: Buffer;
@@ -218,6 +263,10 @@ export const OPTION_NAMES: readonly (readonly [level: number, option: number])[]
   [41, 67],
   [41, 16],
 ];
+
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const REUSE_ADDRESS = OPTION_NAMES.findIndex(([level, option]) => level === SOL_SOCKET && option === SO_REUSEADDR);
 
 if (OPTION_NAMES.length >= OPTIONS) throw new Error("The record holds fewer options");
 

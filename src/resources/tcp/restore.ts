@@ -26,7 +26,8 @@ import {
   socket,
   TCP,
 } from "../../kernel/socket.ts";
-import { injectFin, injectReset } from "./inject.ts";
+import { endOverLoopback } from "./ended.ts";
+import { injectFin, injectLastFin, injectReset } from "./inject.ts";
 import { FLAG, OPTION_NAMES, optionIndex, STATE, type TcpRecord } from "./record.ts";
 import type { TcpState } from "./state.ts";
 
@@ -64,7 +65,7 @@ export function restoreTcp(state: TcpState): RestoredTcp {
   try {
     if (record.owner.uid !== 0 || record.owner.gid !== 0) setSocketOwner(fd, record.owner.uid, record.owner.gid);
     if (record.state === STATE.listen) return restoreListening(fd, record);
-    if (record.state === STATE.closed || record.state === STATE.timeWait) return restoreClosed(fd, record);
+    if (record.state === STATE.closed) return restoreClosed(fd, state);
     if (record.state === STATE.synSent) return restoreConnecting(fd, record);
     return restoreConnected(fd, state);
   } catch (error) {
@@ -141,16 +142,13 @@ function restoreListening(fd: number, record: TcpRecord): RestoredTcp {
   return { fd, finish: () => {} };
 }
 
-function restoreClosed(fd: number, record: TcpRecord): RestoredTcp {
+function restoreClosed(fd: number, { record, received }: TcpState): RestoredTcp {
   setReuseAddress(fd, record);
   setOptions(fd, record);
-  setBuffers(fd, record);
-  const wasBound = record.localPort !== 0;
-  if (!(record.flags & FLAG.failed) && !(record.flags & FLAG.readShut)) {
-    if (wasBound) must(bind(fd, record.local), "bind");
-    return { fd, finish: () => {} };
-  }
-  // It was connected once and has ended: reads must say so instead of "not connected". A loopback connection, reset.
+  setBuffers(fd, record, 0, received.length * 2);
+  const hadPeer = (record.flags & (FLAG.failed | FLAG.readShut)) !== 0;
+  if (hadPeer) endOverLoopback(fd, received, (record.flags & FLAG.failed) !== 0);
+  else if (record.localPort !== 0) must(bind(fd, record.local), "bind");
   return { fd, finish: () => {} };
 }
 
@@ -182,7 +180,7 @@ function restoreConnected(fd: number, state: TcpState): RestoredTcp {
   fill(fd, received);
   setTcp(fd, TCP.repairWindow, windowOf(record), "TCP_REPAIR_WINDOW");
   setTcp(fd, TCP.repairQueue, QUEUE.none, "TCP_REPAIR_QUEUE");
-  if (record.flags & FLAG.finReceived) injectFin(record);
+  if (record.flags & FLAG.finReceived && record.state !== STATE.timeWait) injectFin(record);
   return { fd, finish: () => finishConnected(fd, state) };
 }
 
@@ -236,6 +234,7 @@ function finishConnected(fd: number, { record, sent }: TcpState): void {
   }
   if (record.option(CORK) > 0) setTcp(fd, TCP.cork, 1, "TCP_CORK");
   if (record.flags & FLAG.finSent) shutdown(fd, SHUT_WR);
+  if (record.state === STATE.timeWait) injectLastFin(record);
   if (record.flags & FLAG.readShut) shutdown(fd, SHUT_RD);
   if (record.flags & FLAG.failed) injectReset(record);
 }

@@ -19,6 +19,7 @@ import {
 import { ApplicationInterface } from "../../../src/network/interface.ts";
 import { TcpCapture } from "../../../src/resources/tcp/capture.ts";
 import { Handshakes } from "../../../src/resources/tcp/handshakes.ts";
+import { Orphans } from "../../../src/resources/tcp/orphans.ts";
 import { STATE } from "../../../src/resources/tcp/record.ts";
 import { resolvePeers } from "../../../src/resources/tcp/resolve.ts";
 import { restoreTcp } from "../../../src/resources/tcp/restore.ts";
@@ -30,6 +31,7 @@ import { type Host, Network, pause } from "./lab.ts";
 const CLIENT = new URL("stream-client.ts", import.meta.url).pathname;
 const EOF_RESULT = 0;
 const EAGAIN = -11;
+const SHUT_WR = 1;
 
 interface Place {
   host: Host;
@@ -70,10 +72,12 @@ for (const [family, address, prefix, client] of [
   const carried = (state: TcpState): TcpState => applyTcpChange(undefined, wholeTcpState(state));
 
   /** Ends the life on one node and begins it on the other; returns the new descriptors. */
-  async function move(from: Place, to: Place, fds: number[]): Promise<number[]> {
+  async function move(from: Place, to: Place, fds: number[], closed?: Orphans): Promise<number[]> {
     from.port.setPort("blocked");
     const capture = new TcpCapture();
-    const { states } = capture.dump(fds.map((fd, i) => ({ id: String(i), fd })));
+    const open = capture.dump(fds.map((fd, i) => ({ id: String(i), fd }))).states;
+    const orphans = (closed?.dump() ?? []).map(({ content }) => applyTcpChange(undefined, content));
+    const states = [...open, ...orphans];
     for (const fd of fds) {
       setOption(fd, SOL_TCP, TCP.repair, 1);
       closeSocket(fd);
@@ -88,9 +92,12 @@ for (const [family, address, prefix, client] of [
     });
     await pause(2);
     to.port.setPort("speaking");
-    for (const { finish } of restored) finish();
+    to.host.run(() => {
+      for (const { finish } of restored) finish();
+    });
     to.port.setPort("forwarding");
-    return restored.map(({ fd }) => fd);
+    for (const { fd } of restored.slice(open.length)) closeSocket(fd);
+    return restored.slice(0, open.length).map(({ fd }) => fd);
   }
 
   async function accepted(listener: number): Promise<number> {
@@ -242,6 +249,90 @@ for (const [family, address, prefix, client] of [
     await pause(50);
     for (const fd of served) assert.equal(buffer.toString("latin1", 0, receive(fd, buffer, MSG_DONTWAIT)), "thanks");
     for (const fd of [...clients, ...served, moved!]) closeSocket(fd);
+    next.port.remove();
+  });
+
+  test(`${family}: what was closed goes on to its last byte`, { timeout: 30_000 }, async () => {
+    const first = await start();
+    const listener = first.host.run(() => listenOn(address, 7000));
+    const target = socketAddress(address, 7000);
+    const connected = async (): Promise<[client: number, server: number]> => {
+      const fd = peer.run(() => socket(target.length === 16 ? 2 : 10, 1));
+      setOption(fd, SOL_SOCKET, SO.receiveBufferForce, 16384);
+      assert.equal(
+        peer.run(() => connect(fd, target)),
+        0,
+      );
+      const server = await accepted(listener);
+      setOption(server, SOL_SOCKET, SO.sendBufferForce, 1 << 19);
+      return [fd, server];
+    };
+    const data = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7 + (i >> 8)) & 0xff));
+    const closeFull = (server: number) => {
+      const n = send(server, data, MSG_DONTWAIT);
+      assert.ok(n > 100_000, `${n} bytes were taken`);
+      closeSocket(server);
+      return n;
+    };
+    const [[a, finWait1], [b, lastAck], [c, closing], [d, finWait2], [e, timeWait]] = [
+      await connected(),
+      await connected(),
+      await connected(),
+      await connected(),
+      await connected(),
+    ];
+    shutdown(b, SHUT_WR);
+    await pause(20);
+    const owed = [closeFull(finWait1), closeFull(lastAck), closeFull(closing), 0, 0];
+    shutdown(c, SHUT_WR);
+    closeSocket(finWait2);
+    closeSocket(timeWait);
+    await pause(20);
+    closeSocket(e);
+    await pause(50);
+    const closed = new Orphans(first.port.namespaceFd, undefined);
+    const stateNow = (orphans: Orphans) =>
+      orphans
+        .dump()
+        .map(({ content }) => applyTcpChange(undefined, content).record.state)
+        .toSorted((x, y) => x - y);
+    const all = [STATE.finWait1, STATE.finWait2, STATE.timeWait, STATE.lastAck, STATE.closing];
+    assert.deepEqual(stateNow(closed), all);
+    const same = closed.dump().map(({ content }) => content);
+    assert.ok(
+      closed.dump().every(({ content }, i) => content === same[i]),
+      "nothing happened: nothing is read again",
+    );
+    const next = await place(true);
+    const [newListener] = await move(first, next, [listener], closed);
+    closed.close();
+    await pause(50);
+    const moved = new Orphans(next.port.namespaceFd, undefined);
+    // To the peer CLOSING and LAST_ACK are one; that of the fifth connection knew of its end, and has said so again.
+    const there = [STATE.finWait1, STATE.finWait2, STATE.lastAck, STATE.lastAck];
+    assert.deepEqual(stateNow(moved), there);
+    const buffer = Buffer.alloc(1 << 16);
+    for (const [i, fd] of [a, b, c, d].entries()) {
+      const got: Buffer[] = [];
+      for (;;) {
+        const n = receive(fd, buffer, MSG_DONTWAIT);
+        if (n === EOF_RESULT) break;
+        if (n === EAGAIN) await pause(5);
+        else {
+          assert.ok(n > 0, `connection ${i} ended with ${n}`);
+          got.push(Buffer.from(buffer.subarray(0, n)));
+        }
+      }
+      assert.ok(Buffer.concat(got).equals(data.subarray(0, owed[i])), `connection ${i} has all of its bytes`);
+    }
+    for (const fd of [a, d]) closeSocket(fd);
+    // All is said: what is left is TIME_WAIT alone.
+    for (let i = 0; stateNow(moved).some((state) => state !== STATE.timeWait); i++) {
+      assert.ok(i < 400, `not over: ${stateNow(moved)}`);
+      await pause(20);
+    }
+    moved.close();
+    for (const fd of [b, c, newListener!]) closeSocket(fd);
     next.port.remove();
   });
 
