@@ -2,7 +2,7 @@
 
 import type { ApplicationInput } from "../cluster/application.ts";
 import type { ApplyPlan } from "../cluster/plan.ts";
-import type { CommitPolicy, OnUnprotectable } from "../cluster/spec.ts";
+import type { CommitPolicy, OnTooFew, OnUnprotectable } from "../cluster/spec.ts";
 import type { CheckpointSummary, InstanceStatus, StandbyStatus } from "../instance/control.ts";
 import type { Failure } from "../kernel/failure.ts";
 
@@ -38,6 +38,8 @@ export type ApplicationState =
   | "starting"
   | "running"
   | "protected"
+  /** Fewer standbys are in sync than `minInSync`, and output waits for that (`onTooFew: hold`). */
+  | "holding"
   | "switching"
   /** The instance on the primary is gone, the application lives: the agent takes it up again. */
   | "recovering"
@@ -55,6 +57,8 @@ export interface ApplicationReport {
   inSync: string[];
   address: string;
   command: string[];
+  minInSync: number;
+  onTooFew: OnTooFew;
   commit: CommitPolicy;
   period: number | "auto";
   keep: number;

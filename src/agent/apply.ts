@@ -67,7 +67,7 @@ function wished(application: Application, is: ApplicationSpec | undefined, node:
 
 async function checkChange(context: AgentContext, plan: ApplyPlan, shall: ApplicationSpec): Promise<void> {
   const changed = new Set<string>(plan.changes.map(({ key }) => key));
-  if (changed.has("standby") || changed.has("home")) await checkStandbys(context, shall);
+  if (changed.has("standby") || changed.has("home") || changed.has("minInSync")) await checkStandbys(context, shall);
   if (changed.has("address")) await checkAddressFree(context, shall);
 }
 

@@ -66,6 +66,13 @@ export async function checkStandbys(context: AgentContext, spec: ApplicationSpec
       },
     );
   }
+  if (spec.minInSync > spec.standby.length) {
+    throw new OperatingError(
+      "too-few-standbys",
+      `"${spec.name}" shall have ${spec.minInSync} standbys in sync, but only ${spec.standby.length} are named`,
+      { remedy: "Name more with --standby, or ask for fewer with --min-in-sync." },
+    );
+  }
   for (const node of new Set([spec.home, ...spec.standby])) await context.records.node(node);
 }
 

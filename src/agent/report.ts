@@ -35,7 +35,7 @@ function describe(
   state: ApplicationState,
   instance: InstanceStatus | null,
 ): ApplicationReport {
-  const { command, commit, period, keep, home, address, createdAt, onUnprotectable } = spec!.value;
+  const { command, commit, period, keep, home, address, createdAt, minInSync, onTooFew, onUnprotectable } = spec!.value;
   const primary = view?.value.primary ?? null;
   const problems = [...(context.problems.get(name) ?? [])].map(([node, failure]) => ({ node, failure }));
   const wanted = wantedStandbys(spec!.value, { primary: primary ?? home });
@@ -47,6 +47,8 @@ function describe(
     inSync: view?.value.inSync ?? [],
     address,
     command,
+    minInSync,
+    onTooFew,
     commit,
     period,
     keep,

@@ -38,7 +38,7 @@ export function applicationText(report: ApplicationReport): string {
     ["application", report.name],
     ["state", report.state + (ended ? `: ${ended.reason} (${ended.at})` : "")],
     ["primary", `${report.primary ?? "none"}, term ${report.term}`],
-    ["in sync", report.inSync.join(", ") || "none"],
+    ["in sync", (report.inSync.join(", ") || "none") + tooFew(report)],
     ["address", report.address],
     ["command", shellWords(report.command)],
     ["policy", `commit ${report.commit}, period ${report.period}, keep ${report.keep}`],
@@ -75,6 +75,11 @@ export function applicationText(report: ApplicationReport): string {
   const standbys = report.standbys.length > 0 ? `\n${standbysTable(report.standbys)}` : "";
   const problems = report.problems.map(({ node, failure }) => `\nNo clone on ${node}: ${failure.message}\n`).join("");
   return head + standbys + problems;
+}
+
+function tooFew({ inSync, minInSync, onTooFew, state }: ApplicationReport): string {
+  if (inSync.length >= minInSync || state === "ended") return "";
+  return ` (${minInSync} wanted; output ${onTooFew === "hold" ? "waits" : "goes on"})`;
 }
 
 function standbysTable(standbys: readonly StandbyStatus[]): string {

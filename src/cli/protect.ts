@@ -13,6 +13,8 @@ interface Options extends RemoteOptions {
   address?: string;
   gateway?: string;
   standby?: string[];
+  minInSync?: number;
+  onTooFew?: "continue" | "hold";
   commit?: "checkpoint" | "none";
   period?: number | "auto";
   keep?: number;
@@ -32,6 +34,8 @@ export function registerProtect(program: Command): void {
     .option("--address <ip/length>", "its own service address, such as 10.77.0.10/24")
     .option("--gateway <ip>", "its default gateway")
     .option("--standby <node...>", "nodes that shall hold a clone", collect)
+    .option("--min-in-sync <count>", "standbys that shall be in sync at least", wholeNumber)
+    .addOption(new Option("--on-too-few <policy>", "its output with fewer in sync").choices(["continue", "hold"]))
     .addOption(new Option("--commit <policy>", "when output may leave").choices(["checkpoint", "none"]))
     .option("--period <ms>", "milliseconds between checkpoints, or auto", period)
     .option("--keep <count>", "checkpoints that a standby keeps", wholeNumber)
@@ -58,8 +62,8 @@ async function run(command: string[], options: Options): Promise<void> {
 }
 
 async function requestOf(command: string[], options: Options): Promise<ProtectRequest> {
-  const { name, address, gateway, standby, commit, period, keep, env, directory, file, wait, onUnprotectable } =
-    options;
+  const { name, address, gateway, standby, minInSync, onTooFew, commit, period, keep } = options;
+  const { env, directory, file, wait, onUnprotectable } = options;
   const fromFile = file === undefined ? {} : await (await import("./application-file.ts")).readPartialApplication(file);
   const given = {
     ...(command.length > 0 && { command }),
@@ -67,6 +71,8 @@ async function requestOf(command: string[], options: Options): Promise<ProtectRe
     ...(address !== undefined && { address }),
     ...(gateway !== undefined && { gateway }),
     ...(standby !== undefined && { standby }),
+    ...(minInSync !== undefined && { minInSync }),
+    ...(onTooFew !== undefined && { onTooFew }),
     ...(commit !== undefined && { commit }),
     ...(period !== undefined && { period }),
     ...(keep !== undefined && { keep }),

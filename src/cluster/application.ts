@@ -39,6 +39,10 @@ export const applicationSchema = z.strictObject({
   home: nodeName.exactOptional().describe("the name of a node"),
   /** Nodes that shall hold a clone. */
   standby: z.array(nodeName).default(defaults.standby).describe("a list of names of nodes"),
+  /** So many standbys shall be in sync at least. */
+  minInSync: z.int().min(0).max(100).default(defaults.minInSync).describe("a whole number from 0 to 100"),
+  /** With fewer in sync: `continue`: output goes on by what there is. `hold`: it waits until there are as many. */
+  onTooFew: z.enum(["continue", "hold"]).default(defaults.onTooFew).describe("continue or hold"),
   /** `checkpoint`: output waits for the standbys' acknowledgement. `none`: output goes out at once (state may be lost). */
   commit: z.enum(["checkpoint", "none"]).default(defaults.commit).describe("checkpoint or none"),
   /** Milliseconds between checkpoints; `auto` adapts. */
@@ -71,6 +75,8 @@ export const keyChanges = {
   gateway: "recreate",
   home: "live",
   standby: "live",
+  minInSync: "live",
+  onTooFew: "live",
   commit: "live",
   period: "live",
   keep: "live",

@@ -2,6 +2,7 @@
 import type { Application } from "./application.ts";
 
 export type CommitPolicy = Application["commit"];
+export type OnTooFew = Application["onTooFew"];
 export type OnUnprotectable = Application["onUnprotectable"];
 
 /** `applications/NAME/spec`: what its owner wishes (application.ts), and since when. */
@@ -16,6 +17,8 @@ export const applicationDefaults = {
   environment: {} as Record<string, string>,
   workingDirectory: "/",
   standby: [] as string[],
+  minInSync: 0,
+  onTooFew: "continue",
   commit: "checkpoint",
   period: "auto",
   keep: 3,

@@ -36,6 +36,9 @@ export type ViewEvent =
   /** Answer to `compareAndSwap`: no answer in time (`store-unreachable`). It may have been done, or be done later. */
   | { kind: "swapUnknown"; expectedRevision: number }
 
+  /** Below so many standbys in sync output is held from now on; see ViewOptions. */
+  | { kind: "holdBelow"; count: number }
+
   // --- Primary: the application ---
   /** The action `goLive` is done: the application runs here (its output still held). */
   | { kind: "wentLive" }

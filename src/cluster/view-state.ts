@@ -128,7 +128,16 @@ export function freshStandby(): StandbyRole {
 export interface ViewDescription {
   role: "primary" | "standby";
   /** As in InstanceStatus. */
-  state: "starting" | "running" | "protected" | "switching" | "synchronising" | "ready" | "going-live" | "ended";
+  state:
+    | "starting"
+    | "running"
+    | "holding"
+    | "protected"
+    | "switching"
+    | "synchronising"
+    | "ready"
+    | "going-live"
+    | "ended";
   term: number;
   /** In sync by the store's last word. */
   inSync: string[];
@@ -156,6 +165,7 @@ export function describeView(state: ViewState): ViewDescription {
     case "primary":
       if (role.phase === "rising") return { role: "primary", state: "going-live", ...common };
       if (role.handOver !== undefined) return { role: "primary", state: "switching", ...common };
+      if (inSync.length < state.options.holdBelow) return { role: "primary", state: "holding", ...common };
       return { role: "primary", state: inSync.length > 0 ? "protected" : "running", ...common };
     case "standby":
       if (role.aside) return { role: "standby", state: "switching", ...common };

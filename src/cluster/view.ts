@@ -54,6 +54,9 @@ function handle(draft: Draft, event: ViewEvent): void {
     case "begin":
       begin(draft, event);
       return;
+    case "holdBelow":
+      state.options = { ...state.options, holdBelow: event.count };
+      return;
     case "viewSeen":
       adopt(draft, event.view, event.revision);
       return;

@@ -18,7 +18,8 @@ import { SpecificationWatch } from "./specification.ts";
 import { TICK_MS } from "./standby-link.ts";
 import { StandbyRole } from "./standby-role.ts";
 import { StreamServer } from "./stream-server.ts";
-import { ViewShell } from "./view-shell.ts";
+import { TooFewWatch } from "./too-few.ts";
+import { holdBelow, ViewShell } from "./view-shell.ts";
 import { Waiters } from "./waiters.ts";
 
 export class Instance {
@@ -29,6 +30,7 @@ export class Instance {
   readonly #standby: StandbyRole;
   readonly #streams: StreamServer;
   readonly #waiters = new Waiters();
+  readonly #tooFew = new TooFewWatch();
   readonly #requests: Requests;
   readonly #specification: SpecificationWatch;
   readonly #control: ControlServer;
@@ -39,7 +41,7 @@ export class Instance {
   private constructor(config: InstanceConfig, store: ClusterStore, tls: MutualTlsOptions) {
     this.#config = config;
     this.#store = store;
-    this.#view = new ViewShell(config.node, config.application.name, store, (action) => this.#act(action));
+    this.#view = new ViewShell(config.node, config.application, store, (action) => this.#act(action));
     const shell: InstanceShell = {
       config,
       view: this.#view,
@@ -182,6 +184,7 @@ export class Instance {
   #configure(application: ApplicationSpec): void {
     this.#config.application = application;
     this.#primary.current?.configure(application);
+    this.#view.tell({ kind: "holdBelow", count: holdBelow(application) });
     this.#note("configured", `"${application.name}" goes by a changed specification`);
     this.#changed();
   }
@@ -251,6 +254,9 @@ export class Instance {
       this.#lastState = now;
       this.#control.emit("changed", { role, state, term });
     }
+    const view = role === "primary" ? this.#view.state.confirmed?.view : undefined;
+    const note = this.#tooFew.look(view, this.#config.application);
+    if (note) this.#note(note.kind, note.message);
     this.#waiters.look(() => this.#requests.status());
   }
 

@@ -1,9 +1,14 @@
 /** The view machine's shell: brings it events in order, does its requests to the store, hands its other actions on. */
-import type { View } from "../cluster/spec.ts";
+import type { ApplicationSpec, View } from "../cluster/spec.ts";
 import { type ClusterStore, storeKeys } from "../cluster/store.ts";
 import { initialViewState, step, type ViewAction, type ViewEvent, type ViewState } from "../cluster/view.ts";
 
 const READ_AGAIN_MS = 50;
+
+/** With fewer standbys in sync output waits. */
+export function holdBelow({ minInSync, onTooFew }: Pick<ApplicationSpec, "minInSync" | "onTooFew">): number {
+  return onTooFew === "hold" ? minInSync : 0;
+}
 
 export class ViewShell {
   state: ViewState;
@@ -14,10 +19,10 @@ export class ViewShell {
   readonly #queue: ViewEvent[] = [];
   #stepping = false;
 
-  constructor(node: string, application: string, store: ClusterStore, act: (action: ViewAction) => void) {
-    this.state = initialViewState(node);
+  constructor(node: string, application: ApplicationSpec, store: ClusterStore, act: (action: ViewAction) => void) {
+    this.state = initialViewState(node, { holdBelow: holdBelow(application) });
     this.#store = store;
-    this.#key = storeKeys.view(application);
+    this.#key = storeKeys.view(application.name);
     this.#act = act;
   }
 

@@ -17,6 +17,7 @@ export const bugs = {
   "inherited-not-waited-for": "A new primary speaks before those who could replace it are removed",
   "hand-over-unacknowledged": "A hand-over does not wait for the final checkpoint's acknowledgement",
   "same-term": "A standby takes over without raising the term",
+  "too-few-speak": "Output leaves although fewer standbys are in sync than it needs",
   "blind-write": "The view is written without comparing",
 } as const;
 export type Bug = keyof typeof bugs;
@@ -116,6 +117,7 @@ const changes: Partial<Record<Bug, Step>> = {
     role.standbys[to].acknowledged = event.epoch;
     return step(result.state, { kind: "viewSeen", view: confirmed.view, revision: confirmed.revision });
   },
+  "too-few-speak": (state, event) => step({ ...state, options: { ...state.options, holdBelow: 0 } }, event),
   "same-term": (state, event) =>
     mapActions(step(state, event), (action) =>
       action.kind === "compareAndSwap" && state.role.kind === "standby"

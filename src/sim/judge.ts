@@ -14,10 +14,23 @@ export class Judge {
   readonly #bases = new Map<number, Checkpoint | undefined>();
   readonly #released = new Map<number, { node: string; epoch: number }>();
   #newest = 0;
+  /** By term, the newest epoch that each node has acknowledged. */
+  readonly #acknowledged = new Map<number, Map<string, number>>();
+  /** So many nodes beside the speaker must have acknowledged what leaves. */
+  readonly #holdBelow: number;
   releases = 0;
   /** Releases by an old primary of what the new one has too: packets that were late, as in any network. */
   echoes = 0;
   lastReleaseAt = 0;
+
+  constructor(holdBelow: number) {
+    this.#holdBelow = holdBelow;
+  }
+
+  acknowledges(node: string, term: number, epoch: number): void {
+    const known = this.#acknowledged.get(term) ?? new Map<string, number>();
+    this.#acknowledged.set(term, known.set(node, Math.max(epoch, known.get(node) ?? 0)));
+  }
 
   /** The application begins to run as `term`, from `base`. */
   begins(node: string, term: number, base: Checkpoint | undefined): void {
@@ -34,7 +47,8 @@ export class Judge {
     }
   }
 
-  releasesOutput(node: string, term: number, epoch: number, now: number): void {
+  /** `last`: the application has ended, and nobody takes over any more. */
+  releasesOutput(node: string, term: number, epoch: number, now: number, last: boolean): void {
     this.releases++;
     this.lastReleaseAt = now;
     const before = this.#released.get(term);
@@ -45,6 +59,12 @@ export class Judge {
         throw new Violation(`${node} released ${term}/${epoch}, which term ${this.#newest} does not contain`);
       }
       this.echoes++;
+    }
+    const holders = [...(this.#acknowledged.get(term) ?? [])].filter(
+      ([other, newest]) => other !== node && newest >= epoch,
+    );
+    if (holders.length < this.#holdBelow && !last) {
+      throw new Violation(`${node} released ${term}/${epoch}, which ${holders.length} of ${this.#holdBelow} hold`);
     }
     if (before === undefined || before.epoch < epoch) this.#released.set(term, { node, epoch });
   }

@@ -208,6 +208,7 @@ export class Process {
         return;
       }
       case "acknowledge":
+        world.judge.acknowledges(node.name, action.term, action.epoch);
         this.incoming?.send({ kind: "acknowledge", term: action.term, epoch: action.epoch });
         return;
       case "seal":
@@ -231,7 +232,8 @@ export class Process {
 
   /** Output that was held, or passes now, is seen by the world. */
   #leave(term: number, epoch: number): void {
-    this.world.judge.releasesOutput(this.node.name, term, epoch, this.world.agenda.now);
+    const { judge, agenda, store } = this.world;
+    judge.releasesOutput(this.node.name, term, epoch, agenda.now, store.record.view?.ended !== undefined);
   }
 
   #goLive(term: number, checkpoint: Checkpoint): void {

@@ -36,7 +36,7 @@ export class World {
   readonly agenda = new Agenda();
   readonly random: Random;
   readonly faults: Faults;
-  readonly judge = new Judge();
+  readonly judge: Judge;
   readonly store: SimStore;
   readonly nodes: SimNode[];
   readonly bug: Bug | undefined;
@@ -54,8 +54,9 @@ export class World {
     const { trace } = options;
     this.trace = trace && ((line) => trace(`${this.agenda.now.toFixed(1).padStart(8)} ${line}`));
     this.step = options.bug === undefined ? step : stepWithBug(options.bug);
-    this.holdBelow = this.random.pick([0, 0, 0, 1]);
     const count = this.random.pick([2, 3, 3, 4]);
+    this.holdBelow = this.random.pick([0, 0, 0, 1, 1, Math.min(2, count - 1)]);
+    this.judge = new Judge(this.holdBelow);
     this.nodes = ["a", "b", "c", "d"].slice(0, count).map((name) => new SimNode(this, name));
     this.#byName = new Map(this.nodes.map((node) => [node.name, node]));
   }
