@@ -3,6 +3,7 @@
 import type { ApplicationInput } from "../cluster/application.ts";
 import type { ApplyPlan } from "../cluster/plan.ts";
 import type { CommitPolicy, OnTooFew, OnUnprotectable } from "../cluster/spec.ts";
+import type { FileEntry } from "../files/own.ts";
 import type { CheckpointSummary, InstanceStatus, StandbyStatus } from "../instance/control.ts";
 import type { Failure } from "../kernel/failure.ts";
 
@@ -120,4 +121,16 @@ export interface CloneAnswer {
   port: number;
 }
 
-export type { ApplyPlan, CheckpointSummary };
+/** What the application created or changed: a directory's entries, or the one entry at the path. */
+export interface FileListing {
+  application: string;
+  /** Whose copy this is. */
+  node: string;
+  /** What that copy is: of the running application, of a clone, or what an ended application left. */
+  role: "primary" | "standby" | "ended";
+  path: string;
+  isDirectory: boolean;
+  entries: FileEntry[];
+}
+
+export type { ApplyPlan, CheckpointSummary, FileEntry };

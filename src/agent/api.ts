@@ -1,9 +1,9 @@
 /** The HTTP API: docs/api.md. The same over the unix socket and over TLS. */
-import { Readable } from "node:stream";
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { View } from "../cluster/spec.ts";
 import { OperatingError, toFailure } from "../kernel/failure.ts";
+import { addFileRoutes } from "./api-files.ts";
 import type {
   ApplicationReport,
   ApplyResult,
@@ -18,15 +18,14 @@ import { apply, diff } from "./apply.ts";
 import { createClone, removeClone } from "./clones.ts";
 import { type AgentContext, version } from "./context.ts";
 import { answerEvents } from "./event-stream.ts";
+import { jsonBody } from "./json-body.ts";
 import { limits } from "./limits.ts";
 import { lineStream } from "./line-stream.ts";
 import { checkpointNow, checkpoints, promoteHere, promoteSomewhere, stop, switchPlanned, tree } from "./operations.ts";
+import { nodeHeader, passOn } from "./pass-on.ts";
 import { report, reportAll, reportNodes } from "./report.ts";
 import { atPrimary, forwardedHeader, type Question } from "./route.ts";
 import { startAtHome } from "./start-at-home.ts";
-
-/** Asks the agent to pass the request on to another node's agent, whole. */
-export const nodeHeader = "understudy-node";
 
 const SWITCH_TIMEOUT_MS = 60_000;
 const FORCED_SWITCH_TIMEOUT_MS = 5_000;
@@ -135,6 +134,8 @@ export function createApi(context: AgentContext): Hono {
     }
   });
 
+  addFileRoutes(api, context);
+
   api.post("/v1/internal/clones/:name", async (c) => {
     return c.json(await createClone(context, c.req.param("name"), (await jsonBody(c)) as CloneRequest));
   });
@@ -187,33 +188,6 @@ function question(c: Context, application: string): Question {
   const { pathname, search } = new URL(c.req.url);
   const forwarded = c.req.header(forwardedHeader) !== undefined;
   return { application, method: c.req.method, path: pathname + search, forwarded };
-}
-
-async function jsonBody(c: Context): Promise<unknown> {
-  try {
-    const text = await c.req.text();
-    return text === "" ? {} : JSON.parse(text);
-  } catch (cause) {
-    throw new OperatingError("request-invalid", "The request's body is not JSON", { cause });
-  }
-}
-
-/** The whole request to another node's agent, and its answer as it comes. */
-async function passOn(context: AgentContext, c: Context, node: string): Promise<Response> {
-  const { pathname, search } = new URL(c.req.url);
-  const peer = await context.peers.client(node);
-  const body = c.req.method === "GET" ? undefined : await jsonBody(c);
-  const accept = c.req.header("accept");
-  const answer = await peer.send(c.req.method, pathname + search, {
-    ...(body !== undefined && { body }),
-    ...(accept !== undefined && { headers: { accept } }),
-    timeoutMs: SWITCH_TIMEOUT_MS,
-    signal: c.req.raw.signal,
-  });
-  return new Response(Readable.toWeb(answer) as ReadableStream, {
-    status: answer.statusCode ?? 502,
-    headers: { "content-type": answer.headers["content-type"] ?? "application/json" },
-  });
 }
 
 function isUnreachable(error: unknown): boolean {

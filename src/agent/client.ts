@@ -126,6 +126,19 @@ export class AgentClient {
     }
   }
 
+  /** The bytes of an answer as they come. Fails when it does not end as a whole. */
+  async *bytes(method: string, path: string, options: RequestOptions = {}): AsyncGenerator<Buffer> {
+    const response = await this.send(method, path, { timeoutMs: 0, ...options });
+    if ((response.statusCode ?? 500) >= 400) throw failureOf(await this.#document(response), response.statusCode);
+    try {
+      for await (const chunk of response) yield chunk as Buffer;
+    } catch (error) {
+      throw this.#unreachable(error);
+    } finally {
+      response.destroy();
+    }
+  }
+
   /** Ends connections that are kept. */
   close(): void {
     if (this.#endpoint.kind === "tls") this.#endpoint.agent.destroy();

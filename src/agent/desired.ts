@@ -22,6 +22,8 @@ export interface Seen {
   initAlive: boolean;
   /** Processes, run files or state of it are here. */
   leftovers: boolean;
+  /** Of these there is nothing but its files. */
+  onlyFiles: boolean;
   /** An operation (protect, stop, making a clone) holds it: it is not ours to touch. */
   busy: boolean;
 }
@@ -33,7 +35,7 @@ export type Action =
   | { kind: "clone"; application: string; node: string }
   /**
    * End the instance with `pid` (if any) and remove everything. `graceful`: ask it before killing it. `handsOver`: it may
-   * be answering its caller (the end of a switch or stop), so not at once.
+   * be answering its caller (the end of a switch or stop), so not at once. `keepFiles`: they are the user's.
    */
   | {
       kind: "remove";
@@ -42,6 +44,7 @@ export type Action =
       reason: string;
       graceful: boolean;
       handsOver: boolean;
+      keepFiles: boolean;
     };
 
 /** Nodes that shall hold a clone now: those asked for and the home node, without the primary. */
@@ -56,13 +59,16 @@ export function desired(node: string, seen: readonly Seen[]): Action[] {
 function desiredFor(node: string, seen: Seen): Action[] {
   const { application, spec, view, instance } = seen;
   const isHere = instance !== undefined || seen.leftovers || seen.initAlive;
+  // What an application that has ended leaves on its last primary stays until `stop`, or until its name is used again.
+  const keepFiles = spec !== undefined && view?.ended !== undefined && view.primary === node;
   const remove = (reason: string, graceful: boolean, handsOver = false): Action[] =>
-    isHere ? [{ kind: "remove", application, pid: instance?.pid, reason, graceful, handsOver }] : [];
+    isHere ? [{ kind: "remove", application, pid: instance?.pid, reason, graceful, handsOver, keepFiles }] : [];
 
   if (spec === undefined) return remove("the application is not known to the cluster any more", true);
   if (instance && instance.createdAt !== spec.createdAt) return remove("it belongs to an earlier application", false);
   // The record of a `protect` that is under way elsewhere, or died: nothing runs by it yet.
   if (view === undefined) return [];
+  if (keepFiles && seen.onlyFiles && instance === undefined) return [];
   if (view.ended) return remove("the application has ended", true, instance?.said?.role === "primary");
   return view.primary === node ? asPrimary(seen, spec, view) : asOther(node, seen, spec, view, remove);
 }

@@ -71,13 +71,13 @@ export class Instances {
     return instance;
   }
 
-  /** Ends the instance (asking first, if `graceful`) and removes everything of the application from this node. */
-  async remove(application: string, graceful: boolean): Promise<void> {
+  /** Ends the instance (asking first, if `graceful`) and removes everything of the application from this node, or all but its files. */
+  async remove(application: string, graceful: boolean, keepFiles = false): Promise<void> {
     const instance = this.get(application);
     if (instance && graceful) await instance.stop();
     else await instance?.kill();
     this.#instances.delete(application);
-    await removeLeftovers(this.#layout, this.#config.runDirectory, application);
+    await removeLeftovers(this.#layout, this.#config.runDirectory, application, keepFiles);
   }
 
   #keep(instance: LocalInstance): void {

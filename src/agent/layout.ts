@@ -9,6 +9,8 @@ export interface Layout {
   applicationCgroup(application: string): string;
   /** Of one application on this node; on a real file system. */
   stateDirectory(application: string): string;
+  /** What the application has created or changed in its files. */
+  filesDirectory(application: string): string;
   applicationsDirectory: string;
   instanceLog(application: string): string;
   /** A failed instance may leave its `Failure` here before it ends. */
@@ -36,6 +38,7 @@ export function layoutOf(config: AgentConfig, cgroup: string): Layout {
     applicationCgroup: (application) => join(cgroup, "apps", application),
     applicationsDirectory: applications,
     stateDirectory: (application) => join(applications, application),
+    filesDirectory: (application) => join(applications, application, "files"),
     instanceLog: (application) => join(applications, application, "instance.log"),
     failureFile: (application) => join(applications, application, "failure.json"),
     protectMarker: (application) => join(applications, `${application}${suffixes.protectMarker}`),

@@ -35,11 +35,23 @@ export function hasProcesses(layout: Layout, application: string): boolean {
   return isPopulated(layout.applicationCgroup(application));
 }
 
+/** Nothing but the files of an application that has ended, which are the user's now. */
+export function onlyFilesLeft(layout: Layout, runDirectory: string, application: string): boolean {
+  const state = entries(layout.stateDirectory(application)).map(({ name }) => name);
+  const runs = suffixes.run.some((suffix) => existsSync(join(runDirectory, `${application}${suffix}`)));
+  return !runs && !existsSync(layout.applicationCgroup(application)) && state.length === 1 && state[0] === "files";
+}
+
 /**
- * Kills the application's processes here, removes its interface, run files and state. The instance must be dead before:
- * it would take the application's end for the application's own wish. Idempotent.
+ * Kills the application's processes here, removes its interface, run files and state; its files not, if they are to be kept. The
+ * instance must be dead before: it would take the application's end for the application's own wish. Idempotent.
  */
-export async function removeLeftovers(layout: Layout, runDirectory: string, application: string): Promise<void> {
+export async function removeLeftovers(
+  layout: Layout,
+  runDirectory: string,
+  application: string,
+  keepFiles = false,
+): Promise<void> {
   const pidFile = readPidFile(runDirectory, application);
   await killCgroup(layout.applicationCgroup(application));
   if (pidFile && startTicks(pidFile.initPid) === pidFile.initStartTicks && pidFile.initPid > 1) {
@@ -54,7 +66,10 @@ export async function removeLeftovers(layout: Layout, runDirectory: string, appl
   const state = layout.stateDirectory(application);
   if (!existsSync(state)) return;
   for (const mount of mountsBelow(state)) await run("umount", ["--lazy", mount]).catch(() => {});
-  await rm(state, { recursive: true, force: true, maxRetries: 3, retryDelay: 20 });
+  const files = layout.filesDirectory(application);
+  const kept = keepFiles && existsSync(files);
+  for (const path of kept ? entries(state).map(({ name }) => join(state, name)) : [state])
+    if (!kept || path !== files) await rm(path, { recursive: true, force: true, maxRetries: 3, retryDelay: 20 });
 }
 
 /** Mount points at or below the directory, deepest first: removing must never reach into a mounted file system. */

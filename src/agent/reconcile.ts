@@ -5,7 +5,7 @@ import { toFailure } from "../kernel/failure.ts";
 import { tryClone } from "./clones.ts";
 import type { AgentContext } from "./context.ts";
 import { type Action, desired, type Seen, type SeenInstance } from "./desired.ts";
-import { initAlive, localNames } from "./leftovers.ts";
+import { initAlive, localNames, onlyFilesLeft } from "./leftovers.ts";
 import { limits } from "./limits.ts";
 import type { LocalInstance } from "./local-instance.ts";
 
@@ -74,13 +74,13 @@ export class Reconciler {
     const records = await context.records.applications();
     const seen = [...new Set([...local.keys(), ...records.keys()])].map((application): Seen => {
       const { spec, view } = records.get(application) ?? {};
-      const here = local.get(application) ?? { initAlive: false, leftovers: false, busy: false };
+      const here = local.get(application) ?? { initAlive: false, leftovers: false, onlyFiles: false, busy: false };
       return { application, ...here, ...(spec && { spec: spec.value }), ...(view && { view: view.value }) };
     });
     for (const action of desired(context.node, seen)) this.#do(action);
   }
 
-  async #look(): Promise<Map<string, Pick<Seen, "instance" | "initAlive" | "leftovers" | "busy">>> {
+  async #look(): Promise<Map<string, Pick<Seen, "instance" | "initAlive" | "leftovers" | "onlyFiles" | "busy">>> {
     const { instances, layout, config, locks } = this.#context;
     await Promise.all(instances.list().map((instance) => instance.refresh()));
     const names = localNames(layout, config.runDirectory);
@@ -88,7 +88,8 @@ export class Reconciler {
       [...names].map((name) => {
         const instance = instances.get(name);
         const alive = initAlive(config.runDirectory, name);
-        const seen = { initAlive: alive, leftovers: true, busy: locks.held(name) };
+        const onlyFiles = onlyFilesLeft(layout, config.runDirectory, name);
+        const seen = { initAlive: alive, leftovers: true, onlyFiles, busy: locks.held(name) };
         return [name, { ...seen, ...(instance && { instance: seenInstance(instance) }) }];
       }),
     );
@@ -148,14 +149,14 @@ export class Reconciler {
     });
   }
 
-  #remove({ application, pid, reason, graceful }: Extract<Action, { kind: "remove" }>): Promise<void> {
+  #remove({ application, pid, reason, graceful, keepFiles }: Extract<Action, { kind: "remove" }>): Promise<void> {
     const context = this.#context;
     return context.locks.run(application, async () => {
       // Something newer than what was seen is not meant.
       const now = context.instances.get(application)?.pid;
       if (now !== undefined && now !== pid) return;
       context.events.add({ kind: "removed-here", application, message: `"${application}" is removed here: ${reason}` });
-      await context.instances.remove(application, graceful);
+      await context.instances.remove(application, graceful, keepFiles);
       context.problems.delete(application);
       context.backoff.forget(`${application}/`);
     });

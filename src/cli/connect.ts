@@ -28,6 +28,10 @@ export class Connection {
     return this.#client.lines<T>(method, path, { ...options, headers: this.#headers });
   }
 
+  bytes(method: string, path: string, options: RequestOptions = {}): AsyncGenerator<Buffer> {
+    return this.#client.bytes(method, path, { ...options, headers: this.#headers });
+  }
+
   close(): void {
     this.#client.close();
   }

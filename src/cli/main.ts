@@ -6,6 +6,7 @@ import { registerApply, registerDiff } from "./apply.ts";
 import { registerCheck } from "./check.ts";
 import { registerCheckpoint, registerCheckpoints } from "./checkpoints.ts";
 import { registerEvents } from "./events.ts";
+import { registerFiles } from "./files.ts";
 import { registerLab } from "./lab.ts";
 import { registerNodes } from "./nodes.ts";
 import { printFailure } from "./output.ts";
@@ -33,6 +34,7 @@ export function createProgram(): Command {
   registerPs(program);
   registerStatus(program);
   registerTree(program);
+  registerFiles(program);
   registerCheckpoints(program);
   registerCheckpoint(program);
   registerSwitch(program);

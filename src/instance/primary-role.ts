@@ -167,7 +167,7 @@ export class PrimaryRole {
     this.#current?.standAside();
   }
 
-  /** Silence first, then the application's end here. */
+  /** Silence first, then the application's end here. If it has ended for good, its files stay for the user. */
   end(reason: string): void {
     const primary = this.#current;
     if (!primary) return;
@@ -176,6 +176,8 @@ export class PrimaryRole {
     primary.parts.port.setPort("blocked");
     primary.close(reason);
     this.#dismantle(primary.parts);
+    const over = this.#shell.view.state.confirmed?.view?.ended !== undefined;
+    if (!over) rmSync(filesDirectoryOf(this.#shell.config), { recursive: true, force: true });
     this.#shell.note("instance-ended", `The application does not run here any more: ${reason}`);
   }
 
@@ -187,6 +189,5 @@ export class PrimaryRole {
     stage.destroy();
     port.remove();
     removePidFile(this.#shell.config.runDirectory, this.#shell.config.application.name);
-    rmSync(filesDirectoryOf(this.#shell.config), { recursive: true, force: true });
   }
 }

@@ -73,6 +73,10 @@ export class Status {
   get size(): number {
     return this.#wide(40);
   }
+  /** Of 512 bytes, that it takes on the disk. */
+  get blocks(): number {
+    return this.#wide(48);
+  }
   get accessedSeconds(): number {
     return this.#wide(64);
   }

@@ -18,7 +18,7 @@ const spec: ApplicationSpec = {
 const view: View = { term: 1, primary: "node-a", inSync: ["node-b"] };
 const said = { role: "primary", state: "protected", term: 1, standbys: [] } as const;
 const instance: SeenInstance = { pid: 7, createdAt: "then", said: { ...said, standbys: [] } };
-const calm = { application: "app", initAlive: false, leftovers: false, busy: false };
+const calm = { application: "app", initAlive: false, leftovers: false, onlyFiles: false, busy: false };
 
 function kinds(node: string, seen: Partial<Seen>): string[] {
   return desired(node, [{ ...calm, ...seen }]).map((action) =>
@@ -105,6 +105,16 @@ describe("desired", () => {
     assert.deepEqual(at([]), ["remove"]);
   });
 
+  it("leaves the files of an application that has ended to the user, on its last primary alone", () => {
+    const ended = { ...view, ended: { reason: "", at: "" } };
+    assert.deepEqual(kinds("node-a", { spec, view: ended, leftovers: true, onlyFiles: true }), []);
+    const [rest] = desired("node-a", [{ ...calm, spec, view: ended, leftovers: true }]);
+    assert.ok(rest?.kind === "remove" && rest.keepFiles);
+    const [clone] = desired("node-b", [{ ...calm, spec, view: ended, leftovers: true, onlyFiles: true }]);
+    assert.ok(clone?.kind === "remove" && !clone.keepFiles);
+    assert.deepEqual(kinds("node-a", { leftovers: true, onlyFiles: true }), ["remove"]);
+  });
+
   it("never touches what an operation holds, and never ends the primary of the view's term", () => {
     const instances = fc.option(
       fc.record({
@@ -126,6 +136,7 @@ describe("desired", () => {
       instance: instances,
       initAlive: fc.boolean(),
       leftovers: fc.boolean(),
+      onlyFiles: fc.boolean(),
       busy: fc.boolean(),
     });
     fc.assert(
