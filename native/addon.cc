@@ -8,6 +8,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   understudy::addDescriptors(env, exports);
   understudy::addNfqueue(env, exports);
   understudy::addTcp(env, exports);
+  understudy::addDigest(env, exports);
   return exports;
 }
 

@@ -37,5 +37,6 @@ void addSpawn(Napi::Env, Napi::Object);
 void addDescriptors(Napi::Env, Napi::Object);
 void addNfqueue(Napi::Env, Napi::Object);
 void addTcp(Napi::Env, Napi::Object);
+void addDigest(Napi::Env, Napi::Object);
 
 }  // namespace understudy

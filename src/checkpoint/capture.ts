@@ -6,11 +6,13 @@ import { PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { makeShadow } from "../kernel/pages.ts";
 import { readStatus, statusField } from "../kernel/procfs.ts";
 import type { Area } from "../resources/memory/layout.ts";
+import { namelessOf } from "../resources/nameless/find.ts";
 import type { Stage } from "../stage/stage.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
 import { MemoryCapture, unlessEnded } from "./memory-capture.ts";
 import { NamespaceCapture } from "./namespace-capture.ts";
+import { ObjectCapture } from "./object-capture.ts";
 import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource } from "./operations.ts";
 import { ProcessCapture } from "./process-capture.ts";
 import { ResourceCapture } from "./resource-capture.ts";
@@ -63,6 +65,7 @@ export class Capture {
   readonly #processes = new Map<number, ProcessCapture>();
   readonly #memory: MemoryCapture;
   readonly #resources: ResourceCapture;
+  readonly #objects: ObjectCapture;
   readonly #states = new States();
   readonly #namespace: NamespaceCapture;
   /** Of the checkpoint before, and when it was. */
@@ -78,10 +81,17 @@ export class Capture {
     this.#options = options;
     this.#namespace = new NamespaceCapture(options.stage.ipcFd);
     this.#resources = new ResourceCapture(options.tracees);
+    this.#objects = new ObjectCapture(
+      this.#resources.contents,
+      (look) => this.#inStop(look),
+      (operation) => this.#emit(operation),
+    );
     this.#memory = new MemoryCapture({
       emit: (operation) => this.#emit(operation),
       flushFirst: () => this.#flushFirst(),
       aheadOfLayout: () => this.#aheadOfLayout(),
+      sharedSent: ({ tracker }, regions) => this.#objects.forget(tracker.areas, regions),
+      writtenUnseen: (id) => this.#resources.contents.touch(id),
     });
     options.tracees.onExiting = (traced) => this.#beforeEnd(traced);
   }
@@ -107,6 +117,7 @@ export class Capture {
     this.#lastDump = 0;
     this.#namespace.reset();
     this.#memory.forgetShared();
+    this.#resources.contents.reset();
     this.#memory.pages = 0;
     this.#bytes = 0;
   }
@@ -120,19 +131,24 @@ export class Capture {
   }
 
   #emit(operation: Operation): void {
-    if (operation.op === "pages") this.#bytes += operation.bytes.length;
+    if (operation.op === "pages" || operation.op === "object-bytes") this.#bytes += operation.bytes.length;
     else if (operation.op === "file" && operation.change.type === "write") this.#bytes += operation.change.bytes.length;
     this.#options.emit(operation);
   }
 
   /** New processes are watched from here on; a short stop when there are any. Returns those that are new. */
   attachNew(): ProcessCapture[] {
-    const { tracees, stopTimeoutUs } = this.#options;
+    const { tracees } = this.#options;
     this.#forgetEnded();
     if ([...tracees.processes.keys()].every((pid) => this.#processes.has(pid))) return [];
+    return this.#inStop(() => this.#watchNew());
+  }
+
+  #inStop<T>(look: () => T): T {
+    const { tracees, stopTimeoutUs } = this.#options;
     tracees.stop(stopTimeoutUs);
     try {
-      return this.#watchNew();
+      return look();
     } finally {
       tracees.release();
     }
@@ -197,6 +213,7 @@ export class Capture {
   introduce(): Operation[] {
     this.#namespace.reset();
     this.#memory.forgetShared();
+    this.#resources.contents.reset();
     const processes = [...this.#processes.values()].flatMap((process): Operation[] => [
       this.#birth(process),
       { op: "layout", pid: process.traced.virtualPid, areas: process.emitted, fresh: [] },
@@ -219,12 +236,13 @@ export class Capture {
    * Whole content of a process while it runs, in pieces: `drained` is awaited between them. With `alone` no checkpoint is made
    * meanwhile; else what is known as written stays so, for those who follow already.
    */
-  copyAll(
+  async copyAll(
     process: ProcessCapture,
     alone: boolean,
     drained: () => Promise<void>,
     progress: (leftBytes: number) => void,
   ): Promise<void> {
+    for (const _piece of this.#objects.copy(() => namelessOf(process.pid))) await drained();
     return this.#memory.copyAll(process, alone, drained, progress);
   }
 
@@ -254,6 +272,7 @@ export class Capture {
     this.#aheadFiles();
     yield;
     this.attachNew();
+    yield* this.#objects.copy(() => this.#resources.nameless());
     const all = this.captured().some((process) => process.needsAll);
     const recent = performance.now() - this.#lastDump < RECENT_MS;
     if (!all && recent && this.#lastPages < PRECOPY_WORTH_PAGES) return;
@@ -303,6 +322,7 @@ export class Capture {
   /** Files and segments go ahead of everything that may map them. */
   #flushFirst(): void {
     for (const operation of this.#pendingFirst.splice(0)) this.#emit(operation);
+    this.#objects.flush();
   }
 
   /** The application runs again: encode what was staged, find what changed, close the checkpoint. */

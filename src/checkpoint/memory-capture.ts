@@ -4,7 +4,7 @@ import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
 import { encodePages } from "../kernel/pages.ts";
 import { isTrackable } from "../resources/memory/layout.ts";
 import { mergeRegions, splitRegions } from "../resources/memory/regions.ts";
-import { Staging } from "../resources/memory/tracker.ts";
+import { type MemoryTracker, Staging } from "../resources/memory/tracker.ts";
 import { BlockPool } from "./blocks.ts";
 import type { Operation } from "./operations.ts";
 import type { ProcessCapture } from "./process-capture.ts";
@@ -22,6 +22,10 @@ export interface MemorySurroundings {
   flushFirst(): void;
   /** While the application runs: what a new layout may map (a file made a moment ago, a segment) is told before it. */
   aheadOfLayout(): void;
+  /** Pages of a process with shared memory go to the clones. */
+  sharedSent(process: ProcessCapture, regions: BigUint64Array): void;
+  /** Something wrote to shared memory that nobody has mapped any more. */
+  writtenUnseen(id: string): void;
 }
 
 export class MemoryCapture {
@@ -165,10 +169,16 @@ export class MemoryCapture {
 
   /** In the stop: what every process has written since, copied; it is encoded by `flush`. */
   take(processes: readonly ProcessCapture[]): void {
-    this.sharedWrites.settle(processes.map(({ tracker }) => tracker));
+    this.#settle(processes.map(({ tracker }) => tracker));
     this.#staging.pages = 0;
     for (const process of processes) this.#taking(process, () => this.#takeMemory(process));
     this.#takeUnmapped(processes);
+  }
+
+  #settle(trackers: MemoryTracker[]): Set<MemoryTracker> {
+    const { told, unseen } = this.sharedWrites.settle(trackers);
+    for (const id of unseen) this.#around.writtenUnseen(id);
+    return told;
   }
 
   /** Shared memory that a process wrote and mapped no longer when it was looked at: others tell what is in it. */
@@ -177,7 +187,7 @@ export class MemoryCapture {
     const areas = trackers.flatMap((tracker) => tracker.takeUnmapped());
     if (areas.length === 0) return;
     this.sharedWrites.noteUnmapped(areas);
-    const told = this.sharedWrites.settle(trackers);
+    const told = this.#settle(trackers);
     for (const process of processes)
       if (told.has(process.tracker)) this.#taking(process, () => this.#takeMemory(process));
   }
@@ -211,6 +221,7 @@ export class MemoryCapture {
     const layout = process.layoutOperation(fresh);
     const from = this.#staging.pages;
     const fits = tracker.copy(regions, count, this.#staging);
+    if (fits && tracker.shared.length > 0) this.#around.sharedSent(process, regions ?? tracker.takeRegions(count));
     const to = fits ? this.#staging.pages : from;
     const written = fits ? undefined : (regions ?? tracker.takeRegions(count));
     this.#pending.push({ process, from, to, layout, dropped: tracker.takeDropped() });
@@ -229,7 +240,9 @@ export class MemoryCapture {
 
   /** One piece of regions, from the cursor on; returns the pages that were there. */
   #encodeNext(process: ProcessCapture, regions: BigUint64Array, cursor: Float64Array): number {
+    const before = process.tracker.shared.length > 0 ? restOf(regions, cursor) : undefined;
     const n = process.tracker.copyEncode(regions, cursor, CHUNK_PAGES, this.#encoded, this.whole);
+    if (before) this.#around.sharedSent(process, upTo(before, restOf(regions, cursor)));
     this.#emitStream(process, n);
     this.pages += cursor[2]!;
     return cursor[2]!;
@@ -287,6 +300,14 @@ function restOf(regions: BigUint64Array, cursor: Float64Array): BigUint64Array {
   const rest = regions.slice(3 * cursor[0]!);
   if (rest.length > 0 && cursor[1]! > 0) rest[0] = BigInt(cursor[1]!);
   return rest;
+}
+
+/** The leading part of regions, of which `rest` is left. */
+function upTo(regions: BigUint64Array, rest: BigUint64Array): BigUint64Array {
+  if (rest.length === 0) return regions;
+  const done = regions.slice(0, regions.length - rest.length + 3);
+  done[done.length - 2] = rest[0]!;
+  return done;
 }
 
 function sumPages(regions: BigUint64Array): bigint {

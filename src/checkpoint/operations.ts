@@ -4,10 +4,11 @@
  */
 import type { FileOperation } from "../files/change.ts";
 import type { Area } from "../resources/memory/layout.ts";
+import type { ObjectOperation } from "../resources/nameless/state.ts";
 import type { SegmentOperation } from "../resources/shm/state.ts";
 
 /** Grows when an operation or the end changes its meaning. */
-export const IMAGE_VERSION = 1;
+export const IMAGE_VERSION = 2;
 
 export type Operation =
   /** A process the clone does not have: pid, parent and session as the application sees them. Its memory begins empty. */
@@ -22,6 +23,8 @@ export type Operation =
   | { op: "pages"; pid: number; bytes: Buffer; release?: () => void }
   /** System V shared memory, before the layouts of those who have it attached. */
   | SegmentOperation
+  /** Files without a name, before the layouts of those who have them mapped. */
+  | ObjectOperation
   /** One step of the application's files, before the layouts of the same checkpoint. */
   | FileOperation;
 

@@ -3,6 +3,8 @@ import { statFields } from "../kernel/procfs.ts";
 import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { KINDS, kindNamed } from "../resources/kinds.ts";
+import { Contents, type Found } from "../resources/nameless/contents.ts";
+import { namelessAt, namelessBehind } from "../resources/nameless/find.ts";
 import type { Tracees } from "../tree/tracees.ts";
 import type { Resource, ZombieState } from "./operations.ts";
 import type { ProcessCapture } from "./process-capture.ts";
@@ -13,10 +15,17 @@ type Processes = ReadonlyMap<number, ProcessCapture>;
 export class ResourceCapture {
   readonly #tracees: Tracees;
   readonly #descriptors = new DescriptorTables();
+  /** Of files without a name. */
+  readonly contents = new Contents();
   #records = Buffer.alloc(0);
 
   constructor(tracees: Tracees) {
     this.#tracees = tracees;
+  }
+
+  /** As of the last checkpoint; while the application runs. */
+  nameless(): Found[] {
+    return this.#descriptors.ofKind("nameless").flatMap((description) => namelessAt(description) ?? []);
   }
 
   close(): void {
@@ -70,22 +79,28 @@ export class ResourceCapture {
           resources.set(`description/${description.id}`, { kind: name, version: kind.version, state: states[i] });
         });
       }
-    }, this.#sharedMappings(processes));
+    }, this.contents);
     for (const { kind, version, dumpOwnerless } of KINDS)
       for (const [id, state] of dumpOwnerless?.() ?? []) resources.set(`description/${id}`, { kind, version, state });
+    this.#takeReadOnly(processes);
   }
 
-  /** Whether memory or a file without a name is mapped shared by a process; layouts are looked at when first asked. */
-  #sharedMappings(processes: Processes): (link: string) => boolean {
-    let paths: Set<string> | undefined;
-    return (link) => {
-      paths ??= new Set(
-        [...processes.values()].flatMap(({ tracker }) =>
-          tracker.areas.flatMap(({ backing }) => (backing.type === "shared" ? [backing.path] : [])),
-        ),
-      );
-      return paths.has(link);
-    };
+  /** Memory that those who map it may never write: nobody's pages bring it. */
+  #takeReadOnly(processes: Processes): void {
+    const mapped = new Set<string>();
+    for (const { pid, tracker } of processes.values()) {
+      if (tracker.shared.length === 0 && !tracker.areas.some(({ readOnly }) => readOnly)) continue;
+      for (const area of tracker.areas) {
+        if (area.backing.type !== "shared") continue;
+        const { id } = area.backing;
+        if (area.readOnly && !mapped.has(id) && !this.contents.isSettled(id)) {
+          const found = namelessBehind(pid, area);
+          if (found) this.contents.settle(found);
+        }
+        mapped.add(id);
+      }
+    }
+    this.contents.sweep((id) => mapped.has(id));
   }
 
   /** Ended processes that their parents have not collected: their pids and exit codes. */

@@ -44,9 +44,13 @@ export class SharedWrites {
     }
   }
 
-  /** In the stop: what was noted counts as written by one of those given. Returns who got something. */
-  settle(trackers: MemoryTracker[]): Set<MemoryTracker> {
+  /**
+   * In the stop: what was noted counts as written by one of those given. Returns who got something, and the names of memory of
+   * which something is mapped by none of them.
+   */
+  settle(trackers: MemoryTracker[]): { told: Set<MemoryTracker>; unseen: Set<string> } {
     const told = new Set<MemoryTracker>();
+    const unseen = new Set<string>();
     for (const written of this.#written.splice(0)) {
       let left: Array<[number, number]> = [[written.from, written.to]];
       for (const tracker of trackers)
@@ -56,8 +60,9 @@ export class SharedWrites {
           left = left.flatMap((part) => give(tracker, area, area.backing as { offset: number }, part));
           told.add(tracker);
         }
+      if (left.length > 0) unseen.add(written.id);
     }
-    return told;
+    return { told, unseen };
   }
 }
 

@@ -167,7 +167,7 @@ function createDescriptions(
     inNetwork: (body) => inNamespace(stage.networkFd, body),
     shared: new Map(),
     states: new Map([...states].filter(([key]) => key.startsWith("description/"))),
-    sharedMemory: (id) => skeleton.sharedMemory(id),
+    object: (id) => skeleton.objects.get(id),
     whenCreated: (action) => whenCreated.push(action),
     inside: ((virtualPid?: number) => {
       const [first] = skeleton.processes.values();

@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import type { Operation } from "../checkpoint/operations.ts";
 import { FileApply } from "../files/apply.ts";
-import { call, closeDescriptor, makeMemory, openInRoot, openPath, tryCall } from "../kernel/calls.ts";
+import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../kernel/calls.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { CLONE, MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
@@ -14,6 +14,7 @@ import { parseMaps, setSessionNice } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { resume, waitAny, waitFor } from "../kernel/trace.ts";
 import { type Area, layoutSteps } from "../resources/memory/layout.ts";
+import { Objects } from "../resources/nameless/objects.ts";
 import { Segments } from "../resources/shm/segments.ts";
 import { segmentOf } from "../resources/shm/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
@@ -98,18 +99,18 @@ export function beginSession(process: SkeletonProcess): void {
 export class Skeleton {
   readonly stage: Stage;
   readonly processes = new Map<number, SkeletonProcess>();
-  /** Memory that several mappings or processes share, by its identity on the primary. */
-  readonly #shared = new Map<string, number>();
-
   readonly #files: FileApply;
   /** System V shared memory. */
   readonly segments: Segments;
+  /** Files without a name, and memory that several mappings or processes share. */
+  readonly objects: Objects;
   readonly #window = new Window();
 
   constructor(stage: Stage) {
     this.stage = stage;
     this.#files = new FileApply(stage.rootFd);
     this.segments = new Segments(stage.ipcFd);
+    this.objects = new Objects(stage.rootFd);
   }
 
   process(virtualPid: number): SkeletonProcess {
@@ -144,15 +145,25 @@ export class Skeleton {
       case "segment-end":
         this.segments.apply(operation);
         return;
-      case "pages": {
-        const { pid, memoryFd, remote, window } = this.process(operation.pid);
-        const { bytes } = operation;
-        if (window && this.#window.write(remote, bytes)) return;
-        if (window && this.#writeSingly(this.process(operation.pid), bytes)) return;
-        applyPages(pid, memoryFd, bytes);
+      case "object":
+      case "object-bytes":
+      case "object-hole":
+      case "object-end":
+        this.objects.apply(operation);
         return;
-      }
+      case "pages":
+        this.#write(this.process(operation.pid), operation.bytes);
+        return;
     }
+  }
+
+  #write(process: SkeletonProcess, bytes: Buffer): void {
+    const { pid, memoryFd, remote, window } = process;
+    if (window && this.#window.write(remote, bytes)) return;
+    const closed = closedAreas(process.areas, bytes);
+    remote.batchChecked(closed.map(({ start, end }) => ["mprotect", start, end - start, PROT.read | PROT.write]));
+    if (!window || !this.#writeSingly(process, bytes)) applyPages(pid, memoryFd, bytes);
+    remote.batchChecked(closed.map(({ start, end, protection }) => ["mprotect", start, end - start, protection]));
   }
 
   /**
@@ -338,30 +349,11 @@ export class Skeleton {
         own.push(fd);
         return { flags: (backing.shared ? MAP.shared : MAP.private) | MAP.noReserve, offset: backing.offset, fd };
       }
-      case "shared":
-        return {
-          flags: MAP.shared,
-          offset: backing.offset,
-          fd: this.#sharedMemory(backing.id, backing.path, backing.offset + area.end - area.start),
-        };
+      case "shared": {
+        const object = this.objects.map(backing.id, backing.path, backing.offset + area.end - area.start);
+        return { flags: MAP.shared, offset: backing.offset, fd: area.readOnly ? readOnly(object, own) : object };
+      }
     }
-  }
-
-  /** The descriptor behind shared mappings, by its identity on the primary; it stays this object's. */
-  sharedMemory(id: string): number | undefined {
-    return this.#shared.get(id);
-  }
-
-  #sharedMemory(id: string, path: string, bytes: number): number {
-    let fd = this.#shared.get(id);
-    if (fd === undefined) {
-      const name = path.replace(/ \(deleted\)$/, "").replace(/^\/(memfd:)?/, "");
-      fd = makeMemory(name, MFD_ALLOW_SEALING);
-      this.#shared.set(id, fd);
-    }
-    const stat = call("lseek", fd, 0, 2);
-    if (stat < bytes) call("ftruncate", fd, bytes);
-    return fd;
   }
 
   /** Descriptors of this process, fetched into the clone's: their numbers there, lowest free ones. */
@@ -449,17 +441,31 @@ export class Skeleton {
   close(): void {
     this.#files.close();
     this.segments.release();
+    this.objects.release();
     this.#window.close();
     for (const process of this.processes.values()) closeDescriptor(process.memoryFd);
-    for (const fd of this.#shared.values()) closeDescriptor(fd);
     this.processes.clear();
-    this.#shared.clear();
   }
 }
 
-const MFD_ALLOW_SEALING = 2;
+/** Through such a descriptor no mapping can ever be made writable. */
+function readOnly(fd: number, own: number[]): number {
+  own.push(openPath(`/proc/self/fd/${fd}`, O_RDONLY));
+  return own.at(-1)!;
+}
+
 const SHM_EXEC = 0o100000;
 const SHM_RDONLY = 0o10000;
+
+/** Shared memory in a stream's way that is not writable now: not even from outside can it be written so. */
+function closedAreas(areas: Area[], stream: Buffer): Area[] {
+  const closed = areas.filter(
+    ({ backing, protection, readOnly }) => backing.type === "shared" && !readOnly && (protection & PROT.write) === 0,
+  );
+  if (closed.length === 0) return closed;
+  const addresses = [...wholePages(stream)].map(({ address }) => address);
+  return closed.filter(({ start, end }) => addresses.some((address) => start <= address && address < end));
+}
 
 /** Pages that a stream holds as a whole; see native/memory.cc for its form. */
 function* wholePages(stream: Buffer): Generator<{ address: number }> {

@@ -87,6 +87,8 @@ export interface Addon {
     whole: boolean,
     shared: BigUint64Array,
   ): number;
+  /** See native/digest.cc; `digests` has two words a page. */
+  digestPages(bytes: Buffer, pages: number, digests: BigUint64Array, first: number, changed: Uint8Array): number;
   verify(stream: Buffer, offset: number, end: number): number;
   mapShared(fd: number, bytes: number): Buffer | number;
   /** Returns the offset behind what was taken; state: [bytes in the window, bytes of the next record that were taken]. */

@@ -106,6 +106,25 @@ export function copyEncode(
   );
 }
 
+/** What `digestPages` says of a page. */
+export const PAGE_CHANGE = { none: 0, content: 1, zeros: 2 } as const;
+
+/**
+ * Compares pages with their digests, from page `first` of these on, and replaces those that differ. Digests are two words a page:
+ * all bits 0 is a page of zeros, all bits 1 is not known. Different pages have equal digests with a probability of 2^-64.
+ * @param changed gets a `PAGE_CHANGE` for each page
+ * @returns how many differ
+ */
+export function digestPages(
+  bytes: Buffer,
+  pages: number,
+  digests: BigUint64Array,
+  first: number,
+  changed: Uint8Array,
+): number {
+  return addon.digestPages(bytes, pages, digests, first, changed);
+}
+
 /** Number of pages that a page stream touches, or −EBADMSG when it is not well-formed. */
 export function verifyPages(stream: Buffer, offset = 0, end = stream.length): number {
   return addon.verify(stream, offset, end);

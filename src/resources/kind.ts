@@ -1,6 +1,7 @@
 /** What a kind of descriptor must be able to do. One folder per kind; `kinds.ts` lists them. */
 import { infoField } from "../kernel/procfs.ts";
 import type { Remote, RemoteCall } from "../kernel/remote.ts";
+import type { Contents } from "./nameless/contents.ts";
 
 /** One open file description of the application, and one place where it is found. */
 export interface Description {
@@ -30,8 +31,8 @@ export interface DumpContext {
   processes(): Iterable<number>;
   /** The pid as the application sees it; 0 when it has none of that pid any more. */
   virtualPid(pid: number): number;
-  /** Whether a process has the memory or file behind a link mapped so that writes to it are seen by others. */
-  isMapped(link: string): boolean;
+  /** Follows what is in files without a name; undefined where only what is there is asked for. */
+  contents: Contents | undefined;
   /** Runs when all kinds have dumped, with all still stopped. */
   atEnd(action: () => void): void;
   /** Shared by all kinds in one dump. */
@@ -61,8 +62,11 @@ export interface CreateContext {
   shared: Map<string, unknown>;
   /** Every state being restored, by description. */
   states: ReadonlyMap<string, { kind: string; state: unknown }>;
-  /** Memory without a name that the clone has mapped already: a descriptor that stays the giver's. By its name in layouts. */
-  sharedMemory(id: string): number | undefined;
+  /**
+   * A file without a name that the clone has been filled with or has mapped already: a descriptor that stays the giver's. By its
+   * name in layouts. `unnamed`: it never had the name that the application's descriptors show.
+   */
+  object(id: string): { fd: number; unnamed: boolean } | undefined;
   /** Runs when all descriptions exist: `own` is this process's descriptor of each. */
   whenCreated(action: (own: ReadonlyMap<string, number>) => void): void;
   /** The process that the application knows by this pid, or undefined; without a pid, its first. */

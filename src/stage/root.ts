@@ -8,6 +8,8 @@ const MS_NOEXEC = 8;
 const MS_REC = 0x4000;
 const MS_BIND = 0x1000;
 const MS_PRIVATE = 1 << 18;
+/** Memory mapped for a moment shows by its time of access alone, see resources/nameless/contents.ts. */
+const MS_STRICTATIME = 1 << 24;
 const MNT_DETACH = 2;
 const S_IFCHR = 0o020000;
 
@@ -58,7 +60,7 @@ export function prepareRoot(remote: Remote, options: { name: string; filesDirect
     make("mknod", [`${root}/dev/${name}`], S_IFCHR | 0o666, (major << 8) | minor);
   for (const directory of ["shm", "pts"]) make("mkdir", [`${root}/dev/${directory}`], 0o755);
   for (const [to, name] of LINKS) make("symlink", [to, `${root}/dev/${name}`]);
-  mount("shm", `${root}/dev/shm`, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+  mount("shm", `${root}/dev/shm`, "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=1777");
   mount("devpts", `${root}/dev/pts`, "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620");
   remote.reset();
   remote.call("chdir", remote.putString(root));

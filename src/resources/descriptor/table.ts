@@ -15,6 +15,7 @@ import { OperatingError } from "../../kernel/failure.ts";
 import { descriptorInfo, infoField, readStatus, virtualPid } from "../../kernel/procfs.ts";
 import { type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { kindOf, type SocketType } from "../kinds.ts";
+import type { Contents } from "../nameless/contents.ts";
 import { refuseDescriptor } from "../refusal.ts";
 
 import { type FileLock, locksIn } from "./locks.ts";
@@ -234,6 +235,11 @@ export class DescriptorTables {
     return pidfdGetfd(this.#pidfds.get(pid)!, fd);
   }
 
+  /** All descriptions of a kind as of the last look. */
+  ofKind(kind: string): Description[] {
+    return [...this.#descriptions.values()].filter((description) => description.kind === kind);
+  }
+
   entries(pid: number): DescriptorEntry[] {
     return (this.#tables.get(pid)?.known ?? []).map(({ fd, description, closeOnExec, locks, notice }) => ({
       fd,
@@ -245,10 +251,7 @@ export class DescriptorTables {
   }
 
   /** Runs `body` with what kinds need to dump; all descriptors taken are closed again. */
-  dump(
-    body: (byKind: Map<string, Description[]>, context: DumpContext) => void,
-    isMapped: (link: string) => boolean = () => true,
-  ): void {
+  dump(body: (byKind: Map<string, Description[]>, context: DumpContext) => void, contents?: Contents): void {
     const byKind = new Map<string, Description[]>();
     for (const description of this.#descriptions.values()) {
       const list = byKind.get(description.kind);
@@ -276,7 +279,7 @@ export class DescriptorTables {
       },
       processes: () => this.#tables.keys(),
       virtualPid: (pid) => (this.#tables.has(pid) ? virtualPid(readStatus(pid)) : 0),
-      isMapped,
+      contents,
       atEnd: (action) => endings.push(action),
       shared: new Map(),
     };

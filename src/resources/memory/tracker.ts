@@ -216,12 +216,23 @@ export class MemoryTracker {
     return false;
   }
 
-  #register(): void {
+  #register(again = false): void {
     for (let i = 0; i < this.#ranges.length; i += 2) {
       const start = this.#ranges[i]!;
       const r = this.#userfault!.register(start, this.#ranges[i + 1]!);
+      if (r === ERRNO.perm && !again) {
+        this.#registerAnew();
+        return;
+      }
       checked(r, "ioctl(UFFDIO_REGISTER)", `pid ${this.pid}, 0x${start.toString(16)}`);
     }
+  }
+
+  /** A mapping that may never be written has come in the place of one that looked the same: a memfd has been sealed between. */
+  #registerAnew(): void {
+    this.#mapsText = Buffer.alloc(0);
+    this.#look();
+    this.#register(true);
   }
 
   readonly #probe = new BigUint64Array(2);

@@ -4,6 +4,8 @@ import { testPrograms } from "../../support/events.ts";
 testPrograms("more kinds", [
   { program: "nameless/memfd", idle: true },
   { program: "nameless/deleted", idle: true },
+  { program: "nameless/large", idle: true },
+  { program: "nameless/mixed", idle: true },
   { program: "signalfd/masks", idle: true },
   { program: "pidfd/handles", idle: true },
   { program: "fifo/named" },
