@@ -11,6 +11,7 @@ import { verifyPages } from "../kernel/pages.ts";
 import { OutputHold } from "../network/hold.ts";
 import { ApplicationInterface } from "../network/interface.ts";
 import { damaged, type Hello } from "../replication/frames.ts";
+import { prepareReading } from "../resources/tcp/orphan-reader.ts";
 import { vouchingFunction } from "../resources/tcp/revive.ts";
 import { Stage } from "../stage/stage.ts";
 import { Tracees } from "../tree/tracees.ts";
@@ -67,7 +68,7 @@ export class Clone {
       const port = createPort(config, stage, true);
       const hold = OutputHold.open(port);
       hold.hold();
-      prepareVouching();
+      prepareLookups();
       return new Clone(config, stage, port, hold);
     } catch (error) {
       stage.destroy();
@@ -168,12 +169,18 @@ export class Clone {
   }
 }
 
-/** Looked up now, because it takes long; a kernel that has none cannot keep connections that were not accepted yet. */
-function prepareVouching(): void {
-  try {
-    vouchingFunction();
-  } catch (error) {
-    process.stderr.write(`Connections not accepted yet will not survive a switch: ${(error as Error).message}\n`);
+/** Looked up now, because it takes long; a kernel that has not all of it cannot keep some connections. */
+function prepareLookups(): void {
+  const lookups: Array<[what: string, lookUp: () => unknown]> = [
+    ["not accepted yet", vouchingFunction],
+    ["closed with bytes left to send", prepareReading],
+  ];
+  for (const [what, lookUp] of lookups) {
+    try {
+      lookUp();
+    } catch (error) {
+      process.stderr.write(`Connections ${what} will not survive a switch: ${(error as Error).message}\n`);
+    }
   }
 }
 

@@ -43,6 +43,15 @@ function program(mapFd: number): Instruction[] {
 }
 
 const FIELDS = [
+  "sk_buff",
+  "sk_buff.len",
+  "sk_buff.data_len",
+  "sk_buff.head",
+  "sk_buff.data",
+  "sk_buff.end",
+  "skb_shared_info.nr_frags",
+  "skb_shared_info.frag_list",
+  "skb_shared_info.frags",
   "task_struct.files",
   "files_struct.fdt",
   "fdtable.fd",
@@ -62,15 +71,38 @@ interface Layout {
 const GIGABYTE = 1n << 30n;
 const PATTERN_BYTES = 64;
 
+/** struct skb_frag {page, length, offset} */
+const FRAGMENT_BYTES = 16;
+const SHARED_BYTES = 512;
+/** A page that is no memory of this machine (net_iov) is marked so. */
+const NOT_MEMORY = 1n;
+
+export interface Packet {
+  /** struct sk_buff */
+  head: Buffer;
+  bytes: Buffer;
+}
+
+let only: KernelMemory | undefined;
+
+/** The one of this process; finding its way takes some 70 ms at the first call. Throws when the kernel refuses. */
+export function kernelMemory(): KernelMemory {
+  only ??= new KernelMemory();
+  return only;
+}
+
 export class KernelMemory {
   readonly #mapFd: number;
   readonly #programFd: number;
   readonly #value: Buffer;
   readonly #args = Buffer.alloc(16);
-  #layout: Layout | undefined;
+  readonly #fields: ReadonlyMap<string, number>;
+  readonly #layout: Layout;
 
-  /** Throws when the kernel refuses. */
   constructor() {
+    this.#fields = readKernelTypes([], FIELDS).fields;
+    const missing = FIELDS.filter((name) => !this.#fields.has(name));
+    if (missing.length > 0) throw new Error(`This kernel's types do not tell of ${missing.join(", ")}`);
     this.#mapFd = createMappableMap(MAP_BYTES);
     try {
       this.#programFd = loadTracepointProgram("understudy_read", program(this.#mapFd));
@@ -79,6 +111,11 @@ export class KernelMemory {
       throw error;
     }
     this.#value = mapShared(this.#mapFd, MAP_BYTES);
+    this.#layout = this.#findLayout();
+  }
+
+  #at(name: string): number {
+    return this.#fields.get(name)!;
   }
 
   #run(address: bigint, bytes: number): boolean {
@@ -113,27 +150,71 @@ export class KernelMemory {
 
   /** Where the kernel sees the content of the page that the `struct page` at `descriptor` describes. */
   pageAt(descriptor: bigint): bigint {
-    this.#layout ??= this.#findLayout();
     const { memory, pages, pageDescriptorBytes } = this.#layout;
     return memory + ((descriptor - pages) / pageDescriptorBytes) * BigInt(PAGE_BYTES);
   }
 
+  /** The `struct file` behind a descriptor of this process. */
+  fileOf(fd: number): bigint {
+    this.#run(0n, 0);
+    const files = this.#pointerIn(this.#task, "task_struct.files");
+    return this.pointer(this.#pointerIn(this.#pointerIn(files, "files_struct.fdt"), "fdtable.fd") + BigInt(fd * 8));
+  }
+
+  /** What a file's own kind keeps for it: a socket, a pipe. */
+  privateOf(file: bigint): bigint {
+    return this.#pointerIn(file, "file.private_data");
+  }
+
+  #pointerIn(struct: bigint, field: string): bigint {
+    return this.pointer(struct + BigInt(this.#at(field)));
+  }
+
+  get #task(): bigint {
+    return this.#value.readBigUInt64LE(8);
+  }
+
+  /** A packet (`struct sk_buff`) and what it holds. Throws RangeError for one that is not as expected. */
+  packet(address: bigint): Packet {
+    const head = this.read(address, this.#at("sk_buff"));
+    const length = head.readUInt32LE(this.#at("sk_buff.len"));
+    const inPages = head.readUInt32LE(this.#at("sk_buff.data_len"));
+    const parts: Buffer[] = [];
+    if (length > inPages) parts.push(this.read(head.readBigUInt64LE(this.#at("sk_buff.data")), length - inPages));
+    if (inPages > 0) {
+      const end = BigInt(head.readUInt32LE(this.#at("sk_buff.end")));
+      parts.push(...this.#fragments(head.readBigUInt64LE(this.#at("sk_buff.head")) + end));
+    }
+    const bytes = Buffer.concat(parts);
+    if (bytes.length !== length) throw new RangeError(`A packet of ${length} bytes has ${bytes.length}`);
+    return { head, bytes };
+  }
+
+  #fragments(address: bigint): Buffer[] {
+    const shared = this.read(address, SHARED_BYTES);
+    if (shared.readBigUInt64LE(this.#at("skb_shared_info.frag_list")) !== 0n)
+      throw new RangeError("Packets in a packet");
+    const count = shared.readUInt8(this.#at("skb_shared_info.nr_frags"));
+    return Array.from({ length: count }, (_, i) => {
+      const from = this.#at("skb_shared_info.frags") + i * FRAGMENT_BYTES;
+      const page = shared.readBigUInt64LE(from);
+      if (page & NOT_MEMORY) throw new RangeError("A packet outside memory");
+      const start = this.pageAt(page) + BigInt(shared.readUInt32LE(from + 12));
+      return this.read(start, shared.readUInt32LE(from + 8));
+    });
+  }
+
   /** A pattern is put into a page (of a pipe) whose descriptor can be found, and looked for. */
   #findLayout(): Layout {
-    const { fields } = readKernelTypes([], FIELDS);
-    const at = (name: string) => BigInt(fields.get(name) ?? Number.NaN);
     const pipe = Buffer.alloc(8);
     call("pipe2", pipe, 0o2000000);
     const [reader, writer] = [pipe.readInt32LE(0), pipe.readInt32LE(4)];
     try {
       const pattern = randomBytes(PATTERN_BYTES);
       call("write", writer, pattern, pattern.length);
-      this.#run(0n, 0);
-      const task = this.#value.readBigUInt64LE(8);
-      const table = this.pointer(this.pointer(task + at("task_struct.files")) + at("files_struct.fdt"));
-      const file = this.pointer(this.pointer(table + at("fdtable.fd")) + BigInt(writer * 8));
-      const buffers = this.pointer(this.pointer(file + at("file.private_data")) + at("pipe_inode_info.bufs"));
-      return this.#search(task, this.pointer(buffers + at("pipe_buffer.page")), at("page"), pattern);
+      const buffers = this.#pointerIn(this.privateOf(this.fileOf(writer)), "pipe_inode_info.bufs");
+      const page = this.#pointerIn(buffers, "pipe_buffer.page");
+      return this.#search(this.#task, page, BigInt(this.#at("page")), pattern);
     } finally {
       closeDescriptor(reader);
       closeDescriptor(writer);
@@ -154,10 +235,5 @@ export class KernelMemory {
         if (this.tryRead(address, pattern.length)?.equals(pattern)) return { memory, pages, pageDescriptorBytes };
       }
     throw new Error("The kernel's view of memory was not found");
-  }
-
-  close(): void {
-    closeDescriptor(this.#programFd);
-    closeDescriptor(this.#mapFd);
   }
 }

@@ -1,8 +1,8 @@
 /** One closed TCP connection as the kernel's memory has it (struct tcp_sock, struct tcp_timewait_sock), as a record and a queue. */
 import { readKernelTypes } from "../../kernel/btf.ts";
-import { KernelMemory } from "../../kernel/kernel-memory.ts";
+import { kernelMemory } from "../../kernel/kernel-memory.ts";
 import { FLAG, markWhole, STATE, writeRecord } from "./record.ts";
-import { assemble, SEGMENT_FIELDS, SendQueueReader } from "./send-queue.ts";
+import { assemble, readSendQueue } from "./send-queue.ts";
 import { SocketFinder } from "./socket-finder.ts";
 
 /** States of a connection that is closed here and not over. */
@@ -51,6 +51,8 @@ const SOCKET_FIELDS = [
   "tcp_timewait_sock.tw_rcv_wnd",
   "tcp_timewait_sock.tw_ts_offset",
   "inet_timewait_sock.tw_substate",
+  "sk_buff.cb",
+  "tcp_skb_cb.seq",
 ];
 const TRIES = 16;
 /** TIME_WAIT has forgotten it, and sends no data. */
@@ -64,27 +66,23 @@ export interface Reading {
   content: Buffer;
 }
 
-export class OrphanReader {
-  readonly #memory = new KernelMemory();
-  readonly #finder: SocketFinder;
-  readonly #queue: SendQueueReader;
-  readonly #fields: Map<string, number>;
+let fields: ReadonlyMap<string, number> | undefined;
 
-  constructor() {
-    try {
-      const wanted = [...SOCKET_FIELDS, ...SEGMENT_FIELDS];
-      this.#fields = readKernelTypes([], wanted).fields;
-      const missing = wanted.filter((name) => !this.#fields.has(name));
-      if (missing.length > 0) throw new Error(`This kernel's types do not tell of ${missing.join(", ")}`);
-      this.#queue = new SendQueueReader(this.#memory, (name) => this.#at(name));
-      this.#finder = new SocketFinder();
-      // Found once, some milliseconds: not in the stop.
-      this.#memory.pageAt(0n);
-    } catch (error) {
-      this.#memory.close();
-      throw error;
-    }
-  }
+/** Looked up once, some 70 ms: a standby does so before it is needed. Throws when this kernel's memory cannot be read. */
+export function prepareReading(): ReadonlyMap<string, number> {
+  kernelMemory();
+  if (fields !== undefined) return fields;
+  const found = readKernelTypes([], SOCKET_FIELDS).fields;
+  const missing = SOCKET_FIELDS.filter((name) => !found.has(name));
+  if (missing.length > 0) throw new Error(`This kernel's types do not tell of ${missing.join(", ")}`);
+  fields = found;
+  return found;
+}
+
+export class OrphanReader {
+  readonly #fields = prepareReading();
+  readonly #memory = kernelMemory();
+  readonly #finder = new SocketFinder();
 
   #at(name: string): number {
     return this.#fields.get(name)!;
@@ -169,7 +167,9 @@ export class OrphanReader {
 
   #readQueue(address: bigint, socket: Buffer, start: number, end: number): Buffer | undefined {
     const root = socket.readBigUInt64LE(this.#at("sock.tcp_rtx_queue"));
-    return assemble(this.#queue.pieces(root, address + BigInt(this.#at("sock.sk_write_queue"))), start, end);
+    const list = address + BigInt(this.#at("sock.sk_write_queue"));
+    const sequenceAt = this.#at("sk_buff.cb") + this.#at("tcp_skb_cb.seq");
+    return assemble(readSendQueue(this.#memory, root, list, sequenceAt), start, end);
   }
 
   /** What is left of a connection with nothing more to send: it waits for the peer's FIN, or for repetitions of it. */
@@ -202,7 +202,6 @@ export class OrphanReader {
 
   close(): void {
     this.#finder.close();
-    this.#memory.close();
   }
 }
 

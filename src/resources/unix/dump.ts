@@ -1,16 +1,16 @@
 /** Looks at unix sockets in the stop: names, peers, who waits, and what is in their queues, which stays there. */
 import { readlinkSync, statSync } from "node:fs";
-import { call, tryCall } from "../../kernel/calls.ts";
+import { call } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { MSG_PEEK, MSG_TRUNC, receiveMessage } from "../../kernel/message.ts";
 import type { Description, DumpContext } from "../kind.ts";
 import { diagnoseUnix, LISTENING, type UnixDiagnosis } from "./diag.ts";
 import { KEPT_OPTIONS, SO, SOCK_DGRAM, SOCK_STREAM, type UnixMessage, type UnixName, type UnixState } from "./state.ts";
+import { readUnaccepted, type Unheard } from "./unaccepted.ts";
 
 const SOL_SOCKET = 1;
 const F_GETFL = 3;
 const O_LARGEFILE = 0o100000;
-const SIOCOUTQ = 0x5411;
 const RECEIVE_SHUTDOWN = 1;
 /** What is known of a socket without looking closely is looked at again after so long: options change without a trace. */
 const FRESH_MS = 1000;
@@ -119,18 +119,25 @@ function look(description: Description, diagnosis: UnixDiagnosis, context: DumpC
     options: KEPT_OPTIONS.map(([name, bytes]): [number, Buffer] => [name, option(fd, name, bytes)]),
     queue: listening ? [] : peekQueue(fd, diagnosis, context),
   };
-  if (peer === 0 && type !== SOCK_DGRAM && tryCall("ioctl", fd, SIOCOUTQ, integer) === 0)
-    unread.set(inode, integer.readInt32LE());
-  return state;
+  return listening && diagnosis.waiting.length > 0 ? { ...state, unheard: unheardOf(fd, description) } : state;
 }
 
-/** Bytes sent by sockets whose peer cannot be seen: nobody has accepted it yet, or it is closed. */
-const unread = new Map<number, number>();
+/** What nobody has heard yet. */
+function unheardOf(fd: number, { fd: descriptor, pid }: Description): Unheard[][] {
+  return readUnaccepted(fd).map((messages) => {
+    if (messages !== undefined) return messages;
+    throw new OperatingError(
+      "unix-connection-waiting",
+      `Descriptors are on their way to descriptor ${descriptor} on a unix connection that nobody has accepted yet`,
+      { remedy: "The checkpoint is tried again.", details: { fd: descriptor, pid } },
+    );
+  });
+}
 
 function isAsKnown(before: Known | undefined, now: UnixDiagnosis, at: number): before is Known {
   if (!before || at - before.at > FRESH_MS || at < before.at) return false;
-  // Of datagrams the kernel counts but the first; of a peer not seen it is not known what it was sent.
-  if (now.type === SOCK_DGRAM || now.peer === 0 || now.receiveQueue > 0) return false;
+  // Of datagrams the kernel counts but the first; who waits may have sent more.
+  if (now.type === SOCK_DGRAM || now.receiveQueue > 0 || now.waiting.length > 0) return false;
   const { diagnosis, state } = before;
   return (
     state.queue.length === 0 &&
@@ -155,7 +162,6 @@ export function dumpUnix(descriptions: Description[], context: DumpContext): Uni
     if (!diagnosis) throw outside(description, "was made outside the application");
     const before = known.get(description.link);
     if (isAsKnown(before, diagnosis, at)) return before.state;
-    unread.delete(diagnosis.inode);
     const state = look(description, diagnosis, context);
     known.set(description.link, { at, diagnosis, state });
     return state;
@@ -173,15 +179,8 @@ function refuseWhatCannotBe(
   const own = (context.shared.get("unix own") as Set<number> | undefined) ?? new Set();
   context.shared.set("unix own", own);
   for (const { inode } of states) own.add(inode);
-  const waiting = new Set([...all.values()].flatMap((diagnosis) => diagnosis.waiting));
-  states.forEach(({ inode, peer, type }, i) => {
+  states.forEach(({ peer }, i) => {
     const description = descriptions[i]!;
-    if (type !== SOCK_DGRAM && waiting.has(inode) && (unread.get(inode) ?? 0) > 0)
-      throw new OperatingError(
-        "unix-connection-waiting",
-        `Descriptor ${description.fd} has sent data on a unix connection that nobody has accepted yet`,
-        { remedy: "The checkpoint is tried again.", details: { fd: description.fd, pid: description.pid } },
-      );
     // Its peer may be on its way in a queue that is looked at later.
     if (peer <= 0 || own.has(peer)) return;
     context.atEnd(() => {

@@ -8,7 +8,7 @@ export type { UnixState } from "./state.ts";
 
 export const unix: DescriptorKind<UnixState> = {
   kind: "unix",
-  version: 1,
+  version: 2,
   after: [],
   matches: () => false,
   matchesSocket: ({ domain }) => domain === AF_UNIX,

@@ -14,6 +14,7 @@ import {
   type UnixMessage,
   type UnixState,
 } from "./state.ts";
+import type { Unheard } from "./unaccepted.ts";
 
 const SOL_SOCKET = 1;
 const SOCK_CLOEXEC = 0o2000000;
@@ -146,12 +147,24 @@ class UnixRestore {
   }
 
   #wait({ state }: Socket): void {
-    for (const inode of state.waiting) {
+    state.waiting.forEach((inode, i) => {
       const client = this.#byInode.get(inode);
       const owner = client ? { pid: client.state.owner, uid: 0, gid: 0 } : undefined;
       const fd = this.#connectClient(state, client?.state, owner);
+      for (const message of state.unheard?.[i] ?? []) this.#sendUnheard(fd, state.type, message, owner?.pid);
       if (client) client.fd = fd;
       else closeDescriptor(fd);
+    });
+  }
+
+  #sendUnheard(fd: number, type: number, { content, uid, gid }: Unheard, sender: number | undefined): void {
+    const pid = sender === undefined ? undefined : this.#context.inside(sender)?.pid;
+    setOption(fd, SO.sendBufferForce, ROOM_BYTES);
+    for (let at = 0; at < content.length || at === 0; ) {
+      const part = { content: content.subarray(at), credentials: pid ? { pid, uid, gid } : undefined };
+      const n = checked(sendMessage(fd, part), "sendmsg", "what nobody has heard");
+      if (type !== SOCK_STREAM || n === 0) return;
+      at += n;
     }
   }
 

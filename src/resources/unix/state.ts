@@ -1,4 +1,5 @@
 /** What a unix socket is in a checkpoint. */
+import type { Unheard } from "./unaccepted.ts";
 
 export interface UnixMessage {
   content: Buffer;
@@ -40,6 +41,8 @@ export interface UnixState {
   backlog: number;
   /** Of a listening socket: inodes of those who wait, 0 for one that has closed meanwhile. */
   waiting: number[];
+  /** What each of them has sent already. */
+  unheard?: Unheard[][];
   /** Inode; 0: one that is closed or has not been accepted; −1: not connected. */
   peer: number;
   /** SO_PEERCRED. */

@@ -5,5 +5,6 @@ testPrograms("unix sockets", [
   { program: "unix/pairs", idle: true },
   { program: "unix/flight", idle: true },
   { program: "unix/listening", idle: true },
+  { program: "unix/unheard", idle: true },
   { program: "unix/datagrams", idle: true },
 ]);
