@@ -86,11 +86,14 @@ function asPrimary({ application, instance, initAlive }: Seen, spec: Application
 
 function asOther(
   node: string,
-  { instance }: Seen,
+  { application, instance, initAlive }: Seen,
   spec: ApplicationSpec,
   view: View,
   remove: (reason: string, graceful: boolean, handsOver?: boolean) => Action[],
 ): Action[] {
+  // Until the new primary lives, the old one's copy is what goes on if it never does: silent, but there.
+  const mayGoOn = view.inSync.includes(node);
+  if (instance === undefined && initAlive && mayGoOn) return [{ kind: "attach", application }];
   if (instance === undefined) return remove(`"${view.primary}" runs the application in term ${view.term}`, false);
   const wanted = wantedStandbys(spec, view);
   // One that may take over stays until those that shall have come can; an old primary until the new one lives.
@@ -99,7 +102,7 @@ function asOther(
     return view.inSync.includes(node) && !replaced ? [] : remove("no clone is wanted here", true);
   // Unknown yet, or it knows of a term that this look at the store does not show.
   if (instance.said === undefined || instance.said.term > view.term) return [];
-  if (instance.said.role === "standby") return [];
+  if (instance.said.role === "standby" || mayGoOn) return [];
   const handsOver = instance.said.state === "switching";
   return remove(`"${view.primary}" took over with term ${view.term}`, false, handsOver);
 }

@@ -18,6 +18,8 @@ export interface Layout {
   /** There while a `protect` is under way, so that a restarted agent undoes what is half done. */
   protectMarker(application: string): string;
   instanceConfig(application: string): string;
+  /** Compiled sources of instances: with them one starts in a third of the time. */
+  compileCache: string;
   /** Process id and start time of the instance. */
   instanceFile(application: string): string;
   controlSocket(application: string): string;
@@ -37,6 +39,7 @@ export function layoutOf(config: AgentConfig, cgroup: string): Layout {
     instancesCgroup: join(cgroup, "instances"),
     applicationCgroup: (application) => join(cgroup, "apps", application),
     applicationsDirectory: applications,
+    compileCache: join(state, "compile-cache"),
     stateDirectory: (application) => join(applications, application),
     filesDirectory: (application) => join(applications, application, "files"),
     instanceLog: (application) => join(applications, application, "instance.log"),

@@ -71,7 +71,7 @@ export class LocalInstance extends EventEmitter<InstanceEvents> {
     const child = spawn("/bin/sh", ["-c", script, "understudy-instance", ...files], {
       cwd: "/",
       detached: true,
-      env: plainEnvironment(),
+      env: { ...plainEnvironment(), NODE_COMPILE_CACHE: layout.compileCache },
       stdio: ["ignore", log, log],
     });
     closeSync(log);

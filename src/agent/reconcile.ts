@@ -137,7 +137,9 @@ export class Reconciler {
     const context = this.#context;
     return context.locks.run(application, async () => {
       const { spec, view } = await context.records.application(application);
-      if (!spec || !view || view.value.ended || view.value.primary !== context.node) return;
+      if (!spec || !view || view.value.ended) return;
+      // Its own, or what goes on here if the new primary does not come to life.
+      if (view.value.primary !== context.node && !view.value.inSync.includes(context.node)) return;
       if (context.instances.get(application)) return;
       context.events.add({
         kind: "instance-replaced",

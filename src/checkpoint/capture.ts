@@ -14,6 +14,7 @@ import { MemoryCapture, unlessEnded } from "./memory-capture.ts";
 import { NamespaceCapture } from "./namespace-capture.ts";
 import { ObjectCapture } from "./object-capture.ts";
 import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource } from "./operations.ts";
+import { phaseEnd } from "./phases.ts";
 import { ProcessCapture } from "./process-capture.ts";
 import { ResourceCapture } from "./resource-capture.ts";
 import { States } from "./states.ts";
@@ -269,6 +270,11 @@ export class Capture {
    * caller may do other work (heartbeats, acknowledgements) at each pause.
    */
   *preDump(): Generator<void, void> {
+    yield* this.#copyAhead();
+    phaseEnd("preDump");
+  }
+
+  *#copyAhead(): Generator<void, void> {
     this.#aheadFiles();
     yield;
     this.attachNew();
@@ -295,10 +301,12 @@ export class Capture {
     try {
       mark(++this.epoch);
       taken = this.#take();
+      phaseEnd("dump");
     } catch (error) {
       tracees.release();
       // What was taken is no longer known as written: it goes out with the next checkpoint.
       this.#memory.flush();
+      phaseEnd("abortDump");
       throw error;
     }
     if (!final) tracees.release();
@@ -328,6 +336,7 @@ export class Capture {
   /** The application runs again: encode what was staged, find what changed, close the checkpoint. */
   #postDump(taken: Taken, stopUs: number, final: boolean, term: number): CheckpointEnd {
     this.#memory.flush();
+    phaseEnd("postDump");
     const { changed, gone } = this.#states.advance(taken.resources);
     const end: CheckpointEnd = {
       version: IMAGE_VERSION,

@@ -5,6 +5,7 @@
 import { writeFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { Resource, ZombieState } from "../checkpoint/operations.ts";
+import { phaseEnd } from "../checkpoint/phases.ts";
 import type { ProcessResource, ThreadState } from "../checkpoint/process-capture.ts";
 import { call, closeDescriptor, openInRoot, pidfdGetfd, pidfdOpen } from "../kernel/calls.ts";
 import { SystemCallError } from "../kernel/errors.ts";
@@ -118,6 +119,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
     });
   }
   const tids = [...skeleton.processes.values()].flatMap((process) => [...process.threads.values()]);
+  phaseEnd("restore");
   return { tids, ended, atLife };
 }
 

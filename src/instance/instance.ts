@@ -3,6 +3,7 @@
  * primary-role.ts, standby-role.ts, stream-server.ts, and requests.ts for what the agent asks.
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { armFailure } from "../checkpoint/phases.ts";
 import { openStore } from "../cluster/open.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ClusterStore } from "../cluster/store.ts";
@@ -73,6 +74,11 @@ export class Instance {
       },
       switch: ({ to }) => requests.switch(to),
       promote: (params) => requests.promote(params),
+      fail: async ({ phases }) => {
+        for (const phase of phases)
+          armFailure(phase, () => this.#note("failure-injected", `The phase "${phase}" fails`, { phase }));
+        return {};
+      },
       stop: () => this.#stop(),
     });
   }

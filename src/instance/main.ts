@@ -1,5 +1,6 @@
 /** The instance of an application on this node: `node src/instance/main.ts CONFIG.json`. */
 import { readFileSync } from "node:fs";
+import { flushCompileCache } from "node:module";
 import { setPriority } from "node:os";
 import { call } from "../kernel/calls.ts";
 import { setSessionNice } from "../kernel/procfs.ts";
@@ -24,4 +25,6 @@ setPriority(INSTANCE_PRIORITY);
 setSessionNice("self", INSTANCE_PRIORITY);
 // Waits for threads to stop are short naps: by default the kernel makes each of them 50 µs longer.
 call("prctl", PR_SET_TIMERSLACK, TIMER_SLACK_NS);
+// All is loaded: the next instance need not compile it again. By itself that is written at an orderly end, which is rare.
+flushCompileCache();
 await Instance.begin(JSON.parse(readFileSync(path, "utf8")) as InstanceConfig);

@@ -1,5 +1,6 @@
 /** The primary's part of an instance: the application started, attached to or come to life here, until it ends here. */
 import { rmSync } from "node:fs";
+import { phaseEnd } from "../checkpoint/phases.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { resume } from "../kernel/trace.ts";
 import { OutputHold } from "../network/hold.ts";
@@ -142,6 +143,7 @@ export class PrimaryRole {
     primary.resume(term);
     this.#writePidFile(primary.parts, term);
     this.#shell.note("switch-abandoned", `The application goes on here: ${reason}`);
+    phaseEnd("abortSwitch");
   }
 
   synchronise(node: string, stream: number): void {
@@ -165,6 +167,7 @@ export class PrimaryRole {
     if (!this.#current && this.#shell.config.begin === "attach") this.#attach(this.attachTerm());
     this.#current?.parts.port.setPort("blocked");
     this.#current?.standAside();
+    phaseEnd("postSwitch");
   }
 
   /** Silence first, then the application's end here. If it has ended for good, its files stay for the user. */

@@ -6,6 +6,7 @@ import { dirname } from "node:path";
 import { Capture } from "../checkpoint/capture.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
 import { dueAt, type PeriodOptions, type PeriodState, periodDefaults } from "../checkpoint/period.ts";
+import { phaseEnd } from "../checkpoint/phases.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ViewEvent } from "../cluster/view.ts";
 import { FileCapture } from "../files/capture.ts";
@@ -56,6 +57,8 @@ const POSTPONED_MS = 1;
 const MOST_POSTPONED = 20;
 /** After a stop that failed: the next try. */
 const RETRY_MS = 10;
+/** After so long a first copy is given up whose processes do not stop to be watched. */
+const ATTACH_LIMIT_MS = 10_000;
 /** So long without a checkpoint because threads do not stop: the operator is told. */
 const LATE_MS = 1000;
 /** Between looks at how much memory the application has. */
@@ -271,7 +274,7 @@ export class Primary {
         await new Promise(setImmediate);
       };
       await this.#files.copyAll((operation) => this.#broadcast(operation), drained);
-      this.#capture.attachNew();
+      await this.#attachNew();
       for (const process of this.#capture.captured()) {
         await this.#capture.copyAll(process, alone, drained, (leftBytes) => {
           standby.remainingBytes = leftBytes;
@@ -285,6 +288,21 @@ export class Primary {
         node,
       });
       this.removeStandby(node, (error as Error).message);
+    }
+  }
+
+  /** As with any stop: threads that cannot stop just now are tried again. */
+  async #attachNew(): Promise<void> {
+    const begun = performance.now();
+    for (;;) {
+      try {
+        this.#capture.attachNew();
+        return;
+      } catch (error) {
+        const isLate = error instanceof OperatingError && error.code === "barrier-timeout";
+        if (!isLate || performance.now() - begun > ATTACH_LIMIT_MS) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
     }
   }
 
@@ -344,7 +362,9 @@ export class Primary {
     try {
       await this.#making.catch(() => {});
       while (this.#underWay.length > 0) await new Promise<void>((resolve) => this.#whenSettled.push(resolve));
+      phaseEnd("preSwitch");
       while (!(await this.#finalTried())) await new Promise((resolve) => setTimeout(resolve, POSTPONED_MS));
+      phaseEnd("switch");
     } catch (error) {
       this.#frozen = false;
       this.#shell.tell({ kind: "handOverFailed", reason: (error as Error).message });

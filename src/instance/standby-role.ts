@@ -1,5 +1,6 @@
 /** The standby's part of an instance: a clone, the stream that feeds it, and the eye on the primary. */
 import { rmSync } from "node:fs";
+import { phaseEnd } from "../checkpoint/phases.ts";
 import type { View } from "../cluster/spec.ts";
 import { type ClusterStore, storeKeys } from "../cluster/store.ts";
 import { OperatingError } from "../kernel/failure.ts";
@@ -56,6 +57,7 @@ export class StandbyRole {
     } catch (error) {
       this.#shell.note("go-live-failed", `The clone could not be brought to life: ${(error as Error).message}`);
       clone.destroy();
+      phaseEnd("abortRestore");
       return undefined;
     }
   }

@@ -4,6 +4,7 @@
  */
 import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operations.ts";
 import { IMAGE_VERSION } from "../checkpoint/operations.ts";
+import { phaseEnd } from "../checkpoint/phases.ts";
 import { checkVersions, prepare } from "../clone/life.ts";
 import { Skeleton } from "../clone/skeleton.ts";
 import { OperatingError } from "../kernel/failure.ts";
@@ -148,6 +149,7 @@ export class Clone {
         "no-checkpoint",
         `Checkpoint ${epoch} is not held here (${this.#applied?.epoch ?? "none"} is)`,
       );
+    phaseEnd("preRestore");
     const prepared = prepare(this.stage, this.#skeleton, this.#states);
     const tracees = new Tracees(this.stage.init, false);
     for (const tid of prepared.tids) tracees.add(tid);
@@ -157,6 +159,7 @@ export class Clone {
     for (const action of prepared.atLife) action();
     this.#port.setPort("forwarding");
     this.#skeleton.close();
+    phaseEnd("postRestore");
     return { stage: this.stage, tracees, port: this.#port, hold: this.#hold, epoch };
   }
 

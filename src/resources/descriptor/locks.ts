@@ -1,6 +1,11 @@
 /** Locks and leases of files (fcntl(2), flock(2)) as fdinfo shows them, and the calls that take them again. */
 import type { RemoteCall } from "../../kernel/remote.ts";
 
+/**
+ * @kind lock
+ * @kept POSIX, open-description and flock locks, leases; each with the one who holds it.
+ * @unkept the place in the queue of those who wait for a lock: they ask anew.
+ */
 export interface FileLock {
   /** POSIX locks are a process's, OFD and flock locks and leases an open file description's. */
   type: "POSIX" | "OFDLCK" | "FLOCK" | "LEASE";

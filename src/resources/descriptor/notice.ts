@@ -4,6 +4,10 @@ import { SystemCallError } from "../../kernel/errors.ts";
 import { readStatus, virtualPid } from "../../kernel/procfs.ts";
 import type { RemoteCall } from "../../kernel/remote.ts";
 
+/**
+ * @kind descriptor
+ * @kept who is told by which signal that it has become ready (O_ASYNC, F_SETOWN, F_SETSIG).
+ */
 export interface Notice {
   /** F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP: 0, 1, 2. */
   type: number;

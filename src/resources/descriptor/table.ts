@@ -21,6 +21,10 @@ import { refuseDescriptor } from "../refusal.ts";
 import { type FileLock, locksIn } from "./locks.ts";
 import { type Notice, noticeOf, O_ASYNC } from "./notice.ts";
 
+/**
+ * @kind descriptor
+ * @kept numbers, close-on-exec; one open description shared by several numbers and processes stays one.
+ */
 export interface DescriptorEntry {
   fd: number;
   description: string;

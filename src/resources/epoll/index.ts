@@ -83,6 +83,11 @@ function eventOf({ events, data }: Omit<EpollTarget, "fd">): Buffer {
   return event;
 }
 
+/**
+ * @kept every target with its events and data word, also one whose number has been closed while somebody has it open; edge-
+ *   triggered, one-shot (spent or armed), nested, shared by processes, on its way in a queue.
+ * @unkept that an edge was told already: what is ready after a switch is told once more, which epoll(7) allows.
+ */
 export const epoll: DescriptorKind<EpollState> = {
   kind: "epoll",
   version: 2,

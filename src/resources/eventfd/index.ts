@@ -13,6 +13,9 @@ export interface EventfdState {
 const EFD_SEMAPHORE = 1;
 const F_SETFL = 4;
 
+/**
+ * @kept the counter, whether it counts as a semaphore, flags; who shares it.
+ */
 export const eventfd: DescriptorKind<EventfdState> = {
   kind: "eventfd",
   version: 1,

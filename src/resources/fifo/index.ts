@@ -29,6 +29,9 @@ const AT_FDCWD = -100;
 const status = new Status();
 const NOTHING = Buffer.alloc(0);
 
+/**
+ * @kept every opening by its path, also when its name is gone, and the bytes that wait.
+ */
 export const fifo: DescriptorKind<FifoState> = {
   kind: "fifo",
   version: 1,

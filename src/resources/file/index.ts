@@ -18,6 +18,11 @@ const F_GETFL = 3;
 /** Set by every open of a 64-bit program. */
 const O_LARGEFILE = 0o100000;
 
+/**
+ * @kept path, flags, position, directories, `/dev/null`, `zero`, `full`, `random`, `urandom`; the content travels with the
+ *   file log.
+ * @unkept other devices (refused); files of other file systems than the root and `/dev/shm`, which are the node's.
+ */
 export const file: DescriptorKind<FileState> = {
   kind: "file",
   version: 1,

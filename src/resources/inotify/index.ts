@@ -49,6 +49,10 @@ function watchesIn(info: string, pid: number, fd: number): InotifyWatch[] {
     .sort((a, b) => a.watch - b.watch);
 }
 
+/**
+ * @kept what is watched for what, under the same watch numbers; flags.
+ * @unkept events that wait: they cannot be looked at without being taken.
+ */
 export const inotify: DescriptorKind<InotifyState> = {
   kind: "inotify",
   version: 1,

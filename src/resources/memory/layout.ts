@@ -11,6 +11,12 @@ export type Backing =
   | { type: "file"; path: string; offset: number; shared: boolean }
   | { type: "shared"; id: string; offset: number; path: string };
 
+/**
+ * @kind memory
+ * @kept private and shared, anonymous, of files, the heap, stacks that grow, reserved space, protections; only pages that
+ *   were written travel.
+ * @unkept mlock, huge pages and advice given with madvise.
+ */
 export interface Area {
   start: number;
   end: number;

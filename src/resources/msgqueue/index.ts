@@ -84,6 +84,10 @@ class MessageQueueWatch implements NamespaceWatch<MessageQueueState> {
   }
 }
 
+/**
+ * @kept identifiers, keys, modes, owners, limits, the messages in their order with types.
+ * @unkept who sent and received last, and when.
+ */
 export const msgqueue: NamespaceKind<MessageQueueState> = {
   kind: "msgqueue",
   version: 1,

@@ -133,6 +133,11 @@ const AT_SYMLINK_FOLLOW = 0x400;
 const EEXIST = -17;
 const ENOENT = -2;
 
+/**
+ * @kept content, size, holes, seals, mode, owner, all openings, links in /proc; of memfd and of files and directories
+ *   deleted while open.
+ * @unkept what is written with write(2) into a memfd of more than 16 MB that nobody has mapped.
+ */
 export const nameless: DescriptorKind<NamelessState> = {
   kind: "nameless",
   version: 2,

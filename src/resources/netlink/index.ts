@@ -33,6 +33,10 @@ const OPTIONS: Array<[number, number]> = [
   ...[3, 4, 5, 10, 11, 12].map((option): [number, number] => [SOL_NETLINK, option]),
 ];
 
+/**
+ * @kept port, groups, options.
+ * @unkept answers that wait: they speak of another machine.
+ */
 export const netlink: DescriptorKind<NetlinkState> = {
   kind: "netlink",
   version: 1,

@@ -14,6 +14,9 @@ const F_SETFL = 4;
 /** PIDFD_THREAD is O_EXCL, and shows in the flags. */
 const PIDFD_THREAD = O.exclusive;
 
+/**
+ * @kept of a process that lives, has ended and was not collected, or is gone; flags.
+ */
 export const pidfd: DescriptorKind<PidfdState> = {
   kind: "pidfd",
   version: 1,

@@ -101,6 +101,9 @@ function endsOf(state: PipeState, context: CreateContext): Ends {
   return ends;
 }
 
+/**
+ * @kept both ends, size, flags, content, packets.
+ */
 export const pipe: DescriptorKind<PipeState> = {
   kind: "pipe",
   version: 1,

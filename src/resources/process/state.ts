@@ -2,6 +2,13 @@
 import { readFileSync, readlinkSync } from "node:fs";
 import { type MemoryMarks, memoryMarks, readSmall, readStatus, statFields, statusField } from "../../kernel/procfs.ts";
 
+/**
+ * @kind process
+ * @kept pids, parents, groups, sessions, ended ones not collected; user and groups, capabilities, securebits, no_new_privs;
+ *   limits, umask, name, command line, environment, program, working directory, personality, dumpable, out-of-memory
+ *   adjustment; signal actions, pending signals; interval and POSIX timers with what is left of them; seccomp filters.
+ * @unkept namespaces and mounts that it makes itself; its own root (chroot).
+ */
 export interface ProcessState {
   /** Pids as the application sees them. */
   pid: number;

@@ -205,6 +205,9 @@ function giveSession(slave: number, { session, foreground }: Terminal, context: 
   remote.reset();
 }
 
+/**
+ * @kept numbers, both sides, settings, window size, what waits on either side, session and foreground group.
+ */
 export const pty: DescriptorKind<PtyState> = {
   kind: "pty",
   version: 1,

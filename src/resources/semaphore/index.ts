@@ -71,6 +71,10 @@ class SemaphoreWatch implements NamespaceWatch<SemaphoreState> {
   }
 }
 
+/**
+ * @kept identifiers, keys, modes, owners, values; who waits goes on waiting.
+ * @unkept undo values (SEM_UNDO): the kernel shows them to nobody. Who changed a value last, and when.
+ */
 export const semaphore: NamespaceKind<SemaphoreState> = {
   kind: "semaphore",
   version: 1,

@@ -121,6 +121,10 @@ export class SegmentWatch implements NamespaceWatch<SegmentState> {
   }
 }
 
+/**
+ * @kept identifiers, keys, modes, owners, sizes, content, also detached, and removed while attached; who is attached where.
+ * @unkept who attached and detached last, and when.
+ */
 export const shm: NamespaceKind<SegmentState> = {
   kind: "shm",
   version: 1,

@@ -12,6 +12,9 @@ export interface SignalfdState {
 const MASK_BYTES = 8;
 const F_SETFL = 4;
 
+/**
+ * @kept the set of signals, flags; the signals that wait are those of processes and threads.
+ */
 export const signalfd: DescriptorKind<SignalfdState> = {
   kind: "signalfd",
   version: 1,

@@ -97,6 +97,11 @@ export function resetTcp(): void {
 
 const keyOf = ({ client, server }: Handshake): string => `${client.toString("hex")} ${server.toString("hex")}`;
 
+/**
+ * @kept connections over IPv4 and IPv6 in every state, with both queues, options, timestamps, windows; listening sockets
+ *   with those who were not accepted yet.
+ * @unkept what is left to send of a socket that its program has closed already.
+ */
 export const tcp: DescriptorKind<TcpSocketState> = {
   kind: "tcp",
   version: 1,

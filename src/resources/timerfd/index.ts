@@ -20,6 +20,9 @@ function pair(text: string): [number, number] {
   return m ? [Number(m[1]), Number(m[2])] : [0, 0];
 }
 
+/**
+ * @kept what is left, interval, ticks not read, clock, flags.
+ */
 export const timerfd: DescriptorKind<TimerfdState> = {
   kind: "timerfd",
   version: 1,

@@ -159,6 +159,9 @@ function isEarly(level: number, option: number): boolean {
   return level === SOL_IP && (option === IP_FREEBIND || option === IP_TRANSPARENT);
 }
 
+/**
+ * @kept addresses, options, datagrams that wait, with their senders.
+ */
 export const udp: DescriptorKind<UdpState> = {
   kind: "udp",
   version: 1,

@@ -6,6 +6,11 @@ import { AF_UNIX, type UnixState } from "./state.ts";
 
 export type { UnixState } from "./state.ts";
 
+/**
+ * @kept stream, datagram and seqpacket sockets: names, peers, what waits in them with credentials and descriptors in flight,
+ *   listening ones with those who wait.
+ * @unkept a socket whose other end is outside the application (refused).
+ */
 export const unix: DescriptorKind<UnixState> = {
   kind: "unix",
   version: 2,

@@ -1,5 +1,8 @@
 // A random walk over one large range: write, discard, unmap, map again, protect, at page granularity, in steps between which a
 // checkpoint may fall anywhere. A model in shared nothing: seeds and states of all pages. Argument: a seed.
+// Arguments: 1
+// Arguments: 2
+// Arguments: 3
 #include "program.h"
 
 #define PAGES 2048

@@ -62,7 +62,15 @@ describe("desired", () => {
   it("attaches to a running application whose instance died, and only to its own", () => {
     assert.deepEqual(kinds("node-a", { spec, view, initAlive: true, leftovers: true }), ["attach"]);
     assert.deepEqual(kinds("node-a", { spec, view, leftovers: true }), []);
-    assert.deepEqual(kinds("node-b", { spec, view, initAlive: true, leftovers: true }), ["remove"]);
+    const gone = { ...view, inSync: [] };
+    assert.deepEqual(kinds("node-b", { spec, view: gone, initAlive: true, leftovers: true }), ["remove"]);
+  });
+
+  it("gives nothing of an old primary up while the view counts on it: the new one may not come to life", () => {
+    const rising = { term: 2, primary: "node-b", inSync: ["node-a"] };
+    assert.deepEqual(kinds("node-a", { spec, view: rising, instance, initAlive: true, leftovers: true }), []);
+    assert.deepEqual(kinds("node-a", { spec, view: rising, initAlive: true, leftovers: true }), ["attach"]);
+    assert.deepEqual(kinds("node-a", { spec, view: rising, leftovers: true }), ["remove"]);
   });
 
   it("removes an old primary, at once unless it may still answer the one who asked for the switch", () => {

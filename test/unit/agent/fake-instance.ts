@@ -141,6 +141,9 @@ const server = new ControlServer(config.controlSocket, {
     startApplication();
     return { term };
   },
+  async fail() {
+    return {};
+  },
   async stop() {
     if (role === "primary") {
       await view((v) => (v.ended ? undefined : { ...v, ended: { reason: "stopped", at: new Date().toISOString() } }));

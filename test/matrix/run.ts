@@ -1,0 +1,226 @@
+/**
+ * Runs the matrix: many applications side by side in one lab, each put through its events while others are through theirs, and
+ * one power-off of a node for all that it runs.
+ */
+import { Application } from "./application.ts";
+import { type Cluster, Wrong } from "./cluster.ts";
+import { EVENTS, type Event, POWER_OFF } from "./events.ts";
+import type { Run } from "./programs.ts";
+
+/** So many applications are being moved about at a time, the others go on beside. */
+const MOVED_AT_A_TIME = 4;
+const FIRST_ADDRESS = 20;
+/** What an agent or instance tells when something has failed, rather than been asked for. */
+const FAILURES = new Set([
+  "injected",
+  "go-live-failed",
+  "state-lost",
+  "clone-lost",
+  "clone-failed",
+  "failed",
+  "synchronisation-failed",
+  "checkpoint-failed",
+  "internal",
+]);
+
+export type Cell = { ok: true } | { ok: false; why: string } | { skipped: string };
+
+export interface Result {
+  run: Run;
+  /** By the event's name. */
+  cells: Map<string, Cell>;
+}
+
+export interface Options {
+  /** By name; all when undefined. */
+  events: readonly string[] | undefined;
+  /** Applications whose primary one node runs at a time; it holds as many clones of others beside. */
+  perNode: number;
+  say: (text: string) => void;
+}
+
+/** `size` at a time; each begins when one of those before has ended. */
+async function inParallel<T>(items: readonly T[], size: number, work: (item: T) => Promise<void>): Promise<void> {
+  const queue = [...items];
+  const workers = Array.from({ length: Math.min(size, queue.length) }, async () => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) await work(next);
+  });
+  await Promise.all(workers);
+}
+
+interface Entry {
+  application: Application;
+  result: Result;
+  /** Why it is not there to be put through anything. */
+  dead: string | undefined;
+}
+
+class Batch {
+  readonly #cluster: Cluster;
+  readonly #options: Options;
+  readonly #entries: Entry[];
+
+  constructor(cluster: Cluster, runs: readonly Run[], options: Options) {
+    const { nodes } = cluster;
+    this.#cluster = cluster;
+    this.#options = options;
+    this.#entries = runs.map((run, i) => ({
+      result: { run, cells: new Map() },
+      dead: undefined,
+      application: new Application(cluster, run, {
+        home: nodes[i % nodes.length]!,
+        standby: nodes[(i + 1) % nodes.length]!,
+        address: `10.77.0.${FIRST_ADDRESS + i}/24`,
+      }),
+    }));
+  }
+
+  async run(): Promise<Result[]> {
+    const entries = this.#entries;
+    await inParallel(entries, MOVED_AT_A_TIME, (entry) => this.#begin(entry));
+    this.#options.say(`${entries.length} applications are protected`);
+    const events = EVENTS.filter(({ name }) => this.#isWanted(name));
+    await inParallel(entries, MOVED_AT_A_TIME, async (entry) => {
+      for (const event of events) await this.#cell(entry, event);
+    });
+    if (this.#isWanted(POWER_OFF)) await this.#powerOffs();
+    await inParallel(entries, MOVED_AT_A_TIME, ({ application }) => application.stop());
+    return entries.map(({ result }) => result);
+  }
+
+  #isWanted(event: string): boolean {
+    return this.#options.events?.includes(event) ?? true;
+  }
+
+  async #begin(entry: Entry): Promise<void> {
+    try {
+      await entry.application.protect();
+      await entry.application.check();
+      entry.dead = undefined;
+    } catch (error) {
+      entry.dead = `it could not be protected: ${(error as Error).message}`;
+      this.#options.say(`✘ ${entry.result.run.label}: ${entry.dead}`);
+    }
+  }
+
+  async #cell(entry: Entry, event: Event): Promise<void> {
+    const { cells, run } = entry.result;
+    const unsuited = run.unsuited.get(event.name);
+    if (unsuited !== undefined) cells.set(event.name, { skipped: unsuited });
+    else if (entry.dead !== undefined) cells.set(event.name, { ok: false, why: entry.dead });
+    else {
+      await this.#attempt(entry, event.name, () => this.#event(entry.application, event));
+      if (!cells.has(event.name)) cells.set(event.name, { ok: true });
+    }
+  }
+
+  /** After a failure the application is begun anew, so that what follows is judged by itself. */
+  async #attempt(entry: Entry, event: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const why = (error as Error).message;
+      entry.result.cells.set(event, { ok: false, why });
+      this.#options.say(`✘ ${entry.result.run.label}, ${event}: ${why}`);
+      await this.#tell(entry.application);
+      await entry.application.stop().catch((failure: Error) => this.#options.say(`  not stopped: ${failure.message}`));
+      await this.#begin(entry);
+    }
+  }
+
+  async #tell(application: Application): Promise<void> {
+    const events = await application.events("").catch(() => []);
+    for (const { at, node, kind, message } of events.slice(-12))
+      this.#options.say(`  ${at} ${node} ${kind}: ${message}`);
+  }
+
+  async #event(application: Application, event: Event): Promise<void> {
+    const since = new Date().toISOString();
+    await event.run(application);
+    await this.#judge(application, since, event.brings);
+  }
+
+  /** That the program found nothing wrong is not enough when a clone of it failed and another had to be made. */
+  async #judge(application: Application, since: string, brings: readonly string[]): Promise<void> {
+    const events = await application.events(since);
+    const bad = events.find(({ kind }) => FAILURES.has(kind) && !brings.includes(kind));
+    if (bad) throw new Wrong(`${bad.kind}: ${bad.message}`);
+  }
+
+  /** One node after another loses power, until every application has lost its primary so. */
+  async #powerOffs(): Promise<void> {
+    for (const entry of this.#entries) await this.#excuse(entry);
+    const left = new Set(this.#living());
+    for (const node of this.#cluster.nodes) await this.#powerOff(node, left);
+    // Those that load has moved to a node that had its turn.
+    for (let entry = this.#next(left); entry !== undefined; entry = this.#next(left)) {
+      const node = await entry.application.primary();
+      await this.#powerOff(node, left);
+    }
+  }
+
+  /** Those that cannot be there when the lights go out. */
+  async #excuse(entry: Entry): Promise<void> {
+    const { cells, run } = entry.result;
+    const unsuited = run.unsuited.get(POWER_OFF);
+    if (unsuited !== undefined) {
+      cells.set(POWER_OFF, { skipped: unsuited });
+      await entry.application.stop();
+      entry.dead = unsuited;
+    } else if (entry.dead !== undefined) cells.set(POWER_OFF, { ok: false, why: entry.dead });
+  }
+
+  #living(): Entry[] {
+    return this.#entries.filter(({ dead }) => dead === undefined);
+  }
+
+  #next(left: ReadonlySet<Entry>): Entry | undefined {
+    return this.#living().find((entry) => left.has(entry));
+  }
+
+  /** All that a node runs, and all that has its clone there. @param left loses those that ran there */
+  async #powerOff(node: string, left: Set<Entry>): Promise<void> {
+    const hit = new Set<Entry>();
+    const all = (work: (entry: Entry) => Promise<void>) =>
+      inParallel(this.#living(), MOVED_AT_A_TIME, (entry) => this.#attempt(entry, POWER_OFF, () => work(entry)));
+    await all(async ({ application }) => {
+      await application.protected();
+      await application.check();
+      await application.checkpoint();
+    });
+    await all(async (entry) => {
+      if ((await entry.application.primary()) === node) hit.add(entry);
+    });
+    const since = new Date().toISOString();
+    await this.#cluster.powerOff(node);
+    this.#options.say(`"${node}" is off: ${hit.size} of ${this.#entries.length} applications ran there`);
+    await all(async ({ application }) => {
+      await application.hasLeft(node);
+      await application.check();
+      await application.check();
+    });
+    await this.#cluster.powerOn(node);
+    await all(async (entry) => {
+      await entry.application.protected();
+      await entry.application.check();
+      await this.#judge(entry.application, since, []);
+      if (!hit.has(entry)) return;
+      left.delete(entry);
+      if (!entry.result.cells.has(POWER_OFF)) entry.result.cells.set(POWER_OFF, { ok: true });
+    });
+    for (const entry of this.#entries) if (entry.result.cells.has(POWER_OFF)) left.delete(entry);
+  }
+}
+
+/** All runs through all wanted events, as many at a time as the nodes have room for. */
+export async function runMatrix(cluster: Cluster, runs: readonly Run[], options: Options): Promise<Result[]> {
+  const most = options.perNode * cluster.nodes.length;
+  const batches = Math.ceil(runs.length / most);
+  const size = Math.ceil(runs.length / batches);
+  const results: Result[] = [];
+  for (let i = 0; i < batches; i++) {
+    options.say(`batch ${i + 1} of ${batches}`);
+    results.push(...(await new Batch(cluster, runs.slice(i * size, (i + 1) * size), options).run()));
+  }
+  return results;
+}
