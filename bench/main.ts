@@ -1,9 +1,10 @@
 /**
- * `npm run bench -- NAME [--json] [--quick] [--only PART]`: measures, compares with the goals, says so. Exit 0 when
- * everything could be measured (goals met or not), 1 when something failed or was lost, 2 when used wrongly.
+ * `npm run bench -- NAME [--json] [--quick] [--times N] [--minutes N] [--only PART]`: measures, compares with the goals, says so.
+ * Exit 0 when everything could be measured (goals met or not), 1 when something failed or was lost, 2 when used wrongly.
  */
 import { parseArgs } from "node:util";
 import { Lab } from "../src/lab/lab.ts";
+import { failoverBench } from "./failover.ts";
 import { type Figure, renderFigures } from "./figures.ts";
 import { redisBench } from "./redis.ts";
 
@@ -13,6 +14,9 @@ export interface BenchContext {
   quick: boolean;
   /** Parts to run; empty: all. */
   only: string[];
+  /** How often, and how long, where a benchmark asks for it; undefined: as it thinks right. */
+  times: number | undefined;
+  minutes: number | undefined;
   /** Progress, for people. */
   say(text: string): void;
 }
@@ -26,6 +30,8 @@ export interface BenchResult {
 interface Bench {
   about: string;
   nodes: number;
+  /** The lab's cluster store; default SQLite. */
+  store?: "sqlite" | "etcd";
   parts: string[];
   run(context: BenchContext): Promise<BenchResult>;
 }
@@ -33,13 +39,14 @@ interface Bench {
 /** A further benchmark is one more file and one more line. */
 const benches: Record<string, Bench> = {
   redis: redisBench,
+  failover: failoverBench,
 };
 
 export type { Bench };
 
 function usage(problem: string): never {
   const list = Object.entries(benches).map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`);
-  const options = "[--json] [--quick] [--only PART]…";
+  const options = "[--json] [--quick] [--times N] [--minutes N] [--only PART]…";
   process.stderr.write(`${problem}\nUsage: npm run bench -- NAME ${options}\n${list.join("\n")}\n`);
   process.exit(2);
 }
@@ -51,12 +58,20 @@ function readArguments() {
       options: {
         json: { type: "boolean", default: false },
         quick: { type: "boolean", default: false },
+        times: { type: "string" },
+        minutes: { type: "string" },
         only: { type: "string", multiple: true, default: [] },
       },
     });
   } catch (error) {
     return usage((error as Error).message);
   }
+}
+
+function count(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^[1-9]\d*$/.test(text)) usage(`"${text}" is no whole number above 0.`);
+  return Number(text);
 }
 
 async function main(): Promise<void> {
@@ -72,7 +87,7 @@ async function main(): Promise<void> {
     const seconds = ((performance.now() - began) / 1000).toFixed(0).padStart(4);
     process.stderr.write(`${seconds} s  ${text}\n`);
   };
-  const lab = new Lab({ name: "bench" });
+  const lab = new Lab({ name: name === "redis" ? "bench" : `bench-${name}` });
   const interrupted = async () => {
     say("interrupted; taking the lab down");
     await lab.down().catch((error: unknown) => say(String(error)));
@@ -80,9 +95,17 @@ async function main(): Promise<void> {
   };
   process.once("SIGINT", interrupted).once("SIGTERM", interrupted);
   try {
-    await lab.up({ nodes: bench.nodes, replace: true, onProgress: say });
+    const { nodes, store = "sqlite" } = bench;
+    await lab.up({ nodes, store, replace: true, onProgress: say });
     const { quick, only } = values;
-    const { figures, failures } = await bench.run({ lab, quick, only, say });
+    const { figures, failures } = await bench.run({
+      lab,
+      quick,
+      only,
+      say,
+      times: count(values.times),
+      minutes: count(values.minutes),
+    });
     if (values.json) process.stdout.write(`${JSON.stringify({ figures, failures }, null, 2)}\n`);
     else process.stdout.write(renderFigures(figures, process.stdout.isTTY));
     for (const failure of failures) process.stderr.write(`failed: ${failure}\n`);
