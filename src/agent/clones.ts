@@ -8,7 +8,8 @@ import { wantedStandbys } from "./desired.ts";
 import { limits } from "./limits.ts";
 
 /**
- * Makes a fresh clone here and answers where its stream listens. What is left here of the application goes first.
+ * Makes a clone here and answers where its stream listens. An instance that waits for a primary is taken as it is; else what is
+ * left here of the application goes first.
  * @throws OperatingError `not-primary` (the asker has lost the term), `still-in-sync` (the clone here may be the
  * application's only copy), or why the instance did not start
  */
@@ -19,6 +20,8 @@ export function createClone(context: AgentContext, name: string, request: CloneR
     // An instance that has just handed over learns a moment later that it has, and says so to whoever asked for it.
     const ended = context.switching.get(name)?.catch(() => {});
     if (ended) await Promise.race([ended, sleep(limits.handOverGraceMs)]);
+    const waiting = await waitingInstance(context, name, request.createdAt);
+    if (waiting) return waiting;
     await context.instances.remove(name, false);
     try {
       const instance = context.instances.start(spec.value, "standby");
@@ -32,6 +35,22 @@ export function createClone(context: AgentContext, name: string, request: CloneR
       throw diskFull(context, error);
     }
   });
+}
+
+/**
+ * Where the instance that is here already listens: a standby whose primary is another one now, or was lost, goes on with the next
+ * stream that it accepts. It takes no start of a process, and the clone it holds is given up only when that stream begins.
+ */
+async function waitingInstance(
+  context: AgentContext,
+  name: string,
+  createdAt: string,
+): Promise<CloneAnswer | undefined> {
+  const instance = context.instances.get(name);
+  if (!instance?.connected || instance.createdAt !== createdAt) return undefined;
+  const status = await instance.call("status", {}, limits.statusTimeoutMs).catch(() => undefined);
+  if (status?.role !== "standby" || status.worn || status.state === "switching") return undefined;
+  return status.stream;
 }
 
 /** What an operator can do something about shall not look like a fault of the program. */

@@ -89,6 +89,8 @@ export interface InstanceStatus {
   specification: number;
   /** Standby: where its stream listens. */
   stream?: { host: string; port: number };
+  /** Standby: a clone failed here for a reason of its own; the next one shall begin with a process of its own. */
+  worn?: true;
   standbys: StandbyStatus[];
   processes: number;
   threads: number;

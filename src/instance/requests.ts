@@ -63,6 +63,7 @@ export class Requests {
         ...links.map((link) => link.status(inSync.includes(link.node) && link.phase === "following")),
         ...[...lost].map((other) => ({ node: other, state: "lost" as const })),
       ],
+      ...(this.#standby.worn ? { worn: true as const } : {}),
       processes: primary?.parts.tracees.processes.size ?? this.#standby.clone?.processes ?? 0,
       threads: primary?.parts.tracees.threadCount ?? 0,
       ...(primary?.unprotectable ? { unprotectable: primary.unprotectable } : {}),

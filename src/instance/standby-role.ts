@@ -19,6 +19,9 @@ export class StandbyRole {
   /** The stream from the primary, once accepted. */
   #upstream: Link | undefined;
 
+  /** A clone failed here for a reason of its own. */
+  worn = false;
+
   constructor(shell: InstanceShell, store: ClusterStore) {
     this.#shell = shell;
     this.#store = store;
@@ -55,6 +58,7 @@ export class StandbyRole {
       clone.takeAddress();
       return clone.live(epoch);
     } catch (error) {
+      this.worn = true;
       this.#shell.note("go-live-failed", `The clone could not be brought to life: ${(error as Error).message}`);
       clone.destroy();
       phaseEnd("abortRestore");
@@ -68,6 +72,7 @@ export class StandbyRole {
     try {
       this.#clone = Clone.create(this.#shell.config, hello);
     } catch (error) {
+      this.worn = true;
       this.#shell.note("clone-failed", `No clone could be made: ${(error as Error).message}`);
       link.send({ type: "refused", reason: (error as Error).message });
       link.goodbye("refused");
@@ -117,6 +122,7 @@ export class StandbyRole {
   }
 
   #cloneLost(error: Error): void {
+    this.worn = true;
     this.#shell.note("clone-lost", `The clone is given up: ${error.message}`);
     this.#upstream?.goodbye(error.message);
     this.giveUp();
