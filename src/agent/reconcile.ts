@@ -1,13 +1,14 @@
 /** Looks at this node and the store again and again, and does what `desired` says. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { storeKeys } from "../cluster/store.ts";
 import { toFailure } from "../kernel/failure.ts";
 import { tryClone } from "./clones.ts";
 import type { AgentContext } from "./context.ts";
 import { type Action, desired, type Seen, type SeenInstance } from "./desired.ts";
+import { KnownRecords } from "./known-records.ts";
 import { initAlive, localNames, onlyFilesLeft } from "./leftovers.ts";
 import { limits } from "./limits.ts";
 import type { LocalInstance } from "./local-instance.ts";
+import type { ApplicationRecord } from "./records.ts";
 
 /** Events come in bursts: look once for all of them. */
 const GATHER_MS = 20;
@@ -15,6 +16,7 @@ const GATHER_MS = 20;
 export class Reconciler {
   readonly #context: AgentContext;
   readonly #abort = new AbortController();
+  readonly #known = new KnownRecords();
   /** Since when an instance should be gone that may still answer its caller. */
   readonly #handOver = new Map<string, number>();
   #wakeUp: (() => void) | undefined;
@@ -26,7 +28,7 @@ export class Reconciler {
   }
 
   start(): void {
-    this.#context.store.watch(storeKeys.applications, () => this.wake(), this.#abort.signal);
+    this.#known.follow(this.#context.store, () => this.wake(), this.#abort.signal);
     void this.#loop();
   }
 
@@ -71,13 +73,20 @@ export class Reconciler {
     const context = this.#context;
     // First the node, then the store: what is here had its record before (see desired.ts).
     const local = await this.#look();
-    const records = await context.records.applications();
-    const seen = [...new Set([...local.keys(), ...records.keys()])].map((application): Seen => {
-      const { spec, view } = records.get(application) ?? {};
-      const here = local.get(application) ?? { initAlive: false, leftovers: false, onlyFiles: false, busy: false };
-      return { application, ...here, ...(spec && { spec: spec.value }), ...(view && { view: view.value }) };
+    const here = (application: string) =>
+      local.get(application) ?? { initAlive: false, leftovers: false, onlyFiles: false, busy: false };
+    const see = ({ name: application, spec, view }: ApplicationRecord): Seen => ({
+      ...{ application, ...here(application) },
+      ...(spec && { spec: spec.value }),
+      ...(view && { view: view.value }),
     });
-    for (const action of desired(context.node, seen)) this.#do(action);
+    // What was told may be old: only where something seems to be amiss the store is asked.
+    const seen = [...new Set([...local.keys(), ...this.#known.names()])]
+      .map((name) => see(this.#known.get(name) ?? { name }))
+      .filter((one) => desired(context.node, [one]).length > 0);
+    for (const { application } of seen)
+      for (const action of desired(context.node, [see(await context.records.application(application))]))
+        this.#do(action);
   }
 
   async #look(): Promise<Map<string, Pick<Seen, "instance" | "initAlive" | "leftovers" | "onlyFiles" | "busy">>> {
