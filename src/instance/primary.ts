@@ -17,6 +17,7 @@ import { readSmall } from "../kernel/procfs.ts";
 import type { OutputHold } from "../network/hold.ts";
 import type { ApplicationInterface } from "../network/interface.ts";
 import type { Message } from "../replication/frames.ts";
+import { acknowledged, type Debt, judge, SlowPauses } from "../replication/pace.ts";
 import {
   markTcpHandshakes,
   resetTcp,
@@ -30,6 +31,7 @@ import { ProgramFiles } from "../tree/files.ts";
 import { type Graph, graphOf } from "../tree/graph.ts";
 import type { Tracees } from "../tree/tracees.ts";
 import { Figures } from "./figures.ts";
+import type { LossKind } from "./loss.ts";
 import { type Greeting, greet, type StandbyLink, TICK_MS } from "./standby-link.ts";
 
 export interface PrimaryParts {
@@ -74,6 +76,8 @@ const MOST_UNDER_WAY = 2;
 interface UnderWay {
   epoch: number;
   begun: number;
+  /** When its last byte was handed to the network. */
+  sentAt: number;
   end: CheckpointEnd;
   /** Standbys whose acknowledgement is still to come. */
   waiting: Set<string>;
@@ -98,6 +102,7 @@ export class Primary {
   #nobodyToWaitFor = false;
   /** Checkpoints that were sent and not acknowledged by all, oldest first. */
   readonly #underWay: UnderWay[] = [];
+  readonly #slowPauses = new SlowPauses();
   /** Packets held since the last checkpoint's mark. */
   #uncovered = 0;
   #last: PeriodState = { lastStart: 0, lastStopMs: 0, lastPages: 0 };
@@ -195,25 +200,26 @@ export class Primary {
 
   #listenTo(standby: StandbyLink): void {
     standby.link.onMessage = (message) => this.#receive(standby, message);
-    standby.link.onClose = (error) => this.#lose(standby, error?.message ?? "the connection ended");
+    standby.link.onClose = (error) =>
+      this.#lose(standby, error?.message ?? "the connection ended", error ? "failed" : "closed");
   }
 
   removeStandby(node: string, reason: string): void {
     const standby = this.links.get(node);
     if (!standby) return;
     standby.link.goodbye(reason);
-    this.#lose(standby, reason);
+    this.#lose(standby, reason, "goodbye");
     this.lost.delete(node);
   }
 
-  #lose(standby: StandbyLink, reason: string): void {
+  #lose(standby: StandbyLink, reason: string, how: LossKind): void {
     if (this.links.get(standby.node) !== standby) return;
     this.links.delete(standby.node);
     standby.link.close();
     this.lost.add(standby.node);
     this.#receivers = this.#receivers.filter((other) => other !== standby);
     void this.#making.catch(() => {}).then(() => this.#forgetReceivers());
-    this.#shell.note("standby-lost", `Standby "${standby.node}" is lost: ${reason}`, { node: standby.node });
+    this.#shell.note("standby-lost", `Standby "${standby.node}" is lost: ${reason}`, { node: standby.node, how });
     this.#shell.tell({ kind: "standbyLost", node: standby.node });
     this.#settle(standby.node, Number.POSITIVE_INFINITY);
   }
@@ -227,10 +233,12 @@ export class Primary {
     standby.alive();
     if (message.type === "acknowledged") {
       standby.acknowledgedEpoch = message.epoch;
+      const underWay = this.#underWay.find(({ epoch }) => epoch === message.epoch);
+      if (underWay) standby.pace = acknowledged(standby.pace, performance.now() - underWay.sentAt);
       standby.acknowledgedAt = performance.now();
       this.#shell.tell({ kind: "acknowledged", node: standby.node, term: message.term, epoch: message.epoch });
       this.#settle(standby.node, message.epoch);
-    } else if (message.type === "goodbye") this.#lose(standby, message.reason);
+    } else if (message.type === "goodbye") this.#lose(standby, message.reason, "goodbye");
   }
 
   /** A standby is not waited for any more up to `epoch`: it has acknowledged, or is gone. */
@@ -313,13 +321,46 @@ export class Primary {
     for (const standby of [...this.links.values()]) {
       if (standby.phase === "greeting") continue;
       standby.link.send({ type: "heartbeat" });
-      if (standby.suspected()) this.#lose(standby, "it gives no sign of life");
+      if (standby.suspected()) this.#lose(standby, "it gives no sign of life", "silent");
+      else this.#judgePace(standby, now);
     }
     this.figures.heldPackets = this.parts.hold.pending;
     if (now - this.#measuredAt > MEASURE_MS) {
       this.#measuredAt = now;
       this.figures.residentBytes = residentBytes(this.parts.tracees.processes.keys());
     }
+  }
+
+  /** One that is too slow is not waited for any more; not where output would have to wait for it all the same. */
+  #judgePace(standby: StandbyLink, now: number): void {
+    if (standby.phase !== "following" || this.#frozen) return;
+    const others = this.#receivers.filter((other) => other !== standby && other.phase === "following");
+    const paces = others.map(({ pace }) => pace);
+    const { pace, slow } = judge(standby.pace, this.#debtOf(standby), paces, now);
+    standby.pace = pace;
+    const { minInSync, onTooFew } = this.parts.application;
+    if (slow === undefined || (onTooFew === "hold" && others.length < minInSync)) return;
+    this.#slowPauses.begin(standby.node, now);
+    const reason = slow === "stuck" ? "it acknowledges too late" : "it is much slower than the others";
+    standby.link.goodbye(reason);
+    this.#lose(standby, reason, "slow");
+  }
+
+  #debtOf({ node, link }: StandbyLink): Debt | undefined {
+    const owed = this.#underWay.filter(({ waiting }) => waiting.has(node));
+    if (owed[0] === undefined) return undefined;
+    return { since: owed[0].sentAt, bytes: owed.reduce((sum, { end }) => sum + end.bytes, link.unsentBytes) };
+  }
+
+  /** Errors: `standby-slow`: it was too slow a moment ago. */
+  refuseSlow(node: string): void {
+    const leftMs = this.#slowPauses.left(node, performance.now());
+    if (leftMs === 0) return;
+    const seconds = Math.ceil(leftMs / 1000);
+    throw new OperatingError("standby-slow", `Standby "${node}" was too slow; it is tried again in ${seconds} s`, {
+      remedy: "See what keeps that node or the link to it so busy.",
+      details: { node },
+    });
   }
 
   // --- What the view machine wants ---
@@ -543,7 +584,14 @@ export class Primary {
     this.#lastFailure = "";
     this.#protectableAgain();
     const receivers = this.#ready();
-    this.#underWay.push({ epoch: end.epoch, begun, end, waiting: new Set(receivers.map((standby) => standby.node)) });
+    const sentAt = performance.now();
+    this.#underWay.push({
+      epoch: end.epoch,
+      begun,
+      sentAt,
+      end,
+      waiting: new Set(receivers.map((standby) => standby.node)),
+    });
     for (const standby of receivers) {
       const first = joining.includes(standby);
       standby.link.send({ type: "end", end: first ? { ...end, changed: all, gone: [] } : end, digest: 0 });

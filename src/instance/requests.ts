@@ -82,6 +82,7 @@ export class Requests {
 
   async addStandby(target: { node: string; host: string; port: number }): Promise<Record<string, never>> {
     const primary = this.#primary.need();
+    primary.refuseSlow(target.node);
     const standby = await connectStandby(target, this.#tls);
     if (this.#primary.current !== primary) {
       standby.link.close();

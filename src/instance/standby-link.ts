@@ -5,6 +5,7 @@ import { type MutualTlsOptions, peerName } from "../cluster/tls.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { type Hello, type Message, STREAM_VERSION } from "../replication/frames.ts";
 import { Link } from "../replication/link.ts";
+import { freshPace, type Pace } from "../replication/pace.ts";
 import type { StandbyStatus } from "./control.ts";
 
 /** A standby is given more time than a primary: while it is waited for, output is only late. */
@@ -24,6 +25,7 @@ export class StandbyLink {
   remainingBytes = 0;
   acknowledgedEpoch = 0;
   acknowledgedAt = 0;
+  pace: Pace = freshPace;
   #detector: DetectorState;
 
   constructor(node: string, link: Link) {
