@@ -11,7 +11,7 @@ export interface EtcdStoreOptions {
   endpoints: string[];
   prefix?: string;
   tls?: MutualTlsOptions | undefined;
-  /** Milliseconds until a member that does not answer counts as unreachable; default 1500. */
+  /** Milliseconds until a member that does not answer counts as unreachable; default 3000. */
   timeoutMs?: number;
   /** Milliseconds between two looks whether a watch still lives: a dead connection is silent; default 500. */
   checkMs?: number;
@@ -49,11 +49,11 @@ export class EtcdStore implements ClusterStore {
   constructor(options: EtcdStoreOptions) {
     this.#options = options;
     this.#prefix = options.prefix ?? "understudy/";
-    const answerMs = options.timeoutMs ?? 1500;
+    const answerMs = options.timeoutMs ?? 3000;
     this.#client = new EtcdClient({
       endpoints: options.endpoints,
       tls: options.tls,
-      connectMs: Math.min(300, answerMs),
+      connectMs: Math.min(1000, answerMs),
       answerMs,
     });
   }
