@@ -318,7 +318,7 @@ export class Capture {
     const now = Date.now();
     this.#pendingFirst.push(...(this.#options.files?.cut({ mapped: this.#mappedFiles() }) ?? []));
     const resources = new Map<string, Resource>();
-    this.#pendingFirst.push(...this.#namespace.dump(resources));
+    this.#pendingFirst.push(...this.#namespace.dump(resources, [...this.#options.tracees.processes.values()]));
     this.#forgetEnded();
     this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now);

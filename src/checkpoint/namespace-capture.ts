@@ -1,4 +1,5 @@
 /** The application's IPC namespace as the capture follows it. */
+import type { Member } from "../resources/namespace-kind.ts";
 import { NAMESPACE_KINDS } from "../resources/namespace-kinds.ts";
 import { SegmentWatch } from "../resources/shm/index.ts";
 import type { Operation, Resource } from "./operations.ts";
@@ -16,9 +17,9 @@ export class NamespaceCapture {
   }
 
   /** In the stop, ahead of layouts and pages. */
-  dump(resources: Map<string, Resource>): Operation[] {
+  dump(resources: Map<string, Resource>, members: Iterable<Member>): Operation[] {
     for (const { kind, watch } of this.#watches)
-      for (const [id, state] of watch.dump())
+      for (const [id, state] of watch.dump(members))
         resources.set(`${kind.kind}/${id}`, { kind: kind.kind, version: kind.version, state });
     return this.#segments(() => {});
   }

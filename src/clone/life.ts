@@ -134,7 +134,11 @@ function createInNamespace(stage: Stage, skeleton: Skeleton, states: States): vo
   const found = NAMESPACE_KINDS.map((kind) => ({ kind, ofKind: statesOf(states, kind.kind) }));
   if (found.some(({ ofKind }) => ofKind.length > 0))
     inIpcNamespace(stage.ipcFd, () => {
-      for (const { kind, ofKind } of found) kind.create(ofKind);
+      for (const { kind, ofKind } of found)
+        kind.create(ofKind, (virtualPid) => {
+          const process = skeleton.processes.get(virtualPid);
+          return process && insideOf(process);
+        });
     });
   skeleton.segments.release();
 }

@@ -10,6 +10,7 @@ const ATOMIC_FETCH_ADD = 0x01;
 /** Helper functions by number (include/uapi/linux/bpf.h). */
 const MAP_LOOKUP = 1;
 const CURRENT_TASK = 158;
+const READ_KERNEL = 113;
 
 export class Assembler {
   readonly #code: Instruction[] = [];
@@ -116,6 +117,11 @@ export class Assembler {
   /** r0 = the running task (kernel 5.11). Uses up r1–r5. */
   currentTask(): this {
     return this.#put(0x85, 0, 0, 0, CURRENT_TASK);
+  }
+
+  /** Copies r2 bytes of the kernel's memory from r3 to r1; r0 = 0 or −errno (kernel 5.5). Uses up r1–r5. */
+  readKernel(): this {
+    return this.#put(0x85, 0, 0, 0, READ_KERNEL);
   }
 
   /** amount = old value of *(u64 *)(to + at), which grows by `amount`. */

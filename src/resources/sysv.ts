@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { call, openPath, Reader } from "../kernel/calls.ts";
 import { inIpcNamespace } from "../kernel/namespace.ts";
+import type { Member, NamespaceWatch } from "./namespace-kind.ts";
 
 export const IPC_CREATE = 0o1000;
 export const IPC_EXCLUSIVE = 0o2000;
@@ -48,6 +49,69 @@ export class Table {
 
   close(): void {
     this.#reader.close();
+  }
+}
+
+interface KnownObject<State> {
+  row: string;
+  state: State;
+  /** When it was read. */
+  seconds: number;
+}
+
+/** Follows the objects of one of the tables; those whose line has not changed for seconds are not read again. */
+export class TableWatch<State> implements NamespaceWatch<State> {
+  readonly #namespaceFd: number;
+  readonly #table: Table;
+  readonly #identifier: string;
+  readonly #times: readonly string[];
+  readonly #read: (row: Row, members: Iterable<Member>) => State;
+  #known = new Map<number, KnownObject<State>>();
+
+  /**
+   * @param times columns with seconds of changes
+   * @param read tells all of an object, with this thread in its namespace
+   */
+  constructor(
+    namespaceFd: number,
+    name: "sem" | "msg",
+    times: readonly string[],
+    read: (row: Row, members: Iterable<Member>) => State,
+  ) {
+    this.#namespaceFd = namespaceFd;
+    this.#table = new Table(namespaceFd, name);
+    this.#identifier = `${name === "sem" ? "sem" : "msq"}id`;
+    this.#times = times;
+    this.#read = read;
+  }
+
+  dump(members: Iterable<Member>): Array<[number, State]> {
+    const rows = this.#table.rows();
+    if (rows.length === 0) return [];
+    const seconds = nowSeconds();
+    const stale = rows.some((row) => this.#fresh(row) === undefined);
+    const look = () =>
+      rows.map((row): [number, KnownObject<State>] => [
+        Number(row.get(this.#identifier)),
+        this.#fresh(row) ?? { row: [...row.values()].join(), state: this.#read(row, members), seconds },
+      ]);
+    this.#known = new Map(stale ? inIpcNamespace(this.#namespaceFd, look) : look());
+    return [...this.#known].map(([id, { state }]) => [id, state]);
+  }
+
+  /** What is known, if it was read a second later than that of the last change. */
+  #fresh(row: Row): KnownObject<State> | undefined {
+    const known = this.#known.get(Number(row.get(this.#identifier)));
+    if (!known || known.row !== [...row.values()].join()) return undefined;
+    return Math.max(...this.#times.map((column) => Number(row.get(column)))) < known.seconds - 1 ? known : undefined;
+  }
+
+  reset(): void {
+    this.#known.clear();
+  }
+
+  close(): void {
+    this.#table.close();
   }
 }
 

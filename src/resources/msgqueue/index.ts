@@ -1,20 +1,18 @@
 /** System V message queues with the messages that wait in them. */
 import { call } from "../../kernel/calls.ts";
-import { inIpcNamespace } from "../../kernel/namespace.ts";
-import type { NamespaceKind, NamespaceWatch } from "../namespace-kind.ts";
+import type { NamespaceKind } from "../namespace-kind.ts";
 import {
   createOwned,
   IPC,
   IPC_CREATE,
   IPC_EXCLUSIVE,
   IPC_NOWAIT,
-  nowSeconds,
   type Owned,
   ownedOf,
   PERMISSION_BYTES,
   permissions,
   type Row,
-  Table,
+  TableWatch,
 } from "../sysv.ts";
 
 export interface MessageQueueState extends Owned {
@@ -32,56 +30,15 @@ const MESSAGE_BYTES = 1 << 20;
 const TYPE_BYTES = 8;
 const message = Buffer.alloc(TYPE_BYTES + MESSAGE_BYTES);
 
-class MessageQueueWatch implements NamespaceWatch<MessageQueueState> {
-  readonly #namespaceFd: number;
-  readonly #table: Table;
-  #known = new Map<number, { row: string; state: MessageQueueState; lastSeconds: number }>();
-
-  constructor(namespaceFd: number) {
-    this.#namespaceFd = namespaceFd;
-    this.#table = new Table(namespaceFd, "msg");
-  }
-
-  dump(): Array<[number, MessageQueueState]> {
-    const rows = this.#table.rows();
-    if (rows.length === 0) return [];
-    const now = nowSeconds();
-    const stale = rows.filter((row) => !this.#isFresh(row));
-    if (stale.length > 0)
-      inIpcNamespace(this.#namespaceFd, () => {
-        for (const row of stale) this.#read(row, now);
-      });
-    const known = new Map(rows.map((row) => [Number(row.get("msqid")), this.#known.get(Number(row.get("msqid")))!]));
-    this.#known = known;
-    return [...known].map(([id, { state }]) => [id, state]);
-  }
-
-  #isFresh(row: Row): boolean {
-    const known = this.#known.get(Number(row.get("msqid")));
-    if (!known || known.row !== [...row.values()].join()) return false;
-    const last = Math.max(...["stime", "rtime", "ctime"].map((column) => Number(row.get(column))));
-    return last < known.lastSeconds - 1;
-  }
-
-  #read(row: Row, now: number): void {
-    const owned = ownedOf(row, "msqid");
-    const status = Buffer.alloc(PERMISSION_BYTES + STATUS_MORE_BYTES);
-    call("msgctl", owned.id, IPC.status, status);
-    const messages = Array.from({ length: Number(row.get("qnum")) }, (_, i) => {
-      const n = call("msgrcv", owned.id, message, MESSAGE_BYTES, i, MSG_COPY | IPC_NOWAIT);
-      return Buffer.from(message.subarray(0, TYPE_BYTES + n));
-    });
-    const state = { ...owned, limitBytes: Number(status.readBigUInt64LE(LIMIT_AT)), messages };
-    this.#known.set(owned.id, { row: [...row.values()].join(), state, lastSeconds: now });
-  }
-
-  reset(): void {
-    this.#known.clear();
-  }
-
-  close(): void {
-    this.#table.close();
-  }
+function read(row: Row): MessageQueueState {
+  const owned = ownedOf(row, "msqid");
+  const status = Buffer.alloc(PERMISSION_BYTES + STATUS_MORE_BYTES);
+  call("msgctl", owned.id, IPC.status, status);
+  const messages = Array.from({ length: Number(row.get("qnum")) }, (_, i) => {
+    const n = call("msgrcv", owned.id, message, MESSAGE_BYTES, i, MSG_COPY | IPC_NOWAIT);
+    return Buffer.from(message.subarray(0, TYPE_BYTES + n));
+  });
+  return { ...owned, limitBytes: Number(status.readBigUInt64LE(LIMIT_AT)), messages };
 }
 
 /**
@@ -91,7 +48,7 @@ class MessageQueueWatch implements NamespaceWatch<MessageQueueState> {
 export const msgqueue: NamespaceKind<MessageQueueState> = {
   kind: "msgqueue",
   version: 1,
-  watch: (namespaceFd) => new MessageQueueWatch(namespaceFd),
+  watch: (namespaceFd) => new TableWatch(namespaceFd, "msg", ["stime", "rtime", "ctime"], read),
   create(states) {
     for (const state of states) {
       const flags = IPC_CREATE | IPC_EXCLUSIVE | (state.mode & 0o777);

@@ -5,5 +5,6 @@ testPrograms("System V", [
   { program: "shm/segments" },
   { program: "shm/moving", dumps: 6 },
   { program: "semaphore/sets", idle: true },
+  { program: "semaphore/undo" },
   { program: "msgqueue/queues", idle: true },
 ]);
