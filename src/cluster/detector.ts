@@ -23,7 +23,7 @@ export interface DetectorOptions {
 }
 
 export const detectorDefaults: DetectorOptions = {
-  heartbeatMs: 15,
+  heartbeatMs: 30,
   tickMs: 15,
   floorMs: 150,
   ceilingMs: 1000,

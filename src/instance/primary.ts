@@ -32,7 +32,7 @@ import { type Graph, graphOf } from "../tree/graph.ts";
 import type { Tracees } from "../tree/tracees.ts";
 import { Figures } from "./figures.ts";
 import type { LossKind } from "./loss.ts";
-import { type Greeting, greet, type StandbyLink, TICK_MS } from "./standby-link.ts";
+import { type Greeting, greet, HEARTBEAT_MS, type StandbyLink, TICK_MS } from "./standby-link.ts";
 
 export interface PrimaryParts {
   application: ApplicationSpec;
@@ -117,6 +117,7 @@ export class Primary {
   /** The checkpoint that is being made, up to its dump. */
   #making: Promise<void> = Promise.resolve();
   #lastTick = performance.now();
+  #ticks = 0;
   #measuredAt = 0;
   #programs: ProgramFiles | undefined;
   term: number;
@@ -318,9 +319,10 @@ export class Primary {
     const now = performance.now();
     if (now - this.#lastTick > STARVED_MS) this.#shell.tell({ kind: "awoke" });
     this.#lastTick = now;
+    const isBeat = this.#ticks++ % (HEARTBEAT_MS / TICK_MS) === 0;
     for (const standby of [...this.links.values()]) {
       if (standby.phase === "greeting") continue;
-      standby.link.send({ type: "heartbeat" });
+      if (isBeat) standby.link.send({ type: "heartbeat" });
       if (standby.suspected()) this.#lose(standby, "it gives no sign of life", "silent");
       else this.#judgePace(standby, now);
     }

@@ -10,6 +10,8 @@ import type { StandbyStatus } from "./control.ts";
 
 /** A standby is given more time than a primary: while it is waited for, output is only late. */
 const STANDBY_FLOOR_MS = 250;
+/** Between a standby's heartbeats: it is given more time, and an idle application shall cost little. */
+export const STANDBY_HEARTBEAT_MS = 60;
 const CONNECT_MS = 5000;
 /** A clone that has been greeted and neither accepts nor refuses by then is given up. */
 const GREET_MS = 5000;
@@ -31,7 +33,10 @@ export class StandbyLink {
   constructor(node: string, link: Link) {
     this.node = node;
     this.link = link;
-    this.#detector = startDetector(performance.now(), { floorMs: STANDBY_FLOOR_MS });
+    this.#detector = startDetector(performance.now(), {
+      floorMs: STANDBY_FLOOR_MS,
+      heartbeatMs: STANDBY_HEARTBEAT_MS,
+    });
   }
 
   /** Any message is a sign of life. */
@@ -59,6 +64,8 @@ export class StandbyLink {
 }
 
 export const TICK_MS = detectorDefaults.tickMs;
+/** Between a primary's heartbeats. */
+export const HEARTBEAT_MS = detectorDefaults.heartbeatMs;
 
 /** Connects to the clone on a node. Errors: `clone-unreachable`, `foreign-certificate`. */
 export async function connectStandby(

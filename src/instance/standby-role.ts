@@ -9,6 +9,7 @@ import type { Link } from "../replication/link.ts";
 import { PrimaryWatch } from "./primary-watch.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
 import { Clone, type Living } from "./standby.ts";
+import { STANDBY_HEARTBEAT_MS, TICK_MS } from "./standby-link.ts";
 import type { Asking } from "./stream-server.ts";
 
 export class StandbyRole {
@@ -18,6 +19,7 @@ export class StandbyRole {
   #clone: Clone | undefined;
   /** The stream from the primary, once accepted. */
   #upstream: Link | undefined;
+  #ticks = 0;
 
   /** A clone failed here for a reason of its own. */
   worn = false;
@@ -43,7 +45,7 @@ export class StandbyRole {
   }
 
   tick(): void {
-    this.#upstream?.send({ type: "heartbeat" });
+    if (this.#ticks++ % (STANDBY_HEARTBEAT_MS / TICK_MS) === 0) this.#upstream?.send({ type: "heartbeat" });
     this.watch.tick();
   }
 

@@ -27,12 +27,15 @@ export class Application {
   readonly #home: string;
   readonly #standby: string;
   readonly #address: string;
+  /** Where it ran when last heard of: that agent knows most. */
+  #last: string;
   #log: { init: number; fd: number } | undefined;
 
   constructor(cluster: Cluster, run: Run, places: { home: string; standby: string; address: string }) {
     this.#cluster = cluster;
     this.run = run;
     this.#home = places.home;
+    this.#last = places.home;
     this.#standby = places.standby;
     this.#address = places.address;
   }
@@ -72,7 +75,7 @@ export class Application {
   }
 
   #ask<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const first = this.#home;
+    const first = this.#last;
     return this.#cluster.ask<T>(method, `/v1/applications/${this.name}${path}`, { body, first });
   }
 
@@ -82,6 +85,7 @@ export class Application {
       const last = this.#log && this.#lines(this.#log.init).at(-1);
       throw new Wrong(`${report.ended.reason}${last === undefined ? "" : `: ${last}`}`);
     }
+    this.#last = report.primary ?? this.#last;
     return report;
   }
 

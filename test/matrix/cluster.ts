@@ -5,7 +5,7 @@ import { OperatingError } from "../../src/kernel/failure.ts";
 import type { Lab } from "../../src/lab/lab.ts";
 
 const REQUEST_MS = 90_000;
-const POLL_MS = 60;
+const POLL_MS = 120;
 
 export class Cluster {
   readonly lab: Lab;

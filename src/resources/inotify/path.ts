@@ -25,12 +25,18 @@ const OVERLAY = { length: 5, magic: 4, type: 7, handle: 24, padding: 3 };
 const MOST_NAMES = 50_000;
 const NO_SEARCH = new Set(["/proc", "/sys"]);
 
+/** `MAJOR:MINOR`, as mountinfo has it. */
+const deviceText = (device: number) => `${device >>> 20}:${device & 0xfffff}`;
+
+/** Lines of proc_pid_mountinfo(5), in fields. */
+function mountInfo(pid: number): string[][] {
+  const lines = readFileSync(`/proc/${pid}/mountinfo`, "utf8").split("\n");
+  return lines.filter(Boolean).map((line) => line.split(" "));
+}
+
 function mountsOf(pid: number, device: number): Mount[] {
-  const wanted = `${device >>> 20}:${device & 0xfffff}`;
-  return readFileSync(`/proc/${pid}/mountinfo`, "utf8")
-    .split("\n")
-    .map((line) => line.split(" "))
-    .filter((fields) => fields[2] === wanted)
+  return mountInfo(pid)
+    .filter((fields) => fields[2] === deviceText(device))
     .map((fields) => {
       const options = fields.at(-1)!.split(",");
       const option = (name: string) =>
@@ -39,9 +45,17 @@ function mountsOf(pid: number, device: number): Mount[] {
     });
 }
 
-function isIt(pid: number, path: string, { inode }: Watched): boolean {
+/** Every file system counts its inodes for itself. (What stat(2) says of the device is, on an overlay, that of a layer.) */
+function isOnDevice(pid: number, path: string, device: number): boolean {
+  const around = mountInfo(pid).filter(([, , , , point]) => point === path || below(path, point!) !== undefined);
+  // Of several mounts on one point the last covers the others.
+  const innermost = around.reduce((best, one) => (one[4]!.length >= best[4]!.length ? one : best));
+  return innermost[2] === deviceText(device);
+}
+
+function isIt(pid: number, path: string, { inode, device }: Watched): boolean {
   try {
-    return statSync(`/proc/${pid}/root${path}`).ino === inode;
+    return statSync(`/proc/${pid}/root${path}`).ino === inode && isOnDevice(pid, path, device);
   } catch {
     return false;
   }
