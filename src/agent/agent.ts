@@ -3,11 +3,13 @@ import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
+import { Identity } from "../cluster/identity.ts";
 import { openStore } from "../cluster/open.ts";
-import { tlsOptions } from "../cluster/tls.ts";
 import { toFailure } from "../kernel/failure.ts";
 import { createApi } from "./api.ts";
+import { AuditTrail } from "./audit.ts";
 import { Backoff } from "./backoff.ts";
+import { callerHeaders } from "./caller.ts";
 import { makeCgroup, nodeCgroup } from "./cgroup.ts";
 import type { AgentConfig } from "./config.ts";
 import type { AgentContext } from "./context.ts";
@@ -20,6 +22,7 @@ import { Peers } from "./peers.ts";
 import { undoHalfDone } from "./protect.ts";
 import { Reconciler } from "./reconcile.ts";
 import { type NodeRecord, Records } from "./records.ts";
+import { keepRenewed } from "./renewal.ts";
 import { serveTls, serveUnix } from "./servers.ts";
 
 export interface Agent {
@@ -33,7 +36,8 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
   mkdirSync(config.runDirectory, { recursive: true, mode: 0o700 });
   mkdirSync(layout.applicationsDirectory, { recursive: true, mode: 0o700 });
   makeCgroup(dirname(layout.applicationCgroup("x")));
-  const [store, tls] = await Promise.all([openStore(config.store, config.tls), tlsOptions(config.tls)]);
+  const identity = await Identity.open(config.tls);
+  const store = await openStore(config.store, identity);
   const records = new Records(store);
   const events = new EventLog(config.name);
   const context: AgentContext = {
@@ -42,8 +46,9 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
     layout,
     store,
     records,
-    peers: new Peers(records, tls),
+    peers: new Peers(records, identity, callerHeaders),
     events,
+    audit: new AuditTrail(layout.auditFile),
     instances: new Instances(config, layout, events, () => reconciler.wake()),
     locks: new Locks(),
     backoff: new Backoff(),
@@ -59,15 +64,22 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
 
   // The unix socket first: it is what says that no other agent serves this node.
   const api = createApi(context);
-  const unix = await serveUnix(api, layout.agentSocket);
+  const unix = await serveUnix(api, layout.agentSocket, Object.keys(config.access).length > 0);
   // Before other nodes can ask for anything.
   context.instances.adoptAll();
   const { host, port } = config.listen;
-  const secure = await serveTls(api, host, port, tls);
+  const secure = await serveTls(api, host, port, identity);
   events.add({ kind: "agent-started", message: `The agent of "${config.name}" runs` });
   // What is protected here goes on without the store; so does its agent.
   const ended = new AbortController();
-  void register(context, { name: config.name, api: `https://${host}:${port}`, labels: config.labels }, ended.signal)
+  const node: NodeRecord = {
+    name: config.name,
+    api: `https://${host}:${port}`,
+    labels: config.labels,
+    ...(config.authority !== undefined && { authority: true }),
+  };
+  void keepRenewed(context, identity, ended.signal);
+  void register(context, node, ended.signal)
     .then(() => undoHalfDone(context))
     .catch((error) => log.error({ err: error }, "undoing what was half done failed"))
     .finally(() => reconciler.start());
@@ -76,6 +88,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
       ended.abort();
       reconciler.stop();
       await Promise.all([unix.close(), secure.close()]);
+      identity.close();
       context.peers.close();
       store.close();
     },

@@ -6,6 +6,7 @@ import type { CommitPolicy, OnTooFew, OnUnprotectable } from "../cluster/spec.ts
 import type { FileEntry } from "../files/own.ts";
 import type { CheckpointSummary, InstanceStatus, StandbyStatus } from "../instance/control.ts";
 import type { Failure } from "../kernel/failure.ts";
+import type { Role } from "./roles.ts";
 
 /** Body of `POST /v1/applications`: keys as in docs/app.yaml. */
 export interface ProtectRequest extends ApplicationInput {
@@ -131,6 +132,58 @@ export interface FileListing {
   path: string;
   isDirectory: boolean;
   entries: FileEntry[];
+}
+
+/** A user of the API. */
+export interface UserReport {
+  name: string;
+  role: Role;
+  createdAt: string;
+  expiresAt?: string;
+}
+
+export interface NewUser extends UserReport {
+  /** Shown this once; the cluster keeps only its hash. */
+  token: string;
+}
+
+export interface TokenReport {
+  id: string;
+  expiresAt: string;
+  /** Else it lets one node in. */
+  reusable: boolean;
+  /** Only for this node, which may be one that is made anew. */
+  node?: string;
+}
+
+export interface JoinToken extends TokenReport {
+  /** `uj1.ID.SECRET.FINGERPRINT`, shown this once. */
+  token: string;
+}
+
+export interface JoinAnswer {
+  name: string;
+  /** PEM */
+  certificate: string;
+  ca: string;
+  /** URL of the cluster store. */
+  store: string;
+}
+
+export interface AuditEntry {
+  /** RFC 3339 */
+  at: string;
+  /** `user:NAME`, `local:NAME`, `node:NAME`. */
+  user: string;
+  /** Where it was to be done, as far as the asker said. */
+  node: string;
+  /** Method and path. */
+  request: string;
+  /** Its beginning, without secrets. */
+  body?: string;
+  endedAt?: string;
+  /** `done`, or a failure's code; absent while it goes on, and when the agent did not see its end. */
+  result?: string;
 }
 
 export type { ApplyPlan, CheckpointSummary, FileEntry };

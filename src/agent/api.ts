@@ -3,6 +3,7 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { View } from "../cluster/spec.ts";
 import { OperatingError, toFailure } from "../kernel/failure.ts";
+import { accessRoutes } from "./access-routes.ts";
 import { addFileRoutes } from "./api-files.ts";
 import type {
   ApplicationReport,
@@ -18,6 +19,7 @@ import { apply, diff } from "./apply.ts";
 import { createClone, removeClone } from "./clones.ts";
 import { type AgentContext, version } from "./context.ts";
 import { answerEvents } from "./event-stream.ts";
+import { gate } from "./gate.ts";
 import { jsonBody } from "./json-body.ts";
 import { limits } from "./limits.ts";
 import { lineStream } from "./line-stream.ts";
@@ -42,11 +44,13 @@ export function createApi(context: AgentContext): Hono {
     return c.json({ error: failure }, 404);
   });
   api.use(bodyLimit({ maxSize: limits.bodyBytes }));
+  api.use(gate(context));
   api.use(async (c, next) => {
     const node = c.req.header(nodeHeader);
     return node === undefined || node === context.node ? next() : passOn(context, c, node);
   });
 
+  accessRoutes(api, context);
   api.get("/v1/health", (c) => c.json(health(context)));
   api.get("/v1/nodes", async (c) => c.json(await reportNodes(context)));
   api.get("/v1/events", (c) => answerEvents(context, c));
@@ -194,7 +198,9 @@ function isUnreachable(error: unknown): boolean {
   return error instanceof OperatingError && error.code === "primary-unreachable";
 }
 
-function statusOf(code: string): 400 | 404 | 409 | 500 | 503 {
+function statusOf(code: string): 400 | 401 | 403 | 404 | 409 | 500 | 503 {
+  if (code === "unauthenticated") return 401;
+  if (code === "forbidden") return 403;
   if (code.endsWith("-invalid")) return 400;
   if (code.endsWith("-unknown")) return 404;
   if (code.endsWith("-unreachable")) return 503;

@@ -14,9 +14,12 @@ export interface RequestOptions {
   headers?: Record<string, string>;
 }
 
+/** Without a certificate of its own the client says who it is by a token. */
+export type ClientTls = MutualTlsOptions | Pick<MutualTlsOptions, "ca" | "minVersion">;
+
 type Endpoint =
   | { kind: "unix"; path: string }
-  | { kind: "tls"; url: URL; tls: MutualTlsOptions; name: string | undefined; agent: https.Agent };
+  | { kind: "tls"; url: URL; name: string | undefined; agent: https.Agent; headers: () => Record<string, string> };
 
 export class AgentClient {
   readonly #endpoint: Endpoint;
@@ -30,11 +33,11 @@ export class AgentClient {
   }
 
   /** @param name the node that must answer there: the common name of its certificate. Without it the host must match. */
-  static tls(url: string, tls: MutualTlsOptions, name?: string): AgentClient {
+  static tls(url: string, tls: ClientTls, name?: string, headers = () => ({})): AgentClient {
     const identity =
       name === undefined ? {} : { checkServerIdentity: (_: string, peer: PeerCertificate) => isNode(name, peer) };
     const agent = new https.Agent({ ...tls, ...identity, keepAlive: true, maxSockets: 32 });
-    return new AgentClient({ kind: "tls", url: new URL(url), tls, name, agent });
+    return new AgentClient({ kind: "tls", url: new URL(url), name, agent, headers });
   }
 
   /** How an operator would name the agent. */
@@ -60,14 +63,15 @@ export class AgentClient {
   #request(method: string, path: string, options: RequestOptions): Promise<IncomingMessage> {
     const { body, signal, timeoutMs = limits.peerTimeoutMs } = options;
     const text = body === undefined ? undefined : JSON.stringify(body);
+    const endpoint = this.#endpoint;
     const headers = {
+      ...(endpoint.kind === "tls" && endpoint.headers()),
       ...options.headers,
       ...(text !== undefined && {
         "content-type": "application/json",
         "content-length": String(Buffer.byteLength(text)),
       }),
     };
-    const endpoint = this.#endpoint;
     return new Promise((resolve, reject) => {
       const request =
         endpoint.kind === "unix"
@@ -139,7 +143,13 @@ export class AgentClient {
     }
   }
 
-  /** Ends connections that are kept. */
+  /** Ends connections that wait for a next question; those that are in use go on to their end. */
+  retire(): void {
+    if (this.#endpoint.kind !== "tls") return;
+    for (const idle of Object.values(this.#endpoint.agent.freeSockets).flat()) idle?.destroy();
+  }
+
+  /** Ends all connections. */
   close(): void {
     if (this.#endpoint.kind === "tls") this.#endpoint.agent.destroy();
   }

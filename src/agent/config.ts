@@ -21,6 +21,17 @@ const schema = z.strictObject({
   bridge: z.string().min(1).max(15).default("br0"),
   store: z.string().regex(/^[a-z]+:/, 'must be a URL such as "sqlite:/var/lib/understudy/store.db"'),
   tls: z.strictObject({ ca: absolutePath, certificate: absolutePath, key: absolutePath }),
+  /** Directory of the cluster's authority, on nodes that have its key. */
+  authority: absolutePath.optional(),
+  /** How long certificates are valid that are signed here. */
+  certificateSeconds: z
+    .int()
+    .min(1)
+    .default(365 * 86_400),
+  /** Groups of this machine whose members may use the unix socket. root may always, and without groups nobody else. */
+  access: z
+    .strictObject({ viewer: z.string().optional(), operator: z.string().optional(), admin: z.string().optional() })
+    .default({}),
   stateDirectory: absolutePath.default("/var/lib/understudy"),
   runDirectory: absolutePath.default("/run/understudy"),
   /** cgroup2 directory given to this node; without it the agent's own cgroup (systemd: `Delegate=yes`). */

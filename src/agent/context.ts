@@ -2,6 +2,7 @@
 import type { Logger } from "pino";
 import type { ClusterStore } from "../cluster/store.ts";
 import type { Failure } from "../kernel/failure.ts";
+import type { AuditTrail } from "./audit.ts";
 import type { Backoff } from "./backoff.ts";
 import type { AgentConfig } from "./config.ts";
 import type { EventLog } from "./events.ts";
@@ -19,6 +20,7 @@ export interface AgentContext {
   records: Records;
   peers: Peers;
   events: EventLog;
+  audit: AuditTrail;
   instances: Instances;
   locks: Locks;
   backoff: Backoff;

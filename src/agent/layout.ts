@@ -4,6 +4,7 @@ import type { AgentConfig } from "./config.ts";
 
 export interface Layout {
   agentSocket: string;
+  auditFile: string;
   /** cgroup of the instances' own processes. */
   instancesCgroup: string;
   applicationCgroup(application: string): string;
@@ -36,6 +37,7 @@ export function layoutOf(config: AgentConfig, cgroup: string): Layout {
   const applications = join(state, "applications");
   return {
     agentSocket: join(run, "agent.sock"),
+    auditFile: join(state, "audit", "audit.jsonl"),
     instancesCgroup: join(cgroup, "instances"),
     applicationCgroup: (application) => join(cgroup, "apps", application),
     applicationsDirectory: applications,

@@ -1,5 +1,5 @@
 /** The agents of the other nodes, by name. */
-import type { MutualTlsOptions } from "../cluster/tls.ts";
+import type { Identity } from "../cluster/identity.ts";
 import type { Health } from "./api-types.ts";
 import { AgentClient } from "./client.ts";
 import { limits } from "./limits.ts";
@@ -7,12 +7,19 @@ import type { Records } from "./records.ts";
 
 export class Peers {
   readonly #records: Records;
-  readonly #tls: MutualTlsOptions;
+  readonly #identity: Identity;
+  readonly #headers: () => Record<string, string>;
   readonly #clients = new Map<string, { api: string; client: AgentClient }>();
 
-  constructor(records: Records, tls: MutualTlsOptions) {
+  /** @param headers what goes with every question */
+  constructor(records: Records, identity: Identity, headers: () => Record<string, string>) {
+    this.#headers = headers;
     this.#records = records;
-    this.#tls = tls;
+    this.#identity = identity;
+    identity.onRenewed(() => {
+      for (const { client } of this.#clients.values()) client.retire();
+      this.#clients.clear();
+    });
   }
 
   /** @throws OperatingError `node-unknown` */
@@ -21,7 +28,7 @@ export class Peers {
     const known = this.#clients.get(node);
     if (known?.api === api) return known.client;
     known?.client.close();
-    const client = AgentClient.tls(api, this.#tls, node);
+    const client = AgentClient.tls(api, this.#identity.options, node, this.#headers);
     this.#clients.set(node, { api, client });
     return client;
   }

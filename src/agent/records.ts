@@ -13,6 +13,8 @@ export interface NodeRecord {
   name: string;
   api: string;
   labels: Record<string, string>;
+  /** It has the authority's key and signs certificates. */
+  authority?: boolean;
 }
 
 /** A change of the view is tried again so often when another change came between. */

@@ -1,5 +1,6 @@
 /** Finds the agent that a command asks: `--node`, this machine's agent, or the lab that is up. */
 import { readdirSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { AgentClient, type RequestOptions } from "../agent/client.ts";
@@ -94,6 +95,17 @@ async function liveLabs(): Promise<Map<string, { node: string; path: string }[]>
 
 async function secureClient(url: string): Promise<AgentClient> {
   const { tlsOptions } = await import("../cluster/tls.ts");
+  const token = process.env.UNDERSTUDY_TOKEN;
+  if (token !== undefined && token !== "") {
+    const ca = await readFile(process.env.UNDERSTUDY_CA ?? join(defaultTlsDirectory, "ca.crt")).catch((cause) => {
+      throw new OperatingError("authority-unreadable", `Cannot read the cluster's certificate: ${cause.message}`, {
+        remedy: "Copy ca.crt from a node, and name it in UNDERSTUDY_CA.",
+        cause,
+      });
+    });
+    const bearer = () => ({ authorization: `Bearer ${token}` });
+    return AgentClient.tls(url, { ca, minVersion: "TLSv1.3" }, undefined, bearer);
+  }
   const directory = process.env.UNDERSTUDY_TLS ?? defaultTlsDirectory;
   const files = ["ca.crt", "node.crt", "node.key"].map((file) => join(directory, file));
   return AgentClient.tls(url, await tlsOptions({ ca: files[0]!, certificate: files[1]!, key: files[2]! }));

@@ -3,10 +3,13 @@ import { Command, CommanderError } from "commander";
 import { OperatingError } from "../kernel/failure.ts";
 import { registerAgent } from "./agent.ts";
 import { registerApply, registerDiff } from "./apply.ts";
+import { registerAudit } from "./audit.ts";
 import { registerCheck } from "./check.ts";
 import { registerCheckpoint, registerCheckpoints } from "./checkpoints.ts";
 import { registerEvents } from "./events.ts";
 import { registerFiles } from "./files.ts";
+import { registerInit } from "./init.ts";
+import { registerJoin } from "./join.ts";
 import { registerLab } from "./lab.ts";
 import { registerNodes } from "./nodes.ts";
 import { printFailure } from "./output.ts";
@@ -15,7 +18,9 @@ import { registerPs } from "./ps.ts";
 import { registerStatus } from "./status.ts";
 import { registerStop } from "./stop.ts";
 import { registerSwitch } from "./switch.ts";
+import { registerToken } from "./token.ts";
 import { registerTree } from "./tree.ts";
+import { registerUser } from "./user.ts";
 
 const USED_WRONGLY = 2;
 
@@ -41,6 +46,11 @@ export function createProgram(): Command {
   registerStop(program);
   registerEvents(program);
   registerNodes(program);
+  registerInit(program);
+  registerToken(program);
+  registerJoin(program);
+  registerUser(program);
+  registerAudit(program);
   registerAgent(program);
   registerLab(program);
   return program;

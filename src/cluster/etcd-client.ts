@@ -34,7 +34,7 @@ export interface EtcdAnswer {
 
 export class EtcdClient {
   readonly #options: EtcdClientOptions;
-  readonly #agent: HttpAgent | HttpsAgent;
+  #agent: HttpAgent | HttpsAgent;
   /** The member that answered last comes first. */
   #preferred = 0;
 
@@ -44,6 +44,13 @@ export class EtcdClient {
       options.tls === undefined
         ? new HttpAgent({ keepAlive: true })
         : new HttpsAgent({ keepAlive: true, ...options.tls });
+  }
+
+  /** Connections made from now on show this certificate; those that are open go on. */
+  renew(tls: MutualTlsOptions): void {
+    const before = this.#agent;
+    this.#agent = new HttpsAgent({ keepAlive: true, ...tls });
+    for (const idle of Object.values(before.freeSockets).flat()) idle?.destroy();
   }
 
   /** The first answer of any member; rejects with the last failure when none comes in time. */

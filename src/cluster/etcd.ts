@@ -90,6 +90,11 @@ export class EtcdStore implements ClusterStore {
     void this.#watch(prefix, listener, AbortSignal.any([signal, this.#closing.signal]));
   }
 
+  /** The node's certificate has been renewed. */
+  renew(tls: MutualTlsOptions): void {
+    this.#client.renew(tls);
+  }
+
   close(): void {
     this.#closing.abort();
     this.#client.close();

@@ -2,7 +2,7 @@
  * The cluster's own certificate authority. Every connection between nodes is mutually authenticated: both ends show a
  * certificate of this authority, whose common name is the node's name. Keys are EC P-256; all files are PEM.
  */
-import { randomBytes, type webcrypto } from "node:crypto";
+import { createHash, X509Certificate as NodeCertificate, randomBytes, type webcrypto } from "node:crypto";
 import { existsSync } from "node:fs";
 import { chmod, mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
@@ -17,13 +17,16 @@ import {
   KeyUsageFlags,
   KeyUsagesExtension,
   PemConverter,
+  Pkcs10CertificateRequest,
+  Pkcs10CertificateRequestGenerator,
+  type PublicKey,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import { OperatingError } from "../kernel/failure.ts";
-import type { TlsFiles } from "./tls.ts";
+import { nextKey, type TlsFiles } from "./tls.ts";
 
 export { type MutualTlsOptions, peerName, type TlsFiles, tlsOptions } from "./tls.ts";
 
@@ -77,22 +80,59 @@ export async function createAuthority(directory: string): Promise<void> {
  */
 export async function issueCertificate(authorityDirectory: string, request: IssueRequest): Promise<TlsFiles> {
   const { name, hosts, outDirectory, days = nodeDays } = request;
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)) {
-    throw new OperatingError("name-invalid", `The node name "${name}" cannot stand in a certificate`, {
-      remedy: "Use letters, digits, dots, underscores and hyphens, at most 63.",
-    });
-  }
-  const authority = await loadAuthority(authorityDirectory);
+  checkNodeName(name);
+  const { csr, key } = await requestCertificate(name);
+  const signed = await signCertificate(authorityDirectory, { csr, name, hosts, lifetimeMs: days * dayMs });
+  await mkdir(outDirectory, { recursive: true });
+  const files = {
+    ca: join(outDirectory, "ca.crt"),
+    certificate: join(outDirectory, "node.crt"),
+    key: join(outDirectory, "node.key"),
+  };
+  await installCertificate(files, signed, key);
+  return files;
+}
+
+/** What a node sends to whoever signs: nothing of its key but that it has it. */
+export async function requestCertificate(name: string): Promise<{ csr: string; key: string }> {
   const keys = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const request = await Pkcs10CertificateRequestGenerator.create({
+    name: [{ CN: [name] }],
+    keys,
+    signingAlgorithm: algorithm,
+  });
+  return { csr: request.toString("pem"), key: await exportKey(keys.privateKey) };
+}
+
+export interface SignRequest {
+  /** PKCS #10, PEM. Of what it says, only the public key counts. */
+  csr: string;
+  name: string;
+  hosts: string[];
+  lifetimeMs: number;
+}
+
+export interface Signed {
+  /** PEM */
+  certificate: string;
+  ca: string;
+}
+
+/** @throws OperatingError `authority-missing`, `name-invalid`, `csr-invalid` (the asker does not have the key) */
+export async function signCertificate(authorityDirectory: string, request: SignRequest): Promise<Signed> {
+  const { name, hosts, lifetimeMs } = request;
+  checkNodeName(name);
+  const publicKey = await checkRequest(request.csr);
+  const authority = await loadAuthority(authorityDirectory);
   const now = Date.now();
   const certificate = await X509CertificateGenerator.create({
     serialNumber: serialNumber(),
     subject: [{ CN: [name] }],
     issuer: authority.certificate.subject,
-    notBefore: new Date(now - backdateMs),
-    notAfter: new Date(Math.min(now + days * dayMs, authority.certificate.notAfter.getTime())),
+    notBefore: new Date(now - Math.min(backdateMs, lifetimeMs / 10)),
+    notAfter: new Date(Math.min(now + lifetimeMs, authority.certificate.notAfter.getTime())),
     signingAlgorithm: algorithm,
-    publicKey: keys.publicKey,
+    publicKey,
     signingKey: authority.key,
     extensions: [
       new BasicConstraintsExtension(false, undefined, true),
@@ -102,20 +142,44 @@ export async function issueCertificate(authorityDirectory: string, request: Issu
       new SubjectAlternativeNameExtension(
         [...new Set([name, ...hosts])].map((host) => ({ type: isIP(host) ? "ip" : "dns", value: host }) as const),
       ),
-      await SubjectKeyIdentifierExtension.create(keys.publicKey),
+      await SubjectKeyIdentifierExtension.create(publicKey),
       await AuthorityKeyIdentifierExtension.create(authority.certificate.publicKey),
     ],
   });
-  await mkdir(outDirectory, { recursive: true });
-  const files = {
-    ca: join(outDirectory, "ca.crt"),
-    certificate: join(outDirectory, "node.crt"),
-    key: join(outDirectory, "node.key"),
-  };
-  await writeSecret(files.key, await exportKey(keys.privateKey));
-  await writeAtomically(files.certificate, `${certificate.toString("pem")}\n`, 0o644);
-  await writeAtomically(files.ca, `${authority.certificate.toString("pem")}\n`, 0o644);
-  return files;
+  return { certificate: `${certificate.toString("pem")}\n`, ca: `${authority.certificate.toString("pem")}\n` };
+}
+
+/**
+ * Puts a new certificate and its key in the place of the old ones. Whoever reads in between, also after a crash here, finds a
+ * pair that fits: the new key is there under another name before the certificate, see `readPair` in tls.ts.
+ */
+export async function installCertificate(files: TlsFiles, { certificate, ca }: Signed, key: string): Promise<void> {
+  await writeAtomically(files.ca, ca, 0o644);
+  await writeSecret(nextKey(files), key);
+  await writeAtomically(files.certificate, certificate, 0o644);
+  await rename(nextKey(files), files.key);
+}
+
+/** SHA-256 of the certificate's DER, base64url: how a join token names the authority. */
+export function fingerprintOf(pem: string): string {
+  return createHash("sha256").update(new NodeCertificate(pem).raw).digest("base64url");
+}
+
+async function checkRequest(csr: string): Promise<PublicKey> {
+  try {
+    const request = new Pkcs10CertificateRequest(csr);
+    if (await request.verify()) return request.publicKey;
+  } catch (cause) {
+    throw new OperatingError("csr-invalid", "The request for a certificate cannot be read", { cause });
+  }
+  throw new OperatingError("csr-invalid", "The request for a certificate is not signed with its own key");
+}
+
+function checkNodeName(name: string): void {
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)) return;
+  throw new OperatingError("name-invalid", `The node name "${name}" cannot stand in a certificate`, {
+    remedy: "Use letters, digits, dots, underscores and hyphens, at most 63.",
+  });
 }
 
 async function loadAuthority(directory: string): Promise<{ certificate: X509Certificate; key: webcrypto.CryptoKey }> {

@@ -1,5 +1,7 @@
 /** The two ends of a connection between nodes. Apart from pki.ts so that an instance does not load the authority's code. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { SecureVersion, TLSSocket } from "node:tls";
 import { OperatingError } from "../kernel/failure.ts";
 
@@ -31,8 +33,7 @@ export interface MutualTlsOptions {
  */
 export async function tlsOptions(files: TlsFiles): Promise<MutualTlsOptions> {
   try {
-    const [ca, cert, key] = await Promise.all([readFile(files.ca), readFile(files.certificate), readFile(files.key)]);
-    return { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3", ciphers: CIPHERS };
+    return await readPair(files);
   } catch (cause) {
     throw new OperatingError("certificate-unreadable", `Cannot read this node's certificate "${files.certificate}"`, {
       remedy:
@@ -41,6 +42,29 @@ export async function tlsOptions(files: TlsFiles): Promise<MutualTlsOptions> {
     });
   }
 }
+
+/** Where a renewed key is before the certificate that fits it (`installCertificate` in pki.ts). */
+export const nextKey = (files: TlsFiles) => `${files.key}.next`;
+
+/** Certificate and key are two files that change one after the other: reads until they fit. */
+async function readPair(files: TlsFiles): Promise<MutualTlsOptions> {
+  for (let attempt = 1; ; attempt++) {
+    const cert = await readFile(files.certificate);
+    const own = new X509Certificate(cert);
+    const fits = (key: Buffer) => own.checkPrivateKey(createPrivateKey(key));
+    const keys = [await readFile(files.key), await readFile(nextKey(files)).catch(() => undefined)];
+    const key = keys.find((one) => one !== undefined && fits(one));
+    const ca = await readFile(files.ca);
+    if (key !== undefined) {
+      return { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3", ciphers: CIPHERS };
+    }
+    if (attempt === READ_ATTEMPTS) throw new Error(`"${files.key}" is not the key of "${files.certificate}"`);
+    await sleep(READ_AGAIN_MS);
+  }
+}
+
+const READ_ATTEMPTS = 20;
+const READ_AGAIN_MS = 10;
 
 /** Common name of the authenticated peer, or undefined when the connection is not authenticated. */
 export function peerName(socket: TLSSocket): string | undefined {

@@ -4,10 +4,10 @@
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { armFailure } from "../checkpoint/phases.ts";
+import { Identity } from "../cluster/identity.ts";
 import { openStore } from "../cluster/open.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ClusterStore } from "../cluster/store.ts";
-import { type MutualTlsOptions, tlsOptions } from "../cluster/tls.ts";
 import { describeView, type ViewAction, type ViewEvent } from "../cluster/view.ts";
 import { toFailure } from "../kernel/failure.ts";
 import type { InstanceConfig, InstanceStatus } from "./control.ts";
@@ -39,7 +39,7 @@ export class Instance {
   #failure: Error | undefined;
   #lastState = "";
 
-  private constructor(config: InstanceConfig, store: ClusterStore, tls: MutualTlsOptions) {
+  private constructor(config: InstanceConfig, store: ClusterStore, identity: Identity) {
     this.#config = config;
     this.#store = store;
     this.#view = new ViewShell(config.node, config.application, store, (action) => this.#act(action));
@@ -50,7 +50,7 @@ export class Instance {
     };
     this.#primary = new PrimaryRole(shell);
     this.#standby = new StandbyRole(shell, store);
-    this.#streams = new StreamServer(shell, tls);
+    this.#streams = new StreamServer(shell, identity);
     this.#specification = new SpecificationWatch(store, config.application, (spec) => this.#configure(spec));
     const parts = {
       specification: this.#specification,
@@ -58,7 +58,7 @@ export class Instance {
       standby: this.#standby,
       streams: this.#streams,
       waiters: this.#waiters,
-      tls,
+      identity,
     };
     const requests = new Requests(shell, parts);
     this.#requests = requests;
@@ -86,7 +86,8 @@ export class Instance {
   static async begin(config: InstanceConfig): Promise<Instance> {
     mkdirSync(config.stateDirectory, { recursive: true });
     rmSync(`${config.stateDirectory}/failure.json`, { force: true });
-    const instance = new Instance(config, await openStore(config.store, config.tls), await tlsOptions(config.tls));
+    const identity = await Identity.open(config.tls);
+    const instance = new Instance(config, await openStore(config.store, identity), identity);
     await instance.#streams.listen();
     await instance.#control.listen();
     setInterval(() => instance.#standby.tick(), TICK_MS);

@@ -1,5 +1,5 @@
 /** What the agent asks an instance for. */
-import type { MutualTlsOptions } from "../cluster/tls.ts";
+import type { Identity } from "../cluster/identity.ts";
 import { describeView } from "../cluster/view.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { CheckpointSummary, InstanceStatus } from "./control.ts";
@@ -19,7 +19,7 @@ export interface InstanceParts {
   standby: StandbyRole;
   streams: StreamServer;
   waiters: Waiters;
-  tls: MutualTlsOptions;
+  identity: Identity;
   specification: SpecificationWatch;
 }
 
@@ -29,7 +29,7 @@ export class Requests {
   readonly #standby: StandbyRole;
   readonly #streams: StreamServer;
   readonly #waiters: Waiters;
-  readonly #tls: MutualTlsOptions;
+  readonly #identity: Identity;
   readonly #specification: SpecificationWatch;
 
   constructor(shell: InstanceShell, parts: InstanceParts) {
@@ -38,7 +38,7 @@ export class Requests {
     this.#standby = parts.standby;
     this.#streams = parts.streams;
     this.#waiters = parts.waiters;
-    this.#tls = parts.tls;
+    this.#identity = parts.identity;
     this.#specification = parts.specification;
   }
 
@@ -83,7 +83,7 @@ export class Requests {
   async addStandby(target: { node: string; host: string; port: number }): Promise<Record<string, never>> {
     const primary = this.#primary.need();
     primary.refuseSlow(target.node);
-    const standby = await connectStandby(target, this.#tls);
+    const standby = await connectStandby(target, this.#identity.options);
     if (this.#primary.current !== primary) {
       standby.link.close();
       throw new OperatingError("not-primary", "The application has moved meanwhile");

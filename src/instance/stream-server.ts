@@ -1,6 +1,7 @@
 /** Listens for the stream of a primary; the view machine decides whether it is accepted. */
 import { createServer, type Server, type TLSSocket } from "node:tls";
-import { type MutualTlsOptions, peerName } from "../cluster/tls.ts";
+import type { Identity } from "../cluster/identity.ts";
+import { peerName } from "../cluster/tls.ts";
 import { type Hello, STREAM_VERSION } from "../replication/frames.ts";
 import { LIMITS } from "../replication/limits.ts";
 import { Link } from "../replication/link.ts";
@@ -13,21 +14,21 @@ export interface Asking {
 
 export class StreamServer {
   readonly #shell: InstanceShell;
-  readonly #tls: MutualTlsOptions;
+  readonly #identity: Identity;
   #server: Server | undefined;
   /** A stream whose acceptance the view machine has to decide. */
   #asking: Asking | undefined;
   port = 0;
 
-  constructor(shell: InstanceShell, tls: MutualTlsOptions) {
+  constructor(shell: InstanceShell, identity: Identity) {
     this.#shell = shell;
-    this.#tls = tls;
+    this.#identity = identity;
   }
 
   /** Resolves when the port is known. */
   listen(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const server = createServer({ ...this.#tls }, (socket) => this.#accept(socket));
+      const server = createServer({ ...this.#identity.options }, (socket) => this.#accept(socket));
       server.on("tlsClientError", (error, socket) => {
         socket.destroy();
         this.#shell.note(
@@ -40,6 +41,7 @@ export class StreamServer {
         this.port = (server.address() as { port: number }).port;
         resolve();
       });
+      this.#identity.onRenewed((tls) => server.setSecureContext(tls));
       this.#server = server;
     });
   }

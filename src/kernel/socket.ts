@@ -183,3 +183,30 @@ export function addressBytes(address: string): Buffer {
   });
   return out;
 }
+
+const SO_PEERCRED = 17;
+const SO_PEERGROUPS = 59;
+const MOST_GROUPS = 65536;
+
+export interface PeerCredentials {
+  pid: number;
+  uid: number;
+  /** Its own first, then the supplementary ones. */
+  gids: number[];
+}
+
+/** Who is at the other end of a unix socket, as of its connect(2): unix(7); SO_PEERGROUPS since kernel 4.13. */
+export function peerCredentials(fd: number): PeerCredentials {
+  const [pid, uid, gid] = options32(fd, SO_PEERCRED, 12);
+  const groups = options32(fd, SO_PEERGROUPS, 4 * MOST_GROUPS);
+  return { pid: pid!, uid: uid!, gids: [gid!, ...groups] };
+}
+
+/** An option that is an array of 32-bit numbers. */
+function options32(fd: number, option: number, mostBytes: number): number[] {
+  const out = Buffer.alloc(mostBytes);
+  const length = Buffer.alloc(4);
+  length.writeInt32LE(mostBytes);
+  checked(addon.syscall(NR.getsockopt, fd, SOL_SOCKET, option, out, length), "getsockopt", `${SOL_SOCKET}, ${option}`);
+  return Array.from({ length: length.readInt32LE() / 4 }, (_, index) => out.readUInt32LE(4 * index));
+}

@@ -217,10 +217,10 @@ describe("agent", { timeout: 120_000 }, () => {
     const own = await tlsOptions({ ...files, ca: join(cluster.directory, "ca/ca.crt") });
     const { host, port } = cluster.node("node-a");
     const client = AgentClient.tls(`https://${host}:${port}`, own, "node-a");
-    await assert.rejects(client.json("GET", "/v1/health"), code("node-unreachable"));
+    await assert.rejects(client.json("GET", "/v1/health"), code("unauthenticated"));
     const { cert, key, ...anonymous } = own;
     const nobody = AgentClient.tls(`https://${host}:${port}`, anonymous as typeof own, "node-a");
-    await assert.rejects(nobody.json("GET", "/v1/health"), code("node-unreachable"));
+    await assert.rejects(nobody.json("GET", "/v1/health"), code("unauthenticated"));
     const real = await tlsOptions({
       ca: join(cluster.directory, "ca/ca.crt"),
       certificate: join(cluster.node("node-b").directory, "tls/node.crt"),

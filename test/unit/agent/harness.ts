@@ -1,7 +1,7 @@
 /** A cluster of real agents on the loopback addresses, each with its own directories and cgroup, and fake instances. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,14 +32,20 @@ export class TestCluster {
   readonly nodes = new Map<string, TestNode>();
   readonly cgroup = join(cgroupMount(), `understudy-test-${process.pid}-${Math.random().toString(36).slice(2, 8)}`);
 
-  static async start(names: string[]): Promise<TestCluster> {
+  /** @param more keys of every node's configuration; `lifetimeSeconds` of the certificates they begin with */
+  static async start(names: string[], more: object = {}, lifetimeSeconds = 86_400): Promise<TestCluster> {
     const cluster = new TestCluster();
+    cluster.#more = more;
+    cluster.#lifetimeSeconds = lifetimeSeconds;
     mkdirSync(cluster.cgroup);
     await createAuthority(join(cluster.directory, "ca"));
     for (const [index, name] of names.entries()) await cluster.#prepare(name, `127.0.0.${index + 1}`);
     await Promise.all(names.map((name) => cluster.startAgent(name)));
     return cluster;
   }
+
+  #more: object = {};
+  #lifetimeSeconds = 0;
 
   node(name: string): TestNode {
     return this.nodes.get(name)!;
@@ -120,6 +126,7 @@ export class TestCluster {
       name,
       hosts: [host],
       outDirectory: join(directory, "tls"),
+      days: this.#lifetimeSeconds / 86_400,
     });
     const config = {
       name,
@@ -131,10 +138,33 @@ export class TestCluster {
       runDirectory: run,
       cgroup,
       instanceProgram,
+      // The first node is where the cluster was made.
+      ...(this.nodes.size === 0 && { authority: join(this.directory, "ca") }),
+      ...this.#more,
     };
     writeFileSync(join(directory, "agent.yaml"), stringify(config));
     const client = AgentClient.unix(join(run, "agent.sock"));
     this.nodes.set(name, { name, host, port, directory, run, cgroup, client, process: undefined });
+  }
+
+  /** A node whose `agent.yaml` `understudy join` has written in a directory of its name; its agent is started. */
+  async startJoined(name: string, host: string, port: number): Promise<void> {
+    const directory = join(this.directory, name);
+    const run = join(directory, "run");
+    const cgroup = join(this.cgroup, name);
+    mkdirSync(run, { recursive: true });
+    mkdirSync(cgroup);
+    const here = {
+      bridge: "no-bridge",
+      stateDirectory: join(directory, "state"),
+      runDirectory: run,
+      cgroup,
+      instanceProgram,
+    };
+    appendFileSync(join(directory, "agent.yaml"), stringify(here));
+    const client = AgentClient.unix(join(run, "agent.sock"));
+    this.nodes.set(name, { name, host, port, directory, run, cgroup, client, process: undefined });
+    await this.startAgent(name);
   }
 }
 
@@ -163,7 +193,7 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-function freePort(host: string): Promise<number> {
+export function freePort(host: string): Promise<number> {
   return new Promise((resolve) => {
     const server = createServer().listen(0, host, () => {
       const { port } = server.address() as { port: number };
