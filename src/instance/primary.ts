@@ -57,8 +57,9 @@ const SHADOW_BYTES = 4 * 2 ** 30;
 /** After a stop that came between a client's first words and their hearing: the next try, and how often. */
 const POSTPONED_MS = 1;
 const MOST_POSTPONED = 20;
-/** After a stop that failed: the next try. */
+/** After a stop that failed: the next try; ever later while threads do not stop, or the application would stand still. */
 const RETRY_MS = 10;
+const LATEST_RETRY_MS = 200;
 /** After so long a first copy is given up whose processes do not stop to be watched. */
 const ATTACH_LIMIT_MS = 10_000;
 /** So long without a checkpoint because threads do not stop: the operator is told. */
@@ -487,10 +488,14 @@ export class Primary {
         if (this.#closed) return;
         const late = isPostponed(error);
         if (!late) this.#stopFailed(error as Error);
-        const waitMs = late ? POSTPONED_MS : this.unprotectable ? UNPROTECTABLE_RETRY_MS : RETRY_MS;
+        const waitMs = late ? POSTPONED_MS : this.unprotectable ? UNPROTECTABLE_RETRY_MS : this.#retryMs();
         await new Promise((resolve) => setTimeout(resolve, waitMs));
       }
     }
+  }
+
+  #retryMs(): number {
+    return Math.min(LATEST_RETRY_MS, RETRY_MS * 2 ** this.#failedInARow++);
   }
 
   /** Milliseconds until the next checkpoint; Infinity when something must happen first. */
@@ -519,6 +524,7 @@ export class Primary {
   }
 
   #lastFailure = "";
+  #failedInARow = 0;
   /** Stops in a row that were given up for data on connections that nobody had accepted. */
   #postponed = 0;
 
@@ -584,6 +590,7 @@ export class Primary {
     );
     this.#last = { lastStart: begun, lastStopMs: end.stopUs / 1000, lastPages: end.pages };
     this.#lastFailure = "";
+    this.#failedInARow = 0;
     this.#protectableAgain();
     const receivers = this.#ready();
     const sentAt = performance.now();

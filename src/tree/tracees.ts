@@ -49,12 +49,19 @@ export interface Ending {
 }
 
 const SIGTRAP = 5;
+/** A vfork's child calls exec within some 100 µs; everybody else stands still meanwhile. */
+const VFORK_MS = 20;
 
 export class Tracees {
   readonly processes = new Map<number, TracedProcess>();
   readonly #threads = new Map<number, TracedThread>();
   /** Threads in a group stop (SIGSTOP): they are left there by a release. */
   readonly #groupStopped = new Set<number>();
+  /**
+   * Processes whose parents wait in vfork (with the thread that does): nothing can stop those until the child has called exec or
+   * has ended, so a stop lets it go on up to there.
+   */
+  readonly #vforks = new Map<number, number>();
   /** Threads that a stop has, in the order of `tids`. */
   #stopped: Int32Array | undefined;
   /** Processes that ended since they were looked at last. */
@@ -131,6 +138,7 @@ export class Tracees {
     if (!thread) return;
     thread.process.threads.delete(tid);
     if (thread.process.threads.size === 0) {
+      this.#vforks.delete(thread.process.pid);
       this.processes.delete(thread.process.pid);
       if (ending) {
         const whole = { ...ending, pid: thread.process.pid, virtualPid: thread.process.virtualPid };
@@ -178,7 +186,7 @@ export class Tracees {
         if (!this.#threads.has(tid)) this.add(tid);
         if (signal !== SIGTRAP) this.#groupStopped.add(tid);
         else this.#groupStopped.delete(tid);
-        if (stopping) return true;
+        if (stopping && !this.#isOfVfork(tid)) return true;
         this.#go(tid);
         return false;
       case TRACE_EVENT.exec:
@@ -195,6 +203,7 @@ export class Tracees {
         const child = eventMessage(tid);
         try {
           this.add(child);
+          if (event === TRACE_EVENT.vfork) this.#vforks.set(child, tid);
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
         }
@@ -215,48 +224,69 @@ export class Tracees {
     const thread = this.#threads.get(tid) ?? this.add(tid);
     const { process } = thread;
     process.image++;
+    this.#vforks.delete(process.pid);
     const alive = new Set(threadIds(process.pid));
     for (const other of [...process.threads.keys()]) if (!alive.has(other)) this.#remove(other);
     this.onChange();
   }
 
+  /** Of a child that its parent waits for in vfork. */
+  #isOfVfork(tid: number): boolean {
+    const process = this.#threads.get(tid)?.process;
+    return process !== undefined && this.#vforks.has(process.pid);
+  }
+
+  /** Whom a stop waits for next: who stands in a vfork, and its child, come when all others stand still. */
+  #nextToStop(stopped: ReadonlySet<number>): number[] {
+    const left = [...this.#threads.keys()].filter((tid) => !stopped.has(tid));
+    if (this.#vforks.size === 0) return left;
+    const waiting = new Set(this.#vforks.values());
+    const free = left.filter((tid) => !waiting.has(tid) && !this.#isOfVfork(tid));
+    return free.length > 0 ? free : left.filter((tid) => this.#isOfVfork(tid));
+  }
+
   /**
    * Stops every thread. On return all stand still, until `release`.
-   * Errors: `barrier-timeout` (a thread cannot be stopped now, e.g. it waits in vfork): all run again.
+   * Errors: `barrier-timeout` (a thread cannot be stopped now, e.g. its vfork's child does not come to exec): all run again.
    */
   stop(timeoutUs: number): Int32Array {
     const deadline = performance.now() + timeoutUs / 1000;
     const stopped = new Set<number>();
-    let interrupt = true;
+    const interrupted = new Set<number>();
     for (;;) {
-      const tids = Int32Array.from([...this.#threads.keys()].filter((tid) => !stopped.has(tid)));
+      const tids = Int32Array.from(this.#nextToStop(stopped));
       if (tids.length === 0) break;
+      const ofVfork = this.#isOfVfork(tids[0]!);
+      const first = interrupted.size === 0 && !ofVfork;
+      if (!first && !ofVfork) for (const tid of tids) if (!interrupted.has(tid)) interruptAgain(tid);
+      if (!ofVfork) for (const tid of tids) interrupted.add(tid);
       const statuses = new Int32Array(tids.length);
-      const leftUs = Math.max(0, (deadline - performance.now()) * 1000);
-      const missing = stopAll(tids, statuses, leftUs, interrupt);
+      const patienceMs = ofVfork ? Math.min(VFORK_MS, deadline - performance.now()) : deadline - performance.now();
+      const missing = stopAll(tids, statuses, Math.max(0, patienceMs * 1000), first);
       // Threads born meanwhile stop by themselves. Any other stop takes back a pending interrupt (kernel/signal.c, ptrace_stop),
       // so who stopped for another reason is interrupted again.
-      interrupt = false;
       tids.forEach((tid, i) => {
         const status = statuses[i]!;
         if (status === ERRNO.child || status === ERRNO.srch) this.#remove(tid);
         else if (status < 0) throw new SystemCallError("ptrace(INTERRUPT)", status, String(tid));
         else if (status === 0) return;
         else if (this.#handle(tid, status, true)) stopped.add(tid);
-        else if (this.#threads.has(tid)) interruptAgain(tid);
+        else interrupted.delete(tid);
       });
-      if (missing > 0) {
-        restartEndless(Int32Array.from(stopped));
-        for (const tid of stopped) this.#go(tid);
-        throw new OperatingError(
-          "barrier-timeout",
-          `${missing} of ${this.#threads.size} threads did not stop within ${timeoutUs} µs`,
-        );
-      }
+      if (missing > 0) this.#giveUp(stopped, missing, timeoutUs);
     }
     this.#stopped = Int32Array.from(stopped);
     restartEndless(this.#stopped);
     return this.#stopped;
+  }
+
+  #giveUp(stopped: ReadonlySet<number>, missing: number, timeoutUs: number): never {
+    restartEndless(Int32Array.from(stopped));
+    for (const tid of stopped) this.#go(tid);
+    throw new OperatingError(
+      "barrier-timeout",
+      `${missing} of ${this.#threads.size} threads did not stop within ${timeoutUs} µs`,
+    );
   }
 
   /** Lets all threads go on. Does nothing when none is stopped, so an abort may always call it. */

@@ -24,6 +24,16 @@ test("a vfork whose child takes its time", async (t) => {
   assert.equal(await life.line(4), "ok");
 });
 
+test("an application that vforks all the time is stopped each time", async (t) => {
+  let life = await runProgram(programPath("process/vforking"));
+  t.after(() => life.close());
+  assert.equal(await life.line(0), "ready");
+  for (let i = 0; i < 40; i++) assert.equal((await life.checkpoint()).error, undefined);
+  assert.equal(await life.check(), "ok");
+  life = await life.liveOnCloneAndKillOriginal();
+  assert.equal(await life.check(), "ok");
+});
+
 test("an end in the middle of everything leaves nothing to wait for", async (t) => {
   const life = await runProgram(programPath("process/moving"));
   t.after(() => life.close());
