@@ -15,12 +15,10 @@ import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
 import { type Program, startProgram } from "../stage/start.ts";
 import { type Ending, Tracees } from "../tree/tracees.ts";
-import { unkeptOf } from "../tree/unkept.ts";
 import { cgroupMount, killCgroup } from "./cgroup.ts";
 
+/** Something for which it cannot be protected. */
 export interface Finding {
-  /** `refused`: it cannot be protected so. `lost`: it is protected, and would miss this after a switch. */
-  kind: "refused" | "lost";
   code: string;
   message: string;
   remedy?: string;
@@ -134,15 +132,9 @@ async function look(stage: Stage, tracees: Tracees, endings: string[]): Promise<
   const processes = tracees.processes.size;
   if (processes === 0) return { processes, threads, ended: endings.at(-1) ?? "ended", findings: [] };
   const findings = new Map<string, Finding>();
-  const add = (
-    kind: Finding["kind"],
-    { code, message, remedy }: Omit<Finding, "kind" | "remedy"> & { remedy?: string | undefined },
-  ) => findings.set(message, { kind, code, message, ...(remedy === undefined ? {} : { remedy }) });
-  const refused = (error: OperatingError) => add("refused", error);
+  const refused = ({ code, message, remedy }: OperatingError) =>
+    void findings.set(message, { code, message, ...(remedy === undefined ? {} : { remedy }) });
   await again(() => examine(tracees, refused), refused);
-  for (const { pid, virtualPid } of tracees.processes.values())
-    for (const unkept of unkeptOf(pid, stage.init))
-      add("lost", { ...unkept, message: `${unkept.message} (process ${virtualPid})` });
   const capture = new Capture({
     stage,
     tracees,

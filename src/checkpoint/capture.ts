@@ -8,6 +8,7 @@ import { readStatus, statusField } from "../kernel/procfs.ts";
 import type { Area } from "../resources/memory/layout.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
 import type { Stage } from "../stage/stage.ts";
+import { Surroundings } from "../tree/surroundings.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
 import { MemoryCapture, unlessEnded } from "./memory-capture.ts";
@@ -69,6 +70,7 @@ export class Capture {
   readonly #objects: ObjectCapture;
   readonly #states = new States();
   readonly #namespace: NamespaceCapture;
+  readonly #surroundings: Surroundings;
   /** Of the checkpoint before, and when it was. */
   #lastPages = 0;
   #lastDump = 0;
@@ -82,6 +84,7 @@ export class Capture {
     this.#options = options;
     this.#namespace = new NamespaceCapture(options.stage.ipcFd);
     this.#resources = new ResourceCapture(options.tracees);
+    this.#surroundings = new Surroundings(options.stage.init);
     this.#objects = new ObjectCapture(
       this.#resources.contents,
       (look) => this.#inStop(look),
@@ -129,6 +132,7 @@ export class Capture {
     this.#pendingFirst.length = 0;
     this.#resources.close();
     this.#namespace.close();
+    this.#surroundings.close();
   }
 
   #emit(operation: Operation): void {
@@ -300,7 +304,8 @@ export class Capture {
     let stopUs = 0;
     try {
       mark(++this.epoch);
-      taken = this.#take();
+      this.#surroundings.check(tracees.processes.values(), Date.now(), final);
+      taken = this.#take(final);
       phaseEnd("dump");
     } catch (error) {
       tracees.release();
@@ -314,14 +319,14 @@ export class Capture {
     return { end: this.#postDump(taken, stopUs, final, term), all: [...taken.resources] };
   }
 
-  #take(): Taken {
+  #take(final: boolean): Taken {
     const now = Date.now();
     this.#pendingFirst.push(...(this.#options.files?.cut({ mapped: this.#mappedFiles() }) ?? []));
     const resources = new Map<string, Resource>();
     this.#pendingFirst.push(...this.#namespace.dump(resources, [...this.#options.tracees.processes.values()]));
     this.#forgetEnded();
     this.#watchNew();
-    for (const process of this.#processes.values()) process.refreshInner(now);
+    for (const process of this.#processes.values()) process.refreshInner(now, final);
     this.#memory.take(this.captured());
     this.#resources.take(resources, this.#processes, now, (pid) => this.#parentOf(pid));
     return { resources, clock: monotonicClock() };

@@ -90,6 +90,7 @@ export class ProcessCapture {
   #turn = 0;
   readonly #status: Reader;
   #signalMasks = "";
+  #facts = "";
   readonly #timers: Reader;
   #posixTimers: PosixTimer[] = [];
   #filterCount = 0;
@@ -133,14 +134,18 @@ export class ProcessCapture {
     return new Remote(tid, this.#gadget, this.tracker.memoryFd);
   }
 
-  /** Reads what needs calls in the application, where it is not known or may have changed. All threads are stopped. */
-  refreshInner(now: number): void {
+  /**
+   * Reads what needs calls in the application, where it is not known or may have changed. All threads are stopped.
+   * @param exact nothing is taken as still known
+   */
+  refreshInner(now: number, exact: boolean): void {
     const masks = this.#readSignalMasks();
+    if (exact) this.#stateAt = this.#innerAt = 0;
     const [ignored, caught] = [maskIn(masks, "SigIgn:"), maskIn(masks, "SigCgt:")];
     if (this.#filters.length !== ownFilters(this.#filterCount))
       this.#filters = readFilters(this.traced.threads.keys().next().value!, this.#filterCount);
     const stale = [...this.traced.threads.values()].filter(
-      (t) => !this.#threads.has(t.tid) || now - t.bornAt < YOUNG_MS,
+      (t) => exact || !this.#threads.has(t.tid) || now - t.bornAt < YOUNG_MS,
     );
     for (const tid of this.#threads.keys()) if (!this.traced.threads.has(tid)) this.#threads.delete(tid);
     const old = now - this.traced.bornAt < YOUNG_MS || now - this.#innerAt > SLOW_MS;
@@ -167,9 +172,12 @@ export class ProcessCapture {
     if (whole) this.#innerAt = now;
   }
 
-  /** The lines SigIgn and SigCgt of /proc/PID/status. */
+  /** The lines SigIgn and SigCgt of /proc/PID/status; notices what else there has changed. */
   #readSignalMasks(): string {
     const status = this.#status.read();
+    const facts = factsIn(status);
+    if (facts !== this.#facts) this.#stateAt = 0;
+    this.#facts = facts;
     const at = status.indexOf("SigIgn:");
     const filtersAt = status.indexOf(FILTERS);
     if (filtersAt >= 0) this.#filterCount = Number.parseInt(status.toString("latin1", filtersAt + FILTERS.length), 10);
@@ -225,6 +233,15 @@ export class ProcessCapture {
     this.#timers.close();
     this.tracker.close();
   }
+}
+
+/** Umask, ids, groups, session, and capabilities, of /proc/PID/status: what changes from call to call stands between them. */
+function factsIn(status: Buffer): string {
+  const part = (from: string, to: string) => {
+    const at = status.indexOf(from);
+    return at < 0 ? "" : status.toString("latin1", at, status.indexOf(to, at));
+  };
+  return `${part("Umask:", "State:")}${part("Uid:", "FDSize:")}${part("Groups:", "VmPeak:")}${part("CapInh:", "Speculation")}`;
 }
 
 function joinedRanges(areas: Area[]): BigUint64Array {

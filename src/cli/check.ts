@@ -115,8 +115,8 @@ function findingsOf({ ended, output, processes, threads, stopUs, findings }: Reh
         remedy: "Give it what it needs to keep running, or a shorter time.",
       },
     ];
-  const found = findings.map(({ kind, code, message, remedy }) => ({
-    ok: kind === "lost",
+  const found = findings.map(({ code, message, remedy }) => ({
+    ok: false,
     code,
     message: `${message}.`,
     ...(remedy === undefined ? {} : { remedy }),

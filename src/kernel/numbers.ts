@@ -178,6 +178,8 @@ export const MADV_DONTNEED = 4;
 export const PTRACE = {
   cont: 7,
   kill: 8,
+  getRegisters: 12,
+  setRegisters: 13,
   detach: 17,
   setOptions: 0x4200,
   getEventMessage: 0x4201,
@@ -198,11 +200,12 @@ export const TRACE_OPTION = {
   clone: 8,
   exec: 16,
   exit: 64,
+  seccomp: 128,
   exitKill: 0x100000,
 } as const;
 
 /** status >> 16 of a ptrace event stop. */
-export const TRACE_EVENT = { fork: 1, vfork: 2, clone: 3, exec: 4, exit: 6, stop: 128 } as const;
+export const TRACE_EVENT = { fork: 1, vfork: 2, clone: 3, exec: 4, exit: 6, seccomp: 7, stop: 128 } as const;
 
 export const CLONE = {
   vm: 0x100,

@@ -10,7 +10,8 @@ export const SEIZE_OPTIONS =
   TRACE_OPTION.vfork |
   TRACE_OPTION.clone |
   TRACE_OPTION.exec |
-  TRACE_OPTION.exit;
+  TRACE_OPTION.exit |
+  TRACE_OPTION.seccomp;
 
 export function seize(tid: number, options: number): void {
   checked(addon.syscall(NR.ptrace, PTRACE.seize, tid, null, options), "ptrace(SEIZE)", tid);
@@ -72,6 +73,18 @@ export function eventMessage(tid: number): number {
   const message = Buffer.alloc(8);
   checked(addon.syscall(NR.ptrace, PTRACE.getEventMessage, tid, null, message), "ptrace(GETEVENTMSG)", tid);
   return Number(message.readBigUInt64LE());
+}
+
+const REGISTERS_BYTES = 216;
+const ENOSYS = -38n;
+
+/** At a seccomp event: the call is not made, and ends as it does where nobody traces (seccomp(2), SECCOMP_RET_TRACE). */
+export function refuseCall(tid: number): void {
+  const registers = Buffer.alloc(REGISTERS_BYTES);
+  checked(addon.syscall(NR.ptrace, PTRACE.getRegisters, tid, null, registers), "ptrace(GETREGS)", tid);
+  registers.writeBigInt64LE(-1n, REGISTER.origRax);
+  registers.writeBigInt64LE(ENOSYS, REGISTER.rax);
+  checked(addon.syscall(NR.ptrace, PTRACE.setRegisters, tid, null, registers), "ptrace(SETREGS)", tid);
 }
 
 /** A wait status, taken apart. */

@@ -35,6 +35,23 @@ function socketReason({ domain, type, protocol }: SocketType): Reason {
   return { what, remedy: "Let it talk over TCP instead." };
 }
 
+const TYPE = 0o170000;
+const CHARACTER = 0o020000;
+const BLOCK = 0o060000;
+/** Devices without state of their own: null, zero, full, random, urandom, as `rdev` has them. */
+const HARMLESS_DEVICES = new Set([3, 5, 7, 8, 9].map((minor) => (1 << 8) | minor));
+
+/** The refusal of a device that is not one of those which are alike everywhere; by its numbers, under whatever name. */
+export function refuseDevice(path: string, { mode, rdev }: { mode: number; rdev: number }): OperatingError | undefined {
+  const type = mode & TYPE;
+  if (type !== BLOCK && (type !== CHARACTER || HARMLESS_DEVICES.has(rdev))) return undefined;
+  return new OperatingError(
+    "unprotectable-device",
+    `The application has "${path}" open, a device with state outside the application`,
+    { remedy: "Run it without that device.", details: { path } },
+  );
+}
+
 /** The refusal of a descriptor that no kind knows. */
 export function refuseDescriptor(
   link: string,

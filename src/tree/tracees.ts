@@ -12,6 +12,7 @@ import {
   interruptAgain,
   leaveStopped,
   parseStatus,
+  refuseCall,
   restartEndless,
   resume,
   resumeAll,
@@ -38,6 +39,8 @@ export interface TracedProcess {
   /** Grows with each exec: the memory before and after have nothing in common. */
   image: number;
   bornAt: number;
+  /** It has called ptrace: it is a debugger, or wants to be debugged. */
+  debugs: boolean;
 }
 
 /** A process that has ended and that its parent has perhaps not collected yet. */
@@ -49,6 +52,8 @@ export interface Ending {
 }
 
 const SIGTRAP = 5;
+/** What the stage's filter says of ptrace(2), see native/init.c. */
+const STAGE_FILTER = 0x5553;
 /** A vfork's child calls exec within some 100 µs; everybody else stands still meanwhile. */
 const VFORK_MS = 20;
 
@@ -121,7 +126,7 @@ export class Tracees {
     let process = this.processes.get(pid);
     const bornAt = Date.now();
     if (!process) {
-      process = { pid, virtualPid: virtualPid(readStatus(pid)), threads: new Map(), image: 0, bornAt };
+      process = { pid, virtualPid: virtualPid(readStatus(pid)), threads: new Map(), image: 0, bornAt, debugs: false };
       this.processes.set(pid, process);
     }
     const thread = { tid, virtualTid: virtualPid(status), process, bornAt };
@@ -192,6 +197,9 @@ export class Tracees {
       case TRACE_EVENT.exec:
         this.#afterExec(tid);
         break;
+      case TRACE_EVENT.seccomp:
+        this.#onFilteredCall(tid);
+        break;
       case TRACE_EVENT.exit: {
         const process = this.#threads.get(tid)?.process;
         if (process?.threads.size === 1) this.onExiting(process);
@@ -212,6 +220,13 @@ export class Tracees {
     }
     resume(tid);
     return false;
+  }
+
+  #onFilteredCall(tid: number): void {
+    const process = this.#threads.get(tid)?.process;
+    // A filter of the application's own speaks to a debugger that is not there.
+    if (eventMessage(tid) !== STAGE_FILTER) refuseCall(tid);
+    else if (process) process.debugs = true;
   }
 
   #go(tid: number): void {

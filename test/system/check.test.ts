@@ -44,6 +44,32 @@ test("check runs a command in a sandbox", { timeout: 60_000 }, async () => {
   assert.deepEqual(leftovers(), []);
 });
 
+/** What a program may do, and how it is refused for it. */
+const REFUSED: Array<[code: string, script: string]> = [
+  ["unprotectable-device", "mknod /tmp/odd c 1 11; exec 3</tmp/odd; sleep 1000"],
+  ["unprotectable-namespace", "unshare --mount sleep 1000"],
+  ["unprotectable-namespace", "unshare --user --map-root-user sleep 1000"],
+  ["unprotectable-namespace", "unshare --net --ipc --uts sleep 1000"],
+  ["unprotectable-namespace", "unshare --pid --fork sleep 1000"],
+  ["unprotectable-mount", "mount -t tmpfs none /mnt; sleep 1000"],
+  ["unprotectable-mount", "mount -t proc again /proc; sleep 1000"],
+  ["unprotectable-debugger", "exec perl -e 'syscall(101, 0, 0, 0, 0); sleep 1000'"],
+  ["unprotectable-descriptor", "exec perl -e 'socket(S, 17, 3, 0); sleep 1000'"],
+];
+
+for (const [code, script] of REFUSED)
+  test(`${code}: ${script}`, { timeout: 120_000 }, async () => {
+    const checked = await run("check", "--run", "0.7", "--json", "--", "bash", "-c", script);
+    assert.equal(checked.code, 1, checked.stdout);
+    const { findings } = JSON.parse(checked.stdout).program as { findings: Array<{ ok: boolean; code?: string }> };
+    assert.deepEqual(new Set(findings.filter(({ ok }) => !ok).map((one) => one.code)), new Set([code]));
+    const options = ["--name", "refused", "--address", "10.77.0.34/24", "--standby", "node-b", "--json"];
+    const { code: exit, stdout } = await run("protect", ...options, "--", "bash", "-c", script);
+    assert.equal(exit, 1);
+    assert.equal(JSON.parse(stdout).error.code, code, stdout);
+    assert.equal((await run("ps")).stdout, "No applications.\n");
+  });
+
 test("protect refuses what it cannot copy, and starts nothing", { timeout: 60_000 }, async () => {
   const protect = ["protect", "--name", "odd", "--address", "10.77.0.31/24", "--standby", "node-b", "--json"];
   const { code, stdout } = await run(...protect, "--", "bash", "-c", `${ODD}; exec 3</dev/odd; sleep 1000`);

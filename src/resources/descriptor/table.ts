@@ -16,7 +16,7 @@ import { descriptorInfo, infoField, readStatus, virtualPid } from "../../kernel/
 import { type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { kindOf, type SocketType } from "../kinds.ts";
 import type { Contents } from "../nameless/contents.ts";
-import { refuseDescriptor } from "../refusal.ts";
+import { refuseDescriptor, refuseDevice } from "../refusal.ts";
 
 import { type FileLock, locksIn } from "./locks.ts";
 import { type Notice, noticeOf, O_ASYNC } from "./notice.ts";
@@ -220,7 +220,10 @@ export class DescriptorTables {
 
   #kind(pid: number, fd: number, link: string): DescriptorKind {
     const socket = link.startsWith("socket:[") ? this.#socketType(pid, fd) : undefined;
-    const kind = kindOf(link, socket, link.startsWith("/") ? statSync(`/proc/${pid}/fd/${fd}`).mode : undefined);
+    const status = link.startsWith("/") ? statSync(`/proc/${pid}/fd/${fd}`) : undefined;
+    const kind = kindOf(link, socket, status?.mode);
+    const refusal = status && kind?.kind === "file" ? refuseDevice(link, status) : undefined;
+    if (refusal) throw refusal;
     if (kind) return kind;
     throw refuseDescriptor(link, { fd, pid }, socket);
   }

@@ -9,8 +9,6 @@ export interface FileState {
   position: number;
 }
 
-/** Devices without state of their own. */
-const HARMLESS_DEVICES = new Set(["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]);
 const ONLY_AT_CREATION = O.create | O.exclusive | O.truncate;
 const SEEK_SET = 0;
 const SEEK_CUR = 1;
@@ -46,15 +44,6 @@ export const file: DescriptorKind<FileState> = {
 };
 
 function refuseUnlessPortable(path: string): void {
-  if (path.startsWith("/dev/") && !HARMLESS_DEVICES.has(path) && !path.startsWith("/dev/shm/"))
-    throw new OperatingError(
-      "unprotectable-device",
-      `The application has "${path}" open, a device with state outside the application`,
-      {
-        remedy: "Run it without that device.",
-        details: { path },
-      },
-    );
   if (path.endsWith(" (deleted)"))
     throw new OperatingError(
       "unprotectable-deleted-file",

@@ -1,0 +1,92 @@
+/**
+ * What a program may have made itself around it that a clone would not have: namespaces, mounts, a debugger. Refused by name.
+ */
+import { readlinkSync } from "node:fs";
+import { openPath, Reader } from "../kernel/calls.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import { hasNews } from "../kernel/watch.ts";
+import type { TracedProcess } from "./tracees.ts";
+
+const NAMESPACES = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"] as const;
+/** Mounts of the stage (stage/root.ts); /sys has what the node has there. */
+const OF_STAGE = /^\/(|proc|dev|dev\/shm|dev\/pts|sys(\/.*)?)$/;
+/** A process's namespaces are looked at again after so long: nothing tells of a change. */
+const FRESH_MS = 1000;
+
+export class Surroundings {
+  readonly #init: number;
+  readonly #mounts: Reader;
+  #added: string | undefined;
+  #namespaces: readonly string[] | undefined;
+  readonly #lookedAt = new WeakMap<TracedProcess, number>();
+  #begun = false;
+
+  /** @param init host pid of the application's init, which has the namespaces that the application was given */
+  constructor(init: number) {
+    this.#init = init;
+    this.#mounts = new Reader(openPath(`/proc/${init}/mountinfo`, 0));
+  }
+
+  /**
+   * In the stop. Throws OperatingError `unprotectable-debugger`, `unprotectable-mount`, `unprotectable-namespace`.
+   * @param exact asks again what was asked a moment ago
+   */
+  check(processes: Iterable<TracedProcess>, nowMs: number, exact: boolean): void {
+    this.#refuseMounts();
+    for (const process of processes) {
+      if (process.debugs)
+        throw new OperatingError(
+          "unprotectable-debugger",
+          `Process ${process.virtualPid} of the application calls ptrace, as debuggers do, which are there only once`,
+          { remedy: "Run it without a debugger.", details: { pid: process.virtualPid } },
+        );
+      const before = this.#lookedAt.get(process);
+      if (before !== undefined && !exact && nowMs - before < FRESH_MS) continue;
+      this.#refuseNamespaces(process);
+      this.#lookedAt.set(process, nowMs);
+    }
+  }
+
+  #refuseMounts(): void {
+    if (!this.#begun || hasNews(this.#mounts.fd)) {
+      this.#begun = true;
+      const points = this.#mounts.read().toString("latin1").trimEnd().split("\n");
+      const seen = new Set<string>();
+      this.#added = points
+        .map((line) => line.split(" ")[4]!)
+        .find((point) => !OF_STAGE.test(point) || (!point.startsWith("/sys") && seen.size === seen.add(point).size));
+    }
+    if (this.#added === undefined) return;
+    throw new OperatingError(
+      "unprotectable-mount",
+      `The application has mounted something at "${this.#added}", which a clone would not have`,
+      { remedy: "Let it do without mounts of its own.", details: { path: this.#added } },
+    );
+  }
+
+  #refuseNamespaces(process: TracedProcess): void {
+    this.#namespaces ??= namespacesOf(this.#init);
+    const own = namespacesOf(process.pid);
+    const other = NAMESPACES.filter((_, i) => own[i] !== this.#namespaces![i]);
+    if (own.length === 0 || other.length === 0) return;
+    throw new OperatingError(
+      "unprotectable-namespace",
+      `Process ${process.virtualPid} of the application has made itself other namespaces (${other.join(", ")})`,
+      { remedy: "Turn its sandbox off.", details: { pid: process.virtualPid, namespaces: other } },
+    );
+  }
+
+  close(): void {
+    this.#mounts.close();
+  }
+}
+
+/** Empty for a process that has gone. */
+function namespacesOf(pid: number): string[] {
+  try {
+    return NAMESPACES.map((name) => readlinkSync(`/proc/${pid}/ns/${name}`));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+}
