@@ -42,6 +42,8 @@ export interface ZombieState {
   code: number;
   /** That ended it, or 0. */
   signal: number;
+  group: number;
+  session: number;
 }
 
 export interface CheckpointEnd {

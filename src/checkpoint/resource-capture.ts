@@ -1,5 +1,5 @@
 /** The resources side of a capture, in the stop: threads, descriptors, ended processes, and what each process consists of. */
-import { statFields } from "../kernel/procfs.ts";
+import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
 import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { KINDS, kindNamed } from "../resources/kinds.ts";
@@ -113,7 +113,16 @@ export class ResourceCapture {
         endings.delete(pid);
         continue;
       }
-      const state: ZombieState = { pid: virtualPid, parent: known.virtualPid, code: code ?? 0, signal: signal ?? 0 };
+      const status = readStatus(pid);
+      const inner = (field: string) => Number(statusField(status, field).split(/\s+/).at(-1));
+      const state: ZombieState = {
+        pid: virtualPid,
+        parent: known.virtualPid,
+        code: code ?? 0,
+        signal: signal ?? 0,
+        group: inner("NSpgid"),
+        session: inner("NSsid"),
+      };
       resources.set(`zombie/${virtualPid}`, { kind: "zombie", version: 1, state });
     }
   }

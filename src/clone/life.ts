@@ -38,7 +38,7 @@ import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
 import type { Ending } from "../tree/tracees.ts";
 import { restoreCredentials } from "./credentials.ts";
 import { beginSession, type Skeleton, type SkeletonProcess } from "./skeleton.ts";
-import { handleOfEnded, makeZombie } from "./zombie.ts";
+import { handleOfEnded, inGroupOf, makeZombie } from "./zombie.ts";
 
 const F_DUPFD = 0;
 const O_CLOEXEC = 0o2000000;
@@ -98,8 +98,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
   checkVersions(states);
   skeleton.setThreads(threadsWanted(states));
   const atLife: Array<() => void> = [];
-  joinGroups(skeleton, states);
-  const ended = statesOf<ZombieState>(states, "zombie").map((zombie) => makeZombie(skeleton, zombie));
+  const ended = joinGroups(skeleton, states);
   createInNamespace(stage, skeleton, states);
   const own = createDescriptions(stage, skeleton, states, atLife);
   try {
@@ -143,20 +142,32 @@ function createInNamespace(stage: Stage, skeleton: Skeleton, states: States): vo
   skeleton.segments.release();
 }
 
-/** Sessions first, then groups: leaders before those who join them. */
-function joinGroups(skeleton: Skeleton, states: States): void {
-  const all = [...skeleton.processes.values()].map((process) => ({ process, state: stateOf(process, states) }));
-  for (const { process, state } of all) if (state.session === state.pid) beginSession(process);
-  const leadersFirst = all.toSorted(
-    (a, b) => Number(b.state.group === b.state.pid) - Number(a.state.group === a.state.pid),
-  );
-  for (const { process, state } of leadersFirst) {
-    if (process.group === state.group) continue;
-    // A group whose leader has ended cannot be joined anew: then it stays in the one it was born into.
-    if (state.group !== state.pid && !skeleton.processes.has(state.group)) continue;
-    process.remote.call("setpgid", 0, state.group);
-    process.group = state.group;
+/** Sessions first, then groups: leaders before those who join them. Returns the ended ones, which are in groups, too. */
+function joinGroups(skeleton: Skeleton, states: States): Ending[] {
+  const all = [...skeleton.processes.values()].map((process) => ({ process, ...stateOf(process, states) }));
+  const zombies = statesOf<ZombieState>(states, "zombie");
+  for (const { process, session, pid } of all) if (session === pid) beginSession(process);
+  const join = (process: SkeletonProcess, group: number) => {
+    if (process.group !== group) process.remote.call("setpgid", 0, group);
+    process.group = group;
+  };
+  for (const { process, group, pid } of all) if (group === pid) join(process, group);
+  const ended = zombies.filter(({ group, pid }) => group === pid).map((zombie) => makeZombie(skeleton, zombie));
+  const others = zombies.filter(({ group, pid }) => group !== pid);
+  for (const [group, members] of Map.groupBy(all, ({ group }) => group)) {
+    const enter = () => {
+      for (const { process } of members) join(process, group);
+      const inGroup = others.filter((zombie) => zombie.group === group);
+      ended.push(...inGroup.map((zombie) => makeZombie(skeleton, zombie)));
+    };
+    const isLed = skeleton.processes.has(group) || zombies.some(({ pid }) => pid === group);
+    if (isLed || members.every(({ process }) => process.group === group)) enter();
+    else inGroupOf(members[0]!.process, group, enter);
   }
+  const groups = new Set(all.map(({ group }) => group));
+  const alone = others.filter(({ group }) => !groups.has(group));
+  ended.push(...alone.map((zombie) => makeZombie(skeleton, { ...zombie, group: skeleton.process(zombie.parent).group })));
+  return ended;
 }
 
 /** Makes every open file description, in this process; returns its descriptors by description. */
@@ -294,7 +305,7 @@ function giveIdentity(stage: Stage, process: SkeletonProcess, state: ProcessReso
     remote.batchChecked([
       ["prctl", PR_SET_MM, PR_SET_MM_MAP, map, MM_MAP_BYTES, 0],
       ["close", theirs!],
-      ["chdir", remote.putString(state.workingDirectory)],
+      ...workingDirectoryCalls(remote, state.workingDirectory),
       ["umask", state.umask],
       ["personality", state.personality],
     ]);
@@ -302,6 +313,20 @@ function giveIdentity(stage: Stage, process: SkeletonProcess, state: ProcessReso
     closeDescriptor(executable);
   }
   if (state.oomScoreAdjustment !== "0") writeFileSync(`/proc/${pid}/oom_score_adj`, state.oomScoreAdjustment);
+}
+
+const GONE = " (deleted)";
+const SUBSTITUTE = "/tmp/.understudy-gone";
+
+/** One that has been removed is made for a moment: like it, it has no name any more afterwards. */
+function workingDirectoryCalls(remote: Remote, path: string): RemoteCall[] {
+  if (!path.endsWith(GONE)) return [["chdir", remote.putString(path)]];
+  const substitute = remote.putString(SUBSTITUTE);
+  return [
+    ["mkdir", substitute, 0o755],
+    ["chdir", substitute],
+    ["rmdir", substitute],
+  ];
 }
 
 const RLIMIT_NOFILE = 7;
@@ -374,6 +399,11 @@ function restorePending(process: SkeletonProcess, state: ProcessResource, thread
 /** The last calls in the process, then the scratch goes and every thread gets its registers. */
 function finishProcess(stage: Stage, process: SkeletonProcess, state: ProcessResource, threads: ThreadState[]): void {
   const { remote, pid } = process;
+  if (state.root !== "/") {
+    remote.reset();
+    // Its working directory, which may lie outside, stays.
+    remote.call("chroot", remote.putString(state.root));
+  }
   state.limits.forEach(([soft, hard], resource) => {
     setLimit(pid, resource, soft, hard);
   });

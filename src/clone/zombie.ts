@@ -18,9 +18,25 @@ export function makeZombie(skeleton: Skeleton, zombie: ZombieState): Ending {
   const parent = skeleton.process(zombie.parent);
   // In its parent's memory: it touches none of it, and a copy of the page tables would take time.
   const pid = cloneWith(parent.remote, CLONE.vm, SIGCHLD, zombie.pid);
+  const remote = new Remote(pid, parent.remote.gadget, parent.memoryFd);
+  if (zombie.session === zombie.pid) remote.call("setsid");
+  else if (zombie.group !== parent.group) remote.call("setpgid", 0, zombie.group);
   if (zombie.signal) endBySignal(pid, zombie.signal);
-  else endWithCode(new Remote(pid, parent.remote.gadget, parent.memoryFd), zombie.code);
+  else endWithCode(remote, zombie.code);
   return { pid, virtualPid: zombie.pid, code: zombie.code, signal: zombie.signal };
+}
+
+/**
+ * A group whose first process has ended and been collected lives on in its others. It is made anew by a process that has its
+ * number, as a child of `member`, while `join` brings them in.
+ */
+export function inGroupOf(member: SkeletonProcess, group: number, join: () => void): void {
+  const pid = cloneWith(member.remote, CLONE.vm, SIGCHLD, group);
+  const remote = new Remote(pid, member.remote.gadget, member.memoryFd);
+  remote.call("setpgid", 0, 0);
+  join();
+  endWithCode(remote, 0);
+  member.remote.call("wait4", group, 0, WALL, 0);
 }
 
 /** A handle, in this process, of a process of the application's namespace that has ended and been collected. */

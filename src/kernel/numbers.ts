@@ -51,6 +51,7 @@ export const NR = {
   fcntl: 72,
   chdir: 80,
   mkdir: 83,
+  rmdir: 84,
   symlink: 88,
   fchown: 93,
   umask: 95,

@@ -1,0 +1,99 @@
+// Monotonic and boot clocks never step back and never jump further than the wall clock says; timers fire with what was left.
+#include "program.h"
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+
+static int64_t now(clockid_t which) {
+  struct timespec t;
+  check(!clock_gettime(which, &t));
+  return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+static const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW};
+enum { count = 3, ms = 1000000 };
+static volatile uint64_t looks;
+static int64_t start[count], startWall;
+
+// Looks at the clocks without a pause: a step back between any two looks is found.
+static void* watch(void* arg) {
+  int64_t last[count];
+  for (int i = 0; i < count; i++) last[i] = now(clocks[i]);
+  for (;; looks++) {
+    for (int i = 0; i < 2; i++) {
+      int64_t t = now(clocks[i]);
+      if (t < last[i]) fail("clock %d went back by %lld ns", i, (long long)(last[i] - t));
+      last[i] = t;
+    }
+    sleepMs(1);
+  }
+  return arg;
+}
+
+// As much of them has gone as of the wall clock: two machines' wall clocks agree, a switch costs what it costs.
+static void agrees(void) {
+  int64_t wall = now(CLOCK_REALTIME) - startWall;
+  for (int i = 0; i < 2; i++) {
+    int64_t gone = now(clocks[i]) - start[i];
+    if (llabs(gone - wall) > 3000 * (int64_t)ms) fail("clock %d: %lld ms have gone, not %lld", i, (long long)gone / ms, (long long)wall / ms);
+  }
+}
+
+static volatile int64_t slept, waited;
+
+// Sleeps until a time, over and over: never wakes before it.
+static void* sleeper(void* arg) {
+  for (;;) {
+    struct timespec t;
+    int64_t until = now(CLOCK_MONOTONIC) + 300 * ms;
+    t.tv_sec = until / 1000000000, t.tv_nsec = until % 1000000000;
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL)) continue;
+    if (now(CLOCK_MONOTONIC) < until) fail("woke too early");
+    slept++;
+  }
+  return arg;
+}
+
+// Waits for nothing for a while, over and over: the whole while.
+static void* waiter(void* arg) {
+  int ep = epoll_create1(0);
+  struct epoll_event e;
+  for (;;) {
+    int64_t before = now(CLOCK_MONOTONIC);
+    equal(epoll_wait(ep, &e, 1, 250), 0);
+    int64_t gone = now(CLOCK_MONOTONIC) - before;
+    if (gone < 249 * ms) fail("epoll_wait was over after %lld ms", (long long)gone / ms);
+    waited++;
+  }
+  return arg;
+}
+
+int main(void) {
+  pthread_t t;
+  for (int i = 0; i < count; i++) start[i] = now(clocks[i]);
+  startWall = now(CLOCK_REALTIME);
+  int periodic = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK);
+  struct itimerspec every = {{0, 100 * ms}, {0, 100 * ms}};
+  check(!timerfd_settime(periodic, 0, &every, NULL));
+  int64_t armed = now(CLOCK_BOOTTIME);
+  uint64_t fired = 0;
+  check(!pthread_create(&t, NULL, watch, NULL) && !pthread_create(&t, NULL, sleeper, NULL) && !pthread_create(&t, NULL, waiter, NULL));
+  begin();
+  for (;;) {
+    next();
+    uint64_t before = looks;
+    int64_t sleeps = slept, waits = waited;
+    agrees();
+    for (int n = 0; looks < before + 2 || slept == sleeps || waited == waits; n++) {
+      if (n > 10000) fail("a thread does not go on: %d looks, %d sleeps, %d waits", looks >= before + 2, slept != sleeps, waited != waits);
+      sleepMs(1);
+    }
+    uint64_t more;
+    if (read(periodic, &more, sizeof more) == sizeof more) fired += more;
+    int64_t due = (now(CLOCK_BOOTTIME) - armed) / (100 * ms);
+    if ((int64_t)fired > due || (int64_t)fired < due - 2) fail("the timer has fired %lld times, not %lld", (long long)fired, (long long)due);
+    agrees();
+    ok();
+  }
+}
