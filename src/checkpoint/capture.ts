@@ -7,6 +7,7 @@ import { makeShadow } from "../kernel/pages.ts";
 import { readStatus, statusField } from "../kernel/procfs.ts";
 import type { Area } from "../resources/memory/layout.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
+import { controllingTerminal } from "../resources/pty/controlling.ts";
 import type { Stage } from "../stage/stage.ts";
 import { Surroundings } from "../tree/surroundings.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
@@ -211,7 +212,9 @@ export class Capture {
 
   #birth({ pid, traced }: ProcessCapture): Operation {
     const session = Number(statusField(readStatus(pid), "NSsid").split(/\s+/).at(-1));
-    return { op: "process", pid: traced.virtualPid, parent: this.#parentOf(pid), session };
+    const terminal = controllingTerminal(pid);
+    const birth: Operation = { op: "process", pid: traced.virtualPid, parent: this.#parentOf(pid), session };
+    return terminal === undefined ? birth : { ...birth, terminal };
   }
 
   /** What makes every process known to a clone that has none, as the other clones know it now. */

@@ -11,8 +11,11 @@ import type { SegmentOperation } from "../resources/shm/state.ts";
 export const IMAGE_VERSION = 2;
 
 export type Operation =
-  /** A process the clone does not have: pid, parent and session as the application sees them. Its memory begins empty. */
-  | { op: "process"; pid: number; parent: number; session: number }
+  /**
+   * A process the clone does not have: pid, parent and session as the application sees them. Its memory begins empty.
+   * `terminal`: the number of its controlling terminal, which it can have from its parent alone.
+   */
+  | { op: "process"; pid: number; parent: number; session: number; terminal?: number }
   /** A process that has ended, or whose memory is another since an exec (then `process` follows). */
   | { op: "process-end"; pid: number }
   /** The areas of its memory now; `fresh` ranges have no old content. */

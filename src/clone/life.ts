@@ -102,6 +102,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
   createInNamespace(stage, skeleton, states);
   const own = createDescriptions(stage, skeleton, states, atLife);
   try {
+    skeleton.terminals.withdraw(skeleton.processes.values(), (process) => stateOf(process, states).terminal >= 0);
     for (const process of skeleton.processes.values()) {
       const state = stateOf(process, states);
       giveIdentity(stage, process, state);
@@ -115,6 +116,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
   } finally {
     atLife.push(() => {
       for (const fd of own.values()) closeDescriptor(fd);
+      skeleton.terminals.close();
     });
   }
   const tids = [...skeleton.processes.values()].flatMap((process) => [...process.threads.values()]);
@@ -166,7 +168,9 @@ function joinGroups(skeleton: Skeleton, states: States): Ending[] {
   }
   const groups = new Set(all.map(({ group }) => group));
   const alone = others.filter(({ group }) => !groups.has(group));
-  ended.push(...alone.map((zombie) => makeZombie(skeleton, { ...zombie, group: skeleton.process(zombie.parent).group })));
+  ended.push(
+    ...alone.map((zombie) => makeZombie(skeleton, { ...zombie, group: skeleton.process(zombie.parent).group })),
+  );
   return ended;
 }
 
@@ -191,6 +195,7 @@ function createDescriptions(
       const process = virtualPid === undefined ? first : skeleton.processes.get(virtualPid);
       return process && insideOf(process);
     }) as CreateContext["inside"],
+    terminal: (index) => skeleton.terminals.take(index),
     atLife: (action) => atLife.push(action),
   };
   for (const kind of inOrder()) {

@@ -18,6 +18,7 @@ import { Objects } from "../resources/nameless/objects.ts";
 import { Segments } from "../resources/shm/segments.ts";
 import { segmentOf } from "../resources/shm/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
+import { Terminals } from "./terminals.ts";
 import { Window } from "./window.ts";
 
 /** Where a clone's scratch memory is: below what the kernel gives out, above mmap_min_addr. */
@@ -104,10 +105,12 @@ export class Skeleton {
   readonly segments: Segments;
   /** Files without a name, and memory that several mappings or processes share. */
   readonly objects: Objects;
+  readonly terminals: Terminals;
   readonly #window = new Window();
 
   constructor(stage: Stage) {
     this.stage = stage;
+    this.terminals = new Terminals(stage.rootFd);
     this.#files = new FileApply(stage.rootFd);
     this.segments = new Segments(stage.ipcFd);
     this.objects = new Objects(stage.rootFd);
@@ -126,7 +129,7 @@ export class Skeleton {
   apply(operation: Operation): void {
     switch (operation.op) {
       case "process":
-        this.#makeProcess(operation.pid, operation.parent, operation.session);
+        this.#makeProcess(operation);
         return;
       case "process-end":
         this.#endProcess(operation.pid);
@@ -188,11 +191,14 @@ export class Skeleton {
     return true;
   }
 
-  #makeProcess(virtualPid: number, parent: number, session: number): void {
+  #makeProcess({ pid: virtualPid, parent, session, terminal }: Extract<Operation, { op: "process" }>): void {
     if (this.processes.has(virtualPid)) this.#endProcess(virtualPid);
     const above = this.processes.get(parent);
     // Since it made others before, the parent has begun a session of its own.
     if (above && session === parent && above.session !== session) beginSession(above);
+    const leader = this.processes.get(session);
+    if (terminal !== undefined && leader !== undefined && leader.session === session)
+      this.terminals.give(leader, terminal);
     const made =
       session === virtualPid || session === (above?.session ?? 0)
         ? this.#fork(above, virtualPid)
@@ -440,6 +446,7 @@ export class Skeleton {
 
   close(): void {
     this.#files.close();
+    this.terminals.close();
     this.segments.release();
     this.objects.release();
     this.#window.close();

@@ -67,6 +67,8 @@ export interface CreateContext {
    * name in layouts. `unnamed`: it never had the name that the application's descriptors show.
    */
   object(id: string): { fd: number; unnamed: boolean } | undefined;
+  /** The master of a terminal that a session of the clone has already; the caller's from then on. */
+  terminal(index: number): number | undefined;
   /** Runs when all descriptions exist: `own` is this process's descriptor of each. */
   whenCreated(action: (own: ReadonlyMap<string, number>) => void): void;
   /** The process that the application knows by this pid, or undefined; without a pid, its first. */

@@ -8,7 +8,8 @@ import { type MemoryMarks, memoryMarks, readSmall, readStatus, statFields, statu
  *   limits, umask, name, command line, environment, program, working directory, personality, dumpable, out-of-memory
  *   adjustment; signal actions, pending signals; interval and POSIX timers with what is left of them; seccomp filters.
  * @unkept namespaces and mounts that it makes itself; its own root (chroot).
- */
+ */ import { controllingTerminal } from "../pty/controlling.ts";
+
 export interface ProcessState {
   /** Pids as the application sees them. */
   pid: number;
@@ -28,6 +29,8 @@ export interface ProcessState {
   auxv: Buffer;
   personality: number;
   nice: number;
+  /** Number of its controlling terminal; −1: none. */
+  terminal: number;
   oomScoreAdjustment: string;
 }
 
@@ -92,6 +95,7 @@ export function readProcess(pid: number, parent: number): ProcessState {
     auxv: readFileSync(`/proc/${pid}/auxv`),
     personality: Number.parseInt(readFileSync(`/proc/${pid}/personality`, "latin1"), 16),
     nice: Number(stat[16]),
+    terminal: controllingTerminal(pid) ?? -1,
     oomScoreAdjustment: readFileSync(`/proc/${pid}/oom_score_adj`, "latin1").trim(),
   };
 }

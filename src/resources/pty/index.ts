@@ -3,6 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
+import { makeMasters, TIOCSCTTY } from "./controlling.ts";
 import { events, peekMaster, peekSlave, putBack, putIntoSlave, readTermios, setTermios } from "./queue.ts";
 
 export interface PtyState {
@@ -50,7 +51,6 @@ const TIOC = {
   getSession: 0x5429,
   getGroup: 0x540f,
   setGroup: 0x5410,
-  setControlling: 0x540e,
 } as const;
 const WINDOW_BYTES = 8;
 const POLLHUP = 0x10;
@@ -150,20 +150,16 @@ function dump(descriptions: Description[], context: DumpContext): PtyState[] {
   });
 }
 
-/** Terminals are numbered in a row: those in between are made, and closed when all have their numbers. */
-function makeMasters(states: PtyState[], context: CreateContext): Map<number, number> {
+/** Those that sessions have already, and new ones. */
+function mastersOf(states: PtyState[], context: CreateContext): Map<number, number> {
   const wanted = states.filter(({ terminal }) => terminal).map(({ index }) => index);
-  const made = new Map<number, number>();
-  const between: number[] = [];
-  while (wanted.some((index) => !made.has(index))) {
-    const fd = openInRoot(context.rootFd, "/dev/pts/ptmx", O.readWrite | O_NOCTTY);
-    const index = number(fd, TIOC.ptyNumber);
-    if (wanted.includes(index)) made.set(index, fd);
-    else between.push(fd);
-    if (index > Math.max(...wanted)) break;
+  const there = new Map<number, number>();
+  for (const index of wanted) {
+    const master = context.terminal(index);
+    if (master !== undefined) there.set(index, master);
   }
-  for (const fd of between) closeDescriptor(fd);
-  return made;
+  const missing = wanted.filter((index) => !there.has(index));
+  return new Map([...there, ...makeMasters(context.rootFd, missing)]);
 }
 
 function openSlave(index: number, flags: number, context: CreateContext): number {
@@ -196,7 +192,7 @@ function giveSession(slave: number, { session, foreground }: Terminal, context: 
   const { remote } = inside;
   const fd = inside.give(slave);
   remote.reset();
-  if (remote.tryCall("ioctl", fd, TIOC.setControlling, 0) === 0 && foreground > 0) {
+  if (remote.tryCall("ioctl", fd, TIOCSCTTY, 0) === 0 && foreground > 0) {
     const group = Buffer.alloc(4);
     group.writeInt32LE(foreground);
     remote.tryCall("ioctl", fd, TIOC.setGroup, remote.put(group));
@@ -220,7 +216,7 @@ export const pty: DescriptorKind<PtyState> = {
     return this.createAll!([state], context)[0]!;
   },
   createAll(states, context) {
-    const masters = states.length > 0 ? makeMasters(states, context) : new Map<number, number>();
+    const masters = states.length > 0 ? mastersOf(states, context) : new Map<number, number>();
     for (const { index, terminal } of states) if (terminal) giveTerminal(masters.get(index)!, index, terminal, context);
     return states.map(({ index, flags, terminal }) => {
       const fd = terminal ? masters.get(index)! : openSlave(index, flags, context);

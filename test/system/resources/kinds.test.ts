@@ -13,6 +13,7 @@ testPrograms("more kinds", [
   { program: "udp/datagrams", idle: true },
   { program: "netlink/route", idle: true },
   { program: "pty/terminal", idle: true },
+  { program: "pty/session" },
   { program: "lock/files" },
   { program: "epoll/orphans", idle: true },
 ]);

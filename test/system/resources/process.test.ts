@@ -12,4 +12,7 @@ testPrograms("processes", [
   { program: "process/scheduling" },
   { program: "process/posix-timers" },
   { program: "process/filters" },
+  { program: "process/jobs" },
+  { program: "process/places" },
+  { program: "time/clocks" },
 ]);
