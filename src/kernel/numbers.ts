@@ -91,6 +91,7 @@ export const NR = {
   tee: 276,
   timerfd_create: 283,
   timerfd_settime: 286,
+  timerfd_gettime: 287,
   eventfd2: 290,
   epoll_create1: 291,
   dup3: 292,

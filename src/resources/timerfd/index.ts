@@ -1,7 +1,7 @@
 /** timerfd: what is left until it fires, its interval, and ticks not read yet. */
 import { call } from "../../kernel/calls.ts";
-import { infoField } from "../../kernel/procfs.ts";
-import { type DescriptorKind, flagsOf, O } from "../kind.ts";
+import { descriptorInfo, infoField } from "../../kernel/procfs.ts";
+import { type Description, type DescriptorKind, type DumpContext, flagsOf, O } from "../kind.ts";
 
 export interface TimerfdState {
   flags: number;
@@ -20,6 +20,15 @@ function pair(text: string): [number, number] {
   return m ? [Number(m[1]), Number(m[2])] : [0, 0];
 }
 
+const isNone = ([seconds, nanoseconds]: [number, number]): boolean => seconds === 0 && nanoseconds === 0;
+
+/** One that has fired stands still until somebody looks at it (timerfd_gettime): only then the kernel counts what it missed. */
+function wake(description: Description, context: DumpContext): string {
+  const fd = context.take(description);
+  call("timerfd_gettime", fd, Buffer.alloc(32));
+  return descriptorInfo(process.pid, fd);
+}
+
 /**
  * @kept what is left, interval, ticks not read, clock, flags.
  */
@@ -30,14 +39,13 @@ export const timerfd: DescriptorKind<TimerfdState> = {
   matches: (link) => link === "anon_inode:[timerfd]",
   dump: (descriptions, context) =>
     descriptions.map((description) => {
-      const info = context.info(description);
-      const ticks = infoField(info, "ticks");
+      const before = context.info(description);
+      const isOver = (info: string) => infoField(info, "ticks") !== "0" && isNone(pair(infoField(info, "it_value")));
+      const info = isOver(before) ? wake(description, context) : before;
       const left = pair(infoField(info, "it_value"));
       const interval = pair(infoField(info, "it_interval"));
-      // One that has fired stands still, with nothing left, until its ticks are read.
-      const stands = ticks !== "0" && left[0] === 0 && left[1] === 0;
-      const clock = Number(infoField(info, "clockid"));
-      return { flags: flagsOf(info), clock, ticks, left: stands ? interval : left, interval };
+      const [ticks, clock] = [infoField(info, "ticks"), Number(infoField(info, "clockid"))];
+      return { flags: flagsOf(before), clock, ticks, left: isOver(info) ? interval : left, interval };
     }),
   create(state, context) {
     const fd = call("timerfd_create", state.clock, O.closeOnExec | O.nonBlock);
