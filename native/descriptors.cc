@@ -2,6 +2,7 @@
 #include "addon.h"
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -42,8 +43,64 @@ static Napi::Value descriptorTable(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), at);
 }
 
+constexpr int kIteratorCreate = 33;  // bpf(BPF_ITER_CREATE)
+
+// walk(linkFd, heads, stamps, headBytes): runs a BPF iterator once. Its records are a head of `headBytes`, whose last word tells
+// how many bytes follow; heads and what follows go to two places. Returns the bytes of heads, −errno, or −ENOSPC.
+static Napi::Value walk(const Napi::CallbackInfo& info) {
+  struct { uint32_t link, flags; } create = {(uint32_t)word(info[0]), 0};
+  size_t headRoom, stampRoom, headBytes = word(info[3]);
+  auto* heads = data<char>(info[1], &headRoom);
+  auto* stamps = data<char>(info[2], &stampRoom);
+  int fd = syscall(SYS_bpf, kIteratorCreate, &create, sizeof create);
+  if (fd < 0) return Napi::Number::New(info.Env(), -errno);
+  static char piece[65536];
+  size_t have = 0, head = 0, stamp = 0;
+  int error = 0;
+  while (!error) {
+    ssize_t n = read(fd, piece + have, sizeof piece - have);
+    if (n < 0) error = -errno;
+    if (n <= 0) break;
+    have += n;
+    size_t at = 0;
+    while (have - at >= headBytes) {
+      uint32_t more;
+      memcpy(&more, piece + at + headBytes - 4, 4);
+      if (have - at < headBytes + more) break;
+      if (head + headBytes > headRoom || stamp + more > stampRoom) { error = -ENOSPC; break; }
+      memcpy(heads + head, piece + at, headBytes);
+      memcpy(stamps + stamp, piece + at + headBytes, more);
+      head += headBytes;
+      stamp += more;
+      at += headBytes + more;
+    }
+    memmove(piece, piece + at, have -= at);
+  }
+  close(fd);
+  return Napi::Number::New(info.Env(), error ? error : (double)head);
+}
+
+// linksOf(directoryFd of /proc/PID/fd, fds Int32Array, out): as descriptorTable, of these descriptors.
+static Napi::Value linksOf(const Napi::CallbackInfo& info) {
+  int dir = word(info[0]);
+  size_t count, room, at = 0;
+  auto* fds = data<int32_t>(info[1], &count);
+  auto* out = data<char>(info[2], &room);
+  for (size_t i = 0; i < count; i++) {
+    if (at + 16 + 4097 > room) return Napi::Number::New(info.Env(), -ENOSPC);
+    int l = sprintf(out + at, "%d", fds[i]) + 1;
+    ssize_t r = readlinkat(dir, out + at, out + at + l, 4096);
+    if (r < 0) return Napi::Number::New(info.Env(), -errno);
+    at += l + r;
+    out[at++] = 0;
+  }
+  return Napi::Number::New(info.Env(), at);
+}
+
 void addDescriptors(Napi::Env env, Napi::Object exports) {
   add(env, exports, "descriptorTable", descriptorTable);
+  add(env, exports, "linksOf", linksOf);
+  add(env, exports, "walk", walk);
 }
 
 }  // namespace understudy

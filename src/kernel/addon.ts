@@ -37,6 +37,8 @@ export interface Addon {
 
   /** "FD\0LINK\0" of each descriptor; bytes used or −errno. */
   descriptorTable(directoryFd: number, out: Buffer): number;
+  linksOf(directoryFd: number, fds: Int32Array, out: Buffer): number;
+  walk(linkFd: number, heads: Buffer, rest: Buffer, headBytes: number): number;
 
   /** PAGEMAP_SCAN over ranges [start, end …]; regions of three words [start, end, categories]. */
   scan(

@@ -9,8 +9,11 @@ const PSEUDO_MAP_FD = 1;
 const ATOMIC_FETCH_ADD = 0x01;
 /** Helper functions by number (include/uapi/linux/bpf.h). */
 const MAP_LOOKUP = 1;
-const CURRENT_TASK = 158;
 const READ_KERNEL = 113;
+const SEQUENCE_WRITE = 127;
+const TO_TCP_SOCKET = 137;
+const CURRENT_TASK = 158;
+const SOCKET_FROM_FILE = 162;
 
 export class Assembler {
   readonly #code: Instruction[] = [];
@@ -40,6 +43,14 @@ export class Assembler {
 
   load32(to: Register, from: Register, at: number): this {
     return this.#put(0x61, to, from, at, 0);
+  }
+
+  load16(to: Register, from: Register, at: number): this {
+    return this.#put(0x69, to, from, at, 0);
+  }
+
+  load8(to: Register, from: Register, at: number): this {
+    return this.#put(0x71, to, from, at, 0);
   }
 
   /** *(u64 *)(to + at) = from */
@@ -79,6 +90,19 @@ export class Assembler {
 
   andConstant(to: Register, value: number): this {
     return this.#put(0x57, to, 0, 0, value);
+  }
+
+  shiftLeft(to: Register, bits: number): this {
+    return this.#put(0x67, to, 0, 0, bits);
+  }
+
+  shiftRight(to: Register, bits: number): this {
+    return this.#put(0x77, to, 0, 0, bits);
+  }
+
+  /** By the lowest six bits of `bits`. */
+  shiftRightBy(to: Register, bits: Register): this {
+    return this.#put(0x7f, to, bits, 0, 0);
   }
 
   or(to: Register, from: Register): this {
@@ -122,6 +146,28 @@ export class Assembler {
   /** Copies r2 bytes of the kernel's memory from r3 to r1; r0 = 0 or −errno (kernel 5.5). Uses up r1–r5. */
   readKernel(): this {
     return this.#put(0x85, 0, 0, 0, READ_KERNEL);
+  }
+
+  /** Copies `bytes` at a kernel address in `from` to the stack at r10 + `to`; zeros when it cannot be read. Uses up r1–r5. */
+  probeRead(to: number, from: Register, bytes: number): this {
+    this.move(3, from).move(1, 10).addConstant(1, to).constant(2, bytes);
+    return this.readKernel();
+  }
+
+  /** Appends `bytes` of the stack at r10 + `at` to what the reader of a walk gets; `context` holds its argument. Uses up r1–r5. */
+  sequenceWrite(context: Register, at: number, bytes: number): this {
+    this.load(1, context, 0).load(1, 1, 0).move(2, 10).addConstant(2, at).constant(3, bytes);
+    return this.#put(0x85, 0, 0, 0, SEQUENCE_WRITE);
+  }
+
+  /** r0 = the struct socket of an open file, or 0. Uses up r1–r5. */
+  socketOf(file: Register): this {
+    return this.move(1, file).#put(0x85, 0, 0, 0, SOCKET_FROM_FILE);
+  }
+
+  /** r0 = the struct tcp_sock of a struct sock, or 0 when it is of another protocol. Uses up r1–r5. */
+  tcpSocketOf(sock: Register): this {
+    return this.move(1, sock).#put(0x85, 0, 0, 0, TO_TCP_SOCKET);
   }
 
   /** amount = old value of *(u64 *)(to + at), which grows by `amount`. */

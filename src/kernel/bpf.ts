@@ -188,6 +188,28 @@ export function runTrafficProgram(programFd: number): void {
   checked(bpf(COMMAND.programRun, attributes), "bpf", "run");
 }
 
+const ATTACH_ITERATOR = 28;
+
+/** Loads a program that runs for each object of a walk, given by the BTF id of the kernel's `bpf_iter_…` function (kernel 5.8). */
+export function loadIteratorProgram(name: string, instructions: readonly Instruction[], btfId: number): number {
+  return loadProgram(PROGRAM_TYPE_TRACING, name, instructions, (attributes) => {
+    attributes.writeUInt32LE(ATTACH_ITERATOR, 68);
+    attributes.writeUInt32LE(btfId, 108);
+  });
+}
+
+/** The walk over one process's objects (its threads, its open files), each time it is read: see `readIterator`. */
+export function linkIterator(programFd: number, pid: number): number {
+  const target = Buffer.alloc(12);
+  target.writeUInt32LE(pid, 4);
+  const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
+  attributes.writeUInt32LE(programFd, 0);
+  attributes.writeUInt32LE(ATTACH_ITERATOR, 8);
+  pointer(attributes, 16, target);
+  attributes.writeUInt32LE(target.length, 24);
+  return checked(bpf(COMMAND.linkCreate, attributes), "bpf", `walk over process ${pid}`);
+}
+
 const PROGRAM_TYPE_CGROUP_SOCKOPT = 25;
 const ATTACH_CGROUP_SETSOCKOPT = 22;
 const ATTACH_CGROUP_SOCKET_RELEASE = 34;

@@ -1,7 +1,7 @@
 /** Plain system calls, typed: each throws SystemCallError, returns what the call returns. */
 import { type Argument, addon } from "./addon.ts";
 import { checked } from "./errors.ts";
-import { NR } from "./numbers.ts";
+import { ERRNO, NR } from "./numbers.ts";
 
 /** Any call by its number's name; throws on −errno. */
 export function call(name: keyof typeof NR, ...args: Argument[]): number {
@@ -62,6 +62,20 @@ export function makeMemory(name: string, flags = 0): number {
 /** Writes "FD\0LINK\0" of each entry of an opened /proc/PID/fd; returns the bytes used. */
 export function readDescriptorTable(directoryFd: number, out: Buffer, pid: number): number {
   return checked(addon.descriptorTable(directoryFd, out), "read of the descriptors", pid);
+}
+
+/** As `readDescriptorTable`, of some descriptors only. */
+export function readDescriptorLinks(directoryFd: number, fds: Int32Array, out: Buffer, pid: number): number {
+  return checked(addon.linksOf(directoryFd, fds, out), "readlink of descriptors", pid);
+}
+
+/**
+ * Runs a BPF iterator once. Its records are a head of `headBytes`, whose last word tells how many bytes follow it.
+ * @returns the bytes of heads, or −1 when there is more than fits into them or into what follows them
+ */
+export function readWalk(linkFd: number, heads: Buffer, rest: Buffer, headBytes: number): number {
+  const n = addon.walk(linkFd, heads, rest, headBytes);
+  return n === ERRNO.noSpace ? -1 : checked(n, "bpf", "walk");
 }
 
 const KCMP_FILE = 0;

@@ -23,6 +23,8 @@ export interface DumpContext {
   take(description: Description): number;
   /** /proc/PID/fdinfo/FD */
   info(description: Description): string;
+  /** Of a TCP socket, what tells whether anything happened to it: see tcp/stamp.ts. Undefined where the kernel cannot tell. */
+  stamp(description: Description): Buffer | undefined;
   /** The description of a descriptor that came to this process in flight; it is dumped with the others and closed with them. */
   adopt(fd: number): Description;
   /** The description of the first descriptor that is wanted, of all that any process has. */

@@ -1,15 +1,6 @@
 /** The open descriptors of all processes: which open file description each belongs to, and of which kind that is. */
 import { readlinkSync, statSync } from "node:fs";
-import {
-  call,
-  closeDescriptor,
-  openPath,
-  pidfdGetfd,
-  pidfdOpen,
-  readDescriptorTable,
-  sameOpenFile,
-  tryCall,
-} from "../../kernel/calls.ts";
+import { call, closeDescriptor, pidfdGetfd, pidfdOpen, sameOpenFile, tryCall } from "../../kernel/calls.ts";
 import { SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { descriptorInfo, infoField, readStatus, virtualPid } from "../../kernel/procfs.ts";
@@ -20,6 +11,8 @@ import { refuseDescriptor, refuseDevice } from "../refusal.ts";
 
 import { type FileLock, locksIn } from "./locks.ts";
 import { type Notice, noticeOf, O_ASYNC } from "./notice.ts";
+import { OpenFiles } from "./open-files.ts";
+import { ProcessTable, type TableEntry } from "./process-table.ts";
 
 /**
  * @kind descriptor
@@ -35,57 +28,13 @@ export interface DescriptorEntry {
   notice?: Notice;
 }
 
-interface Known {
-  fd: number;
-  link: string;
-  description: string;
-  closeOnExec: boolean;
-  locks: FileLock[];
-  notice: Notice | undefined;
-}
-
-const TABLE_BYTES = 1 << 20;
-const tableBuffer = Buffer.alloc(TABLE_BYTES);
 const SOL_SOCKET = 1;
 const SO_TYPE = 3;
 const SO_PROTOCOL = 38;
 const SO_DOMAIN = 39;
 const F_DUPFD_CLOEXEC = 1030;
-/** Flags of a descriptor may change without a trace (fcntl): looked at again after so long. */
+/** Who gets a signal, and without a walk the flags of a descriptor, may change without a trace (fcntl): looked at again then. */
 const FLAGS_FRESH_MS = 1000;
-
-/** One process's table as of the last look. */
-class ProcessTable {
-  readonly pid: number;
-  readonly #directory: number;
-  #text = Buffer.alloc(0);
-  known: Known[] = [];
-
-  constructor(pid: number) {
-    this.pid = pid;
-    this.#directory = openPath(`/proc/${pid}/fd`, 0o200000 /* O_DIRECTORY */);
-  }
-
-  /** Reads the table; returns whether it differs from the last one. */
-  look(): boolean {
-    const n = readDescriptorTable(this.#directory, tableBuffer, this.pid);
-    const text = tableBuffer.subarray(0, n);
-    if (text.equals(this.#text)) return false;
-    this.#text = Buffer.from(text);
-    return true;
-  }
-
-  links(): Array<{ fd: number; link: string }> {
-    const parts = this.#text.toString("utf8").split("\0");
-    const links: Array<{ fd: number; link: string }> = [];
-    for (let i = 0; i + 1 < parts.length; i += 2) links.push({ fd: Number(parts[i]), link: parts[i + 1]! });
-    return links;
-  }
-
-  close(): void {
-    closeDescriptor(this.#directory);
-  }
-}
 
 export class DescriptorTables {
   readonly #tables = new Map<number, ProcessTable>();
@@ -96,6 +45,7 @@ export class DescriptorTables {
   /** What fdinfo said in this stop. */
   readonly #infos = new Map<string, string>();
   readonly #onRefusal: ((error: OperatingError) => void) | undefined;
+  readonly #openFiles = openFilesIfAny();
 
   /** @param onRefusal told of each descriptor that cannot be copied, which is left out then; without it the first one is thrown */
   constructor(onRefusal?: (error: OperatingError) => void) {
@@ -117,14 +67,15 @@ export class DescriptorTables {
     for (const pid of pids) {
       let table = this.#tables.get(pid);
       if (!table) {
-        table = new ProcessTable(pid);
+        table = new ProcessTable(pid, this.#openFiles?.of(pid));
         this.#tables.set(pid, table);
         this.#pidfds.set(pid, pidfdOpen(pid));
       }
       if (table.look()) changed = true;
     }
     const now = Date.now();
-    const rebuild = changed || now - this.#flagsAt >= FLAGS_FRESH_MS;
+    const hidden = [...this.#tables.values()].some((table) => table.mayChangeUnseen);
+    const rebuild = changed || (hidden && now - this.#flagsAt >= FLAGS_FRESH_MS);
     if (rebuild) {
       // A refusal leaves it half done: then it is due again at once.
       this.#flagsAt = 0;
@@ -162,20 +113,22 @@ export class DescriptorTables {
 
   /** Assigns descriptors to descriptions: those of before keep theirs, what is open twice is found by kcmp. */
   #rebuild(): void {
-    const byLink = new Map<string, Description[]>();
+    const found: Found = { byLink: new Map(), byFile: new Map() };
     const used = new Set<string>();
     for (const table of this.#tables.values()) {
       const before = new Map(table.known.map((known) => [`${known.fd} ${known.link}`, known.description]));
-      table.known = table.links().flatMap(({ fd, link }) => {
-        const flags = Number.parseInt(infoField(this.#info(table.pid, fd), "flags"), 8);
-        const old = before.get(`${fd} ${link}`);
-        const description = this.#unlessRefused(() => this.#describe(table.pid, fd, link, flags, byLink, old));
-        if (description === undefined) return [];
-        used.add(description.id);
-        const notice = this.#noticeOf(table.pid, fd, flags);
-        const closeOnExec = (flags & O.closeOnExec) !== 0;
-        return [{ fd, link, description: description.id, closeOnExec, locks: [], notice }];
-      });
+      table.known = table
+        .entries((fd) => this.#info(table.pid, fd))
+        .flatMap((entry) => {
+          const { fd, link, flags } = entry;
+          const old = before.get(`${fd} ${link}`);
+          const description = this.#unlessRefused(() => this.#describe(table.pid, entry, found, old));
+          if (description === undefined) return [];
+          used.add(description.id);
+          const notice = this.#noticeOf(table.pid, fd, flags);
+          const closeOnExec = (flags & O.closeOnExec) !== 0;
+          return [{ fd, link, description: description.id, closeOnExec, locks: [], notice }];
+        });
     }
     for (const id of this.#descriptions.keys()) if (!used.has(id)) this.#descriptions.delete(id);
   }
@@ -191,16 +144,12 @@ export class DescriptorTables {
     }
   }
 
-  #describe(
-    pid: number,
-    fd: number,
-    link: string,
-    flags: number,
-    byLink: Map<string, Description[]>,
-    before: string | undefined,
-  ): Description {
-    const alike = byLink.get(link) ?? [];
-    const shared = alike.find((other) => link.startsWith("socket:[") || sameOpenFile(pid, fd, other.pid, other.fd));
+  #describe(pid: number, { fd, link, flags, file }: TableEntry, found: Found, before: string | undefined): Description {
+    const alike = found.byLink.get(link) ?? [];
+    const shared =
+      file === undefined
+        ? alike.find((other) => link.startsWith("socket:[") || sameOpenFile(pid, fd, other.pid, other.fd))
+        : found.byFile.get(file);
     if (shared) return shared;
     const old = before ? this.#descriptions.get(before) : undefined;
     const own = old && !alike.includes(old) ? old : undefined;
@@ -214,7 +163,9 @@ export class DescriptorTables {
     };
     Object.assign(description, { pid, fd, flags: flags & ~O.closeOnExec });
     this.#descriptions.set(description.id, description);
-    byLink.set(link, [...alike, description]);
+    if (file !== undefined) found.byFile.set(file, description);
+    if (alike.length > 0) alike.push(description);
+    else found.byLink.set(link, [description]);
     return description;
   }
 
@@ -275,6 +226,7 @@ export class DescriptorTables {
         return fd;
       },
       info: (description) => this.#info(description.pid, description.fd),
+      stamp: ({ pid, fd }) => this.#tables.get(pid)?.stamp(fd),
       adopt: (fd) => {
         taken.push(fd);
         return flight.adopt(fd);
@@ -303,9 +255,16 @@ export class DescriptorTables {
   close(): void {
     for (const table of this.#tables.values()) table.close();
     for (const fd of this.#pidfds.values()) closeDescriptor(fd);
+    this.#openFiles?.close();
     this.#tables.clear();
     this.#pidfds.clear();
   }
+}
+
+/** Descriptions of one rebuild, by what the link says and by where the kernel has them. */
+interface Found {
+  byLink: Map<string, Description[]>;
+  byFile: Map<bigint, Description>;
 }
 
 /** Descriptions that are on their way from one process to another, found by descriptors that this process got of them. */
@@ -338,6 +297,15 @@ class Flight {
     const found = Map.groupBy(this.#new, ({ kind }) => kind);
     this.#new = [];
     return found;
+  }
+}
+
+/** Undefined where the kernel has no such walk: then every link is read in each stop. */
+function openFilesIfAny(): OpenFiles | undefined {
+  try {
+    return new OpenFiles();
+  } catch {
+    return undefined;
   }
 }
 

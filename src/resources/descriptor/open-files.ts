@@ -1,0 +1,188 @@
+/**
+ * A process's open files as the kernel has them, in one walk (BPF iterator, kernel 5.8 with BTF) instead of a look at every link of
+ * /proc/PID/fd: which description each descriptor is, and of TCP sockets what tells whether anything happened to them.
+ */
+import { linkIterator, loadIteratorProgram } from "../../kernel/bpf.ts";
+import { Assembler } from "../../kernel/bpf-assembler.ts";
+import { kernelFunctionId, readKernelTypes } from "../../kernel/btf.ts";
+import { closeDescriptor, readWalk } from "../../kernel/calls.ts";
+import { STAMP, STAMP_BYTES, STAMP_FIELDS } from "../tcp/stamp.ts";
+
+/** {u64 struct file, u64 inode number, u64 file operations, u32 descriptor, u32 flags, u32 mode, u32 bytes of the stamp} */
+export const HEAD_BYTES = 40;
+const HEAD = { file: 0, inode: 8, operations: 16, fd: 24, flags: 28, mode: 32, stamp: 36 } as const;
+
+const FIELDS = [
+  "file.f_inode",
+  "file.f_op",
+  "file.f_flags",
+  "inode.i_ino",
+  "inode.i_mode",
+  "socket.sk",
+  "task_struct.files",
+  "files_struct.fdt",
+  "fdtable.close_on_exec",
+  ...Object.values(STAMP_FIELDS),
+];
+
+/** struct bpf_iter__task_file */
+const CONTEXT = { task: 8, fd: 16, file: 24 } as const;
+const STACK = { head: -HEAD_BYTES, stamp: -HEAD_BYTES - STAMP_BYTES, word: -HEAD_BYTES - STAMP_BYTES - 8 } as const;
+const O_CLOEXEC = 0o2000000;
+const WORD_BITS = 64;
+
+function program(at: (field: string) => number) {
+  const a = new Assembler();
+  const put = (field: keyof typeof HEAD) => STACK.head + HEAD[field];
+  a.move(6, 1).load(7, 6, CONTEXT.file).jumpIfZero(7, "out").load(8, 6, CONTEXT.task).jumpIfZero(8, "out");
+  a.store(10, put("file"), 7).load(1, 7, at("file.f_op")).store(10, put("operations"), 1);
+  a.load(9, 7, at("file.f_inode")).load(1, 9, at("inode.i_ino")).store(10, put("inode"), 1);
+  a.load16(1, 9, at("inode.i_mode")).store32(10, put("mode"), 1);
+  // Its bit in the table of descriptors that exec closes.
+  a.load(1, 8, at("task_struct.files")).load(1, 1, at("files_struct.fdt")).load(3, 1, at("fdtable.close_on_exec"));
+  a.load32(9, 6, CONTEXT.fd).store32(10, put("fd"), 9).move(1, 9).shiftRight(1, 6).shiftLeft(1, 3).add(3, 1);
+  a.probeRead(STACK.word, 3, 8)
+    .load(1, 10, STACK.word)
+    .andConstant(9, WORD_BITS - 1)
+    .shiftRightBy(1, 9);
+  a.andConstant(1, 1).shiftLeft(1, Math.log2(O_CLOEXEC)).load32(2, 7, at("file.f_flags")).or(1, 2);
+  a.store32(10, put("flags"), 1).constant(1, 0).store32(10, put("stamp"), 1);
+  a.socketOf(7).jumpIfZero(0, "plain").load(1, 0, at("socket.sk")).jumpIfZero(1, "plain");
+  a.tcpSocketOf(1).jumpIfZero(0, "plain").move(9, 0);
+  // What is read while the kernel works on the socket need not fit together: then the stamp says so.
+  const word = (name: keyof typeof STAMP_FIELDS) => a.load32(1, 9, at(STAMP_FIELDS[name]));
+  const stamp = (name: keyof typeof STAMP) => STACK.stamp + STAMP[name];
+  word("lock").store32(10, stamp("unsettled"), 1);
+  for (const name of ["segmentsIn", "segmentsOut"] as const) word(name).store32(10, stamp(name), 1);
+  for (const name of ["bytesAcknowledged", "bytesReceived", "socketFlags"] as const)
+    a.load(1, 9, at(STAMP_FIELDS[name])).store(10, stamp(name), 1);
+  a.load8(1, 9, at(STAMP_FIELDS.state)).store32(10, stamp("state"), 1);
+  a.load8(1, 9, at(STAMP_FIELDS.shutdown)).store32(10, stamp("shutdown"), 1);
+  a.load16(1, 9, at(STAMP_FIELDS.urgent)).load32(2, 10, stamp("unsettled")).or(2, 1).store32(10, stamp("unsettled"), 2);
+  for (const name of [
+    "received",
+    "copied",
+    "written",
+    "unacknowledged",
+    "sent",
+    "windowUpdate",
+    "sendWindow",
+    "mostWindow",
+    "receiveWindow",
+    "receiveWindowAt",
+    "backlog",
+    "backlogLimit",
+    "error",
+  ] as const)
+    word(name).store32(10, stamp(name), 1);
+  word("lock").load32(2, 10, stamp("unsettled")).or(2, 1).store32(10, stamp("unsettled"), 2);
+  for (const name of ["segmentsIn", "segmentsOut"] as const)
+    word(name).load32(2, 10, stamp(name)).jump("notEqual", 1, 2, "moved");
+  a.goto("settled").label("moved").constant(1, 1).store32(10, stamp("unsettled"), 1).label("settled");
+  a.constant(1, STAMP_BYTES).store32(10, put("stamp"), 1).sequenceWrite(6, STACK.head, HEAD_BYTES);
+  a.sequenceWrite(6, STACK.stamp, STAMP_BYTES).goto("out");
+  a.label("plain").sequenceWrite(6, STACK.head, HEAD_BYTES);
+  return a.label("out").exit().finish();
+}
+
+/** One descriptor. */
+export interface OpenFile {
+  /** The description's identity while it is open: where the kernel has it. */
+  file: bigint;
+  fd: number;
+  /** O_* flags, O_CLOEXEC among them. */
+  flags: number;
+  /** File type and permissions. */
+  mode: number;
+}
+
+export class OpenFiles {
+  readonly #program: number;
+
+  /** @throws Error when the kernel has no such walk */
+  constructor() {
+    const { fields } = readKernelTypes([], FIELDS);
+    const missing = FIELDS.filter((field) => !fields.has(field));
+    if (missing.length > 0) throw new Error(`the kernel has no ${missing.join(", ")}`);
+    const id = kernelFunctionId("bpf_iter_task_file");
+    this.#program = loadIteratorProgram(
+      "us_open_files",
+      program((field) => fields.get(field)!),
+      id,
+    );
+  }
+
+  of(pid: number): OpenFileWalk {
+    return new OpenFileWalk(linkIterator(this.#program, pid));
+  }
+
+  close(): void {
+    closeDescriptor(this.#program);
+  }
+}
+
+const FIRST_FILES = 256;
+
+/** The open files of one process. */
+export class OpenFileWalk {
+  readonly #link: number;
+  #heads = Buffer.alloc(FIRST_FILES * HEAD_BYTES);
+  #before = Buffer.alloc(FIRST_FILES * HEAD_BYTES);
+  #stamps = Buffer.alloc(FIRST_FILES * STAMP_BYTES);
+  #bytes = 0;
+  /** Where each TCP socket's stamp is, by descriptor. */
+  #stampAt: Map<number, number> | undefined;
+
+  constructor(link: number) {
+    this.#link = link;
+  }
+
+  /** Walks; returns whether the table differs from the last time. All threads of the process are stopped. */
+  look(): boolean {
+    const before = this.#heads.subarray(0, this.#bytes);
+    [this.#heads, this.#before] = [this.#before, this.#heads];
+    for (;;) {
+      const n = readWalk(this.#link, this.#heads, this.#stamps, HEAD_BYTES);
+      if (n >= 0) {
+        this.#bytes = n;
+        break;
+      }
+      this.#heads = Buffer.alloc(2 * this.#heads.length);
+      this.#stamps = Buffer.alloc((this.#heads.length / HEAD_BYTES) * STAMP_BYTES);
+    }
+    if (this.#heads.subarray(0, this.#bytes).equals(before)) return false;
+    this.#stampAt = undefined;
+    return true;
+  }
+
+  files(): OpenFile[] {
+    const files: OpenFile[] = [];
+    for (let at = 0; at < this.#bytes; at += HEAD_BYTES)
+      files.push({
+        file: this.#heads.readBigUInt64LE(at + HEAD.file),
+        fd: this.#heads.readUInt32LE(at + HEAD.fd),
+        flags: this.#heads.readUInt32LE(at + HEAD.flags),
+        mode: this.#heads.readUInt32LE(at + HEAD.mode),
+      });
+    return files;
+  }
+
+  /** Of a TCP socket, as of the last look; else undefined. Valid until the next look. */
+  stamp(fd: number): Buffer | undefined {
+    this.#stampAt ??= this.#findStamps();
+    const at = this.#stampAt.get(fd);
+    return at === undefined ? undefined : this.#stamps.subarray(at, at + STAMP_BYTES);
+  }
+
+  #findStamps(): Map<number, number> {
+    const found = new Map<number, number>();
+    for (let at = 0; at < this.#bytes; at += HEAD_BYTES)
+      if (this.#heads.readUInt32LE(at + HEAD.stamp) > 0)
+        found.set(this.#heads.readUInt32LE(at + HEAD.fd), found.size * STAMP_BYTES);
+    return found;
+  }
+
+  close(): void {
+    closeDescriptor(this.#link);
+  }
+}
