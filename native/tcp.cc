@@ -178,24 +178,44 @@ static int dumpEnded(int fd, Record& r, Output& out) {
   return 0;
 }
 
-static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Output& out) {
+// What the kernel had of a socket a moment ago in this stop, read without touching it: see src/resources/tcp/stamp.ts.
+struct Stamp {
+  uint64_t bytesAcknowledged, bytesReceived, socketFlags;
+  uint32_t state, segmentsIn, segmentsOut, shutdown, received, copied, written, unacknowledged, sent, window[5], backlog, backlogLimit;
+  int32_t error;
+  uint32_t unsettled;
+};
+static_assert(sizeof(Stamp) == 96);
+constexpr uint64_t kSocketDone = 1 << 1;  // SOCK_DONE: a FIN was received, which the sequence numbers count
+constexpr uint32_t kReceiveShut = 1;
+
+static bool isConnected(uint32_t state) {
+  return state == Established || state == FinWait1 || state == FinWait2 || state == CloseWait || state == LastAck || state == Closing;
+}
+
+// As readStamps, without a system call.
+static void takeStamp(Record& r, const Stamp& s) {
+  r.state = s.state;
+  r.segmentsIn = s.segmentsIn;
+  r.segmentsOut = s.segmentsOut;
+  r.bytesAcknowledged = s.bytesAcknowledged;
+  r.bytesReceived = s.bytesReceived;
+  r.notSent = (int32_t)(s.written - s.sent) > 0 ? s.written - s.sent : 0;
+  r.inQueue = s.received - s.copied;
+  if (r.inQueue > 0 && (s.socketFlags & kSocketDone)) r.inQueue--;
+  r.outQueue = s.written - s.unacknowledged;
+  memcpy(r.window, s.window, sizeof r.window);
+}
+
+static void endRepair(int fd, const Record& r) {
+  setInt(fd, IPPROTO_TCP, TCP_REPAIR, -1);
+  // Leaving repair mode clears the address-reuse flag that the application had set.
+  if (r.options[0] > 0) setInt(fd, SOL_SOCKET, SO_REUSEADDR, r.options[0]);
+}
+
+// The queues, whose ends the record's counts tell. `repaired`: the socket is in repair mode already.
+static int copyQueues(int fd, Record& r, const Record* previous, bool repaired, Output& out) {
   static std::vector<uint8_t> scratch;
-  if (!previous)
-    if (int e = learnBases(fd, r, ti)) return e;
-  // Read together what belongs together: two looks around the window must be the same.
-  for (;;) {
-    Record before = r;
-    if (int e = getInt(fd, IPPROTO_TCP, 29 /* TCP_REPAIR_WINDOW */, r.window, sizeof r.window)) return e;
-    if (int e = readStamps(fd, r, ti)) return e;
-    if (r.state == Closed) {
-      r.flags = ReadShut;
-      return dumpEnded(fd, r, out);
-    }
-    if (before.state == r.state && before.segmentsIn == r.segmentsIn && before.segmentsOut == r.segmentsOut &&
-        before.bytesReceived == r.bytesReceived && before.bytesAcknowledged == r.bytesAcknowledged &&
-        before.inQueue == r.inQueue && before.outQueue == r.outQueue)
-      break;
-  }
   uint32_t fin = finSent(r.state) ? 1 : 0;
   r.flags = (finReceived(r.state) ? FinReceived : 0) | (fin ? FinSent : 0);
   r.receiveEnd = r.receiveBase + (uint32_t)r.bytesReceived - (finReceived(r.state) ? 1 : 0);
@@ -216,7 +236,10 @@ static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Ou
   r.sendBytes = r.sendEnd - r.sendFrom;
   if (out.used + r.receiveBytes + r.sendBytes > out.size) return -ENOBUFS;
   if (r.sendBytes > 0) {
+    if (!repaired)
+      if (int e = setInt(fd, IPPROTO_TCP, TCP_REPAIR, 1)) return e;
     ssize_t n = peekSent(fd, queued, scratch);
+    if (!repaired) endRepair(fd, r);
     if (n < 0) return (int)n;
     if ((size_t)n < r.sendBytes) {
       // Acknowledged meanwhile: the peer has what is gone.
@@ -226,13 +249,34 @@ static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Ou
     memcpy(out.bytes + out.used + r.receiveBytes, scratch.data() + n - r.sendBytes, r.sendBytes);
   }
   if (r.receiveBytes == 0) return 0;
-  setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+  if (repaired) setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
   return peekReceived(fd, r.receiveFrom - r.receiveStart, r.receiveBytes, out, scratch);
 }
 
-// Dumps one socket into `r`. 1 changed, 0 as in `previous`, −errno.
-static int dumpOne(int fd, Record& r, const Record* previous, bool options, Output& out) {
+static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Output& out) {
+  if (!previous)
+    if (int e = learnBases(fd, r, ti)) return e;
+  // Read together what belongs together: two looks around the window must be the same.
+  for (;;) {
+    Record before = r;
+    if (int e = getInt(fd, IPPROTO_TCP, 29 /* TCP_REPAIR_WINDOW */, r.window, sizeof r.window)) return e;
+    if (int e = readStamps(fd, r, ti)) return e;
+    if (r.state == Closed) {
+      r.flags = ReadShut;
+      return dumpEnded(fd, r, out);
+    }
+    if (before.state == r.state && before.segmentsIn == r.segmentsIn && before.segmentsOut == r.segmentsOut &&
+        before.bytesReceived == r.bytesReceived && before.bytesAcknowledged == r.bytesAcknowledged &&
+        before.inQueue == r.inQueue && before.outQueue == r.outQueue)
+      break;
+  }
+  return copyQueues(fd, r, previous, true, out);
+}
+
+// Dumps one socket into `r`. 1 changed, 0 as in `previous`, −errno. With a stamp most of it needs no system call.
+static int dumpOne(int fd, Record& r, const Record* previous, bool options, const Stamp* stamp, Output& out) {
   TcpInfo ti;
+  bool stamped = stamp && previous && previous->state == stamp->state && isConnected(stamp->state) && !stamp->unsettled;
   if (previous) r = *previous;
   else {
     memset(&r, 0, sizeof r);
@@ -249,7 +293,8 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool options, Outp
     if (getInt(fd, IPPROTO_TCP, TCP_REPAIR, &repair) == 0 && repair) setInt(fd, IPPROTO_TCP, TCP_REPAIR, -1);
   }
   r.receiveBytes = r.sendBytes = 0;
-  if (int e = readStamps(fd, r, ti)) return e;
+  if (stamped) takeStamp(r, *stamp);
+  else if (int e = readStamps(fd, r, ti)) return e;
   if (options || !previous) readOptions(fd, r);
   bool seldom = r.state == Closed || r.state == Listen || r.state == SynSent;
   if (!previous || previous->state != r.state || seldom) {
@@ -261,7 +306,8 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool options, Outp
     getpeername(fd, (sockaddr*)r.remote, &length);
   }
   pollfd poller = {fd, POLLRDHUP | POLLERR | POLLHUP, 0};
-  if (r.state != Listen) poll(&poller, 1, 0);
+  if (stamped) poller.revents = (stamp->shutdown & kReceiveShut ? POLLRDHUP : 0) | (stamp->error ? POLLERR : 0);
+  else if (r.state != Listen) poll(&poller, 1, 0);
   r.flags &= ~(ReadShut | Failed);
   if ((poller.revents & POLLRDHUP) && !finReceived(r.state)) r.flags |= ReadShut;
   if (poller.revents & POLLERR) r.flags |= Failed;
@@ -282,29 +328,32 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool options, Outp
   if (r.state == Closed) out.used += r.receiveBytes;
   if (r.state == Listen || r.state == Closed || r.state == SynSent) return 1;
 
-  r.negotiated = ti.options;
-  r.sendScale = ti.scales & 15;
-  r.receiveScale = ti.scales >> 4;
   getInt(fd, IPPROTO_TCP, TCP_TIMESTAMP, &r.timestamp);
   uint8_t extra = r.flags & (ReadShut | Failed);
-  if (int e = setInt(fd, IPPROTO_TCP, TCP_REPAIR, 1)) return e;
-  int result = dumpQueues(fd, r, previous, ti, out);
-  setInt(fd, IPPROTO_TCP, TCP_REPAIR, -1);
-  // Leaving repair mode clears the address-reuse flag that the application had set.
-  if (r.options[0] > 0) setInt(fd, SOL_SOCKET, SO_REUSEADDR, r.options[0]);
+  int result;
+  if (stamped) result = copyQueues(fd, r, previous, false, out);
+  else {
+    r.negotiated = ti.options;
+    r.sendScale = ti.scales & 15;
+    r.receiveScale = ti.scales >> 4;
+    if (int e = setInt(fd, IPPROTO_TCP, TCP_REPAIR, 1)) return e;
+    result = dumpQueues(fd, r, previous, ti, out);
+    endRepair(fd, r);
+  }
   if (result < 0) return result;
   r.flags |= extra;
   out.used += r.receiveBytes + r.sendBytes;
   return 1;
 }
 
-// tcpDump(pidfd, fds, slots, previous, next, results, bytes, options, out): for each i, the socket that is descriptor fds[i] of the
-// process (pidfd −1: of this process) is dumped into record slots[i] of `next`, compared with that of `previous` (none
-// when its magic is 0). `options` false: nobody called setsockopt since then, so that options need not be read. results[i]: 1 changed, 0 unchanged, −errno. Returns how many were done: fewer than asked
-// for when `bytes` is full. out[0]: bytes used.
+// tcpDump(pidfds, fds, slots, previous, next, results, bytes, options, stamps, out): for each i, the socket that is descriptor fds[i]
+// of the process pidfds[i] (−1: of this process) is dumped into record slots[i] of `next`, compared with that of `previous` (none
+// when its magic is 0). `options` false: nobody called setsockopt since then, so that options need not be read. stamps[i]: all
+// ones in `unsettled` for none. results[i]: 1 changed, 0 unchanged, −errno. Returns how many were done: fewer than asked for when
+// `bytes` is full. out[0]: bytes used.
 static Napi::Value tcpDump(const Napi::CallbackInfo& info) {
-  int pidfd = info[0].As<Napi::Number>().Int32Value();
   size_t count, size;
+  auto* pidfds = data<int32_t>(info[0]);
   auto* fds = data<int32_t>(info[1], &count);
   auto* slots = data<int32_t>(info[2]);
   auto* previous = data<Record>(info[3]);
@@ -312,20 +361,21 @@ static Napi::Value tcpDump(const Napi::CallbackInfo& info) {
   auto* results = data<int32_t>(info[5]);
   auto* bytes = data<uint8_t>(info[6], &size);
   bool options = info[7].As<Napi::Boolean>().Value();
+  auto* stamps = data<Stamp>(info[8]);
   Output out = {bytes, 0, size};
   size_t i = 0;
   for (; i < count; i++) {
-    int fd = pidfd < 0 ? fds[i] : (int)syscall(438 /* pidfd_getfd */, pidfd, fds[i], 0);
+    int fd = pidfds[i] < 0 ? fds[i] : (int)syscall(438 /* pidfd_getfd */, pidfds[i], fds[i], 0);
     if (fd < 0) {
       results[i] = -errno;
       continue;
     }
     const Record* before = &previous[slots[i]];
-    results[i] = dumpOne(fd, next[slots[i]], before->magic == kMagic ? before : nullptr, options, out);
-    if (pidfd >= 0) close(fd);
+    results[i] = dumpOne(fd, next[slots[i]], before->magic == kMagic ? before : nullptr, options, &stamps[i], out);
+    if (pidfds[i] >= 0) close(fd);
     if (results[i] == -ENOBUFS) break;
   }
-  data<double>(info[8])[0] = (double)out.used;
+  data<double>(info[9])[0] = (double)out.used;
   return Napi::Number::New(info.Env(), (double)i);
 }
 

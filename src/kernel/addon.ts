@@ -104,7 +104,7 @@ export interface Addon {
   queueVerdict(fd: number, queue: number, upToId: number, verdict: number): number;
   /** See native/tcp.cc. */
   tcpDump(
-    pidfd: number,
+    pidfds: Int32Array,
     fds: Int32Array,
     slots: Int32Array,
     previous: Buffer,
@@ -112,6 +112,7 @@ export interface Addon {
     results: Int32Array,
     bytes: Buffer,
     options: boolean,
+    stamps: Buffer,
     out: Float64Array,
   ): number;
 }

@@ -21,6 +21,8 @@ export interface Description {
 export interface DumpContext {
   /** A duplicate in this process, closed when the stop ends: held longer, it would keep the application's file open. */
   take(description: Description): number;
+  /** Where it is, for who takes it himself: a process's pidfd (−1: this process) and the descriptor there. */
+  place(description: Description): { pidfd: number; fd: number };
   /** /proc/PID/fdinfo/FD */
   info(description: Description): string;
   /** Of a TCP socket, what tells whether anything happened to it: see tcp/stamp.ts. Undefined where the kernel cannot tell. */

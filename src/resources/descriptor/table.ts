@@ -75,7 +75,7 @@ export class DescriptorTables {
     }
     const now = Date.now();
     const hidden = [...this.#tables.values()].some((table) => table.mayChangeUnseen);
-    const rebuild = changed || (hidden && now - this.#flagsAt >= FLAGS_FRESH_MS);
+    const rebuild = changed || this.#flagsAt === 0 || (hidden && now - this.#flagsAt >= FLAGS_FRESH_MS);
     if (rebuild) {
       // A refusal leaves it half done: then it is due again at once.
       this.#flagsAt = 0;
@@ -225,6 +225,7 @@ export class DescriptorTables {
         taken.push(fd);
         return fd;
       },
+      place: ({ pid, fd }) => ({ pidfd: pid === process.pid ? -1 : this.#pidfds.get(pid)!, fd }),
       info: (description) => this.#info(description.pid, description.fd),
       stamp: ({ pid, fd }) => this.#tables.get(pid)?.stamp(fd),
       adopt: (fd) => {

@@ -6,13 +6,17 @@ import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { dumpConnections } from "../../kernel/tcp.ts";
 import type { OptionWatch } from "./option-watch.ts";
 import { RECORD_BYTES, STATE, TcpRecord } from "./record.ts";
+import { STAMP_BYTES } from "./stamp.ts";
 import { applyTcpChange, type TcpState } from "./state.ts";
 
 export interface TcpSocket {
   /** Unique among open sockets. */
   id: string;
-  /** A descriptor of this process for it. */
+  /** Process that has it, as a pidfd; −1: this one. */
+  pidfd: number;
   fd: number;
+  /** What the kernel has of it in this stop: see stamp.ts. */
+  stamp?: Buffer | undefined;
 }
 
 export interface TcpDump {
@@ -26,7 +30,22 @@ interface Entry {
   id: string;
   slot: number;
   state: TcpState | undefined;
+  /** As of its last dump; no bytes: unknown. */
+  stamp: Buffer;
 }
+
+const NO_STAMP = Buffer.alloc(STAMP_BYTES, 255);
+const NONE = Buffer.alloc(0);
+/** In these states nothing happens to a socket that its stamp does not show; an unconnected one may get another address. */
+const TOLD_BY_STAMP = new Set<number>([
+  STATE.established,
+  STATE.finWait1,
+  STATE.finWait2,
+  STATE.closeWait,
+  STATE.lastAck,
+  STATE.closing,
+  STATE.listen,
+]);
 
 const ENOBUFS = -105;
 const FIRST_SLOTS = 64;
@@ -55,40 +74,50 @@ export class TcpCapture {
    */
   dump(sockets: readonly TcpSocket[]): TcpDump {
     const entries = sockets.map(({ id }) => this.#entry(id));
-    const listed = new Set(entries);
-    for (const entry of [...this.#entries.values()]) if (!listed.has(entry)) this.#forget(entry);
-    const fds = Int32Array.from(sockets, ({ fd }) => fd);
-    const notAccepted = this.#dumpAll(entries, fds, this.#watch?.changed() ?? true);
+    if (this.#entries.size > entries.length) {
+      const listed = new Set(entries);
+      for (const entry of [...this.#entries.values()]) if (!listed.has(entry)) this.#forget(entry);
+    }
+    const options = this.#watch?.changed() ?? true;
+    const due: number[] = [];
+    for (let i = 0; i < entries.length; i++) {
+      const { state, stamp } = entries[i]!;
+      const now = sockets[i]!.stamp;
+      if (options || !state || !now?.equals(stamp) || !TOLD_BY_STAMP.has(state.record.state)) due.push(i);
+    }
+    this.#dumpAll(
+      due.map((i) => entries[i]!),
+      due.map((i) => sockets[i]!),
+      options,
+    );
+    let notAccepted = 0;
+    for (const { state } of entries) if (state?.record.state === STATE.listen) notAccepted += state.record.backlog;
     return { states: entries.map((entry) => entry.state!), notAccepted };
   }
 
-  #dumpAll(all: Entry[], fds: Int32Array, options: boolean): number {
-    const slots = Int32Array.from(all, (entry) => entry.slot);
-    const results = new Int32Array(all.length);
-    for (let from = 0; from < all.length; ) {
-      const rest = results.subarray(from);
-      const done = dumpConnections(
-        fds.subarray(from),
-        slots.subarray(from),
-        this.#previous,
-        this.#next,
-        rest,
-        this.#bytes,
-        options,
-        this.#out,
-      );
+  #dumpAll(entries: Entry[], sockets: TcpSocket[], options: boolean): void {
+    const due = {
+      pidfds: Int32Array.from(sockets, ({ pidfd }) => pidfd),
+      fds: Int32Array.from(sockets, ({ fd }) => fd),
+      slots: Int32Array.from(entries, ({ slot }) => slot),
+      stamps: Buffer.concat(sockets.map(({ stamp }) => stamp ?? NO_STAMP)),
+      options,
+    };
+    const results = new Int32Array(entries.length);
+    for (let from = 0; from < entries.length; ) {
+      const done = dumpConnections(due, from, this.#previous, this.#next, results, this.#bytes, this.#out);
       let at = 0;
-      for (let i = 0; i < done; i++) {
-        if (rest[i] === 0) continue;
-        checked(rest[i]!, "tcpDump", `socket ${all[from + i]!.id}`);
-        at += this.#take(all[from + i]!, at);
+      for (let i = from; i < from + done; i++) {
+        const entry = entries[i]!;
+        if (results[i] !== 0) {
+          checked(results[i]!, "tcpDump", `socket ${entry.id}`);
+          at += this.#take(entry, at);
+        }
+        entry.stamp = sockets[i]!.stamp ? Buffer.from(sockets[i]!.stamp!) : NONE;
       }
       from += done;
-      if (from < all.length) this.#grow();
+      if (from < entries.length) this.#grow();
     }
-    let notAccepted = 0;
-    for (const { state } of all) if (state?.record.state === STATE.listen) notAccepted += state.record.backlog;
-    return notAccepted;
   }
 
   /** Takes what the native call left for one socket; returns how many bytes of queues that was. */
@@ -113,7 +142,7 @@ export class TcpCapture {
   #entry(id: string): Entry {
     const known = this.#entries.get(id);
     if (known !== undefined) return known;
-    const entry: Entry = { id, slot: this.#takeSlot(), state: undefined };
+    const entry: Entry = { id, slot: this.#takeSlot(), state: undefined, stamp: NONE };
     this.#entries.set(id, entry);
     return entry;
   }

@@ -110,7 +110,9 @@ export const tcp: DescriptorKind<TcpSocketState> = {
   matchesSocket: ({ domain, type, protocol }) =>
     (domain === AF_INET || domain === AF_INET6) && type === SOCK_STREAM && protocol === IPPROTO_TCP,
   dump(descriptions, context) {
-    const sockets = descriptions.map((description) => ({ id: description.link, fd: context.take(description) }));
+    const sockets = descriptions.map((description) => {
+      return { id: description.link, ...context.place(description), stamp: context.stamp(description) };
+    });
     const { states } = capture.dump(sockets);
     const waiting = handshakes?.waiting() ?? [];
     return states.map((state, i) => {

@@ -75,7 +75,7 @@ for (const [family, address, prefix, client] of [
   async function move(from: Place, to: Place, fds: number[], closed?: Orphans): Promise<number[]> {
     from.port.setPort("blocked");
     const capture = new TcpCapture();
-    const open = capture.dump(fds.map((fd, i) => ({ id: String(i), fd }))).states;
+    const open = capture.dump(fds.map((fd, i) => ({ id: String(i), pidfd: -1, fd }))).states;
     const orphans = (closed?.dump() ?? []).map(({ content }) => applyTcpChange(undefined, content));
     const states = [...open, ...orphans];
     for (const fd of fds) {
@@ -192,8 +192,8 @@ for (const [family, address, prefix, client] of [
     assert.equal(text(clients[3]!), "hello");
 
     const again = new TcpCapture().dump([
-      { id: "a", fd: a! },
-      { id: "l", fd: newListener },
+      { id: "a", pidfd: -1, fd: a! },
+      { id: "l", pidfd: -1, fd: newListener },
     ]).states;
     assert.equal(again[0]!.record.state, STATE.established);
     assert.deepEqual(
@@ -344,7 +344,7 @@ for (const [family, address, prefix, client] of [
     peer.run(() => assert.equal(connect(far, target), 0));
     const near = await accepted(listener);
     const capture = new TcpCapture();
-    const dump = () => capture.dump([{ id: "x", fd: near }]).states[0]!;
+    const dump = () => capture.dump([{ id: "x", pidfd: -1, fd: near }]).states[0]!;
     const first = dump();
     assert.equal(dump(), first, "the same object when nothing happened");
     const parts = ["one", "two", "three"];
