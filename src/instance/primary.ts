@@ -10,6 +10,7 @@ import { phaseEnd } from "../checkpoint/phases.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ViewEvent } from "../cluster/view.ts";
 import { FileCapture } from "../files/capture.ts";
+import { Alarm } from "../kernel/alarm.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { type Failure, OperatingError, toFailure } from "../kernel/failure.ts";
 import { PAGE_BYTES } from "../kernel/numbers.ts";
@@ -110,6 +111,7 @@ export class Primary {
   #closed = false;
   /** Stopped for a planned switch. */
   #frozen = false;
+  readonly #alarm = new Alarm();
   #wake: () => void = () => {};
   readonly #requests: Array<{ resolve: (end: CheckpointEnd) => void; reject: (error: Error) => void; epoch?: number }> =
     [];
@@ -510,13 +512,9 @@ export class Primary {
 
   #pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      // A timer is a millisecond late at least; less than that is waited for turn by turn.
-      const soon = ms < 1 ? setImmediate(() => this.#wake()) : undefined;
-      const timer =
-        ms < 1 || ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(() => this.#wake(), Math.floor(ms));
+      if (ms < Number.POSITIVE_INFINITY) this.#alarm.set(ms, () => this.#wake());
       this.#wake = () => {
-        clearImmediate(soon);
-        clearTimeout(timer);
+        if (ms < Number.POSITIVE_INFINITY) this.#alarm.clear();
         this.#wake = () => {};
         resolve();
       };
@@ -627,6 +625,7 @@ export class Primary {
     this.#files.close();
     resetTcp();
     this.#wake();
+    this.#alarm.close();
   }
 }
 
