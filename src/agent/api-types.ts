@@ -31,6 +31,8 @@ export interface ProtectProgress {
   node?: string;
   remainingBytes?: number;
   totalBytes?: number;
+  bytesPerSecond?: number;
+  secondsLeft?: number;
 }
 
 /** One line of a streamed answer: progress, then one result or one error. */

@@ -9,7 +9,7 @@ import { limits } from "./limits.ts";
 
 /**
  * Makes a clone here and answers where its stream listens. An instance that waits for a primary is taken as it is; else what is
- * left here of the application goes first.
+ * left here of the application goes first, but its files are put aside for what the clone can take from them.
  * @throws OperatingError `not-primary` (the asker has lost the term), `still-in-sync` (the clone here may be the
  * application's only copy), or why the instance did not start
  */
@@ -22,7 +22,7 @@ export function createClone(context: AgentContext, name: string, request: CloneR
     if (ended) await Promise.race([ended, sleep(limits.handOverGraceMs)]);
     const waiting = await waitingInstance(context, name, request.createdAt);
     if (waiting) return waiting;
-    await context.instances.remove(name, false);
+    await context.instances.remove(name, false, "aside");
     try {
       const instance = context.instances.start(spec.value, "standby");
       const ready = await instance.until((status) => status.stream !== undefined, {
@@ -31,7 +31,7 @@ export function createClone(context: AgentContext, name: string, request: CloneR
       });
       return ready.stream!;
     } catch (error) {
-      await context.instances.remove(name, false);
+      await context.instances.remove(name, false, "aside");
       throw diskFull(context, error);
     }
   });

@@ -24,6 +24,8 @@ export interface Seen {
   leftovers: boolean;
   /** Of these there is nothing but its files. */
   onlyFiles: boolean;
+  /** Files of an earlier clone are kept here. */
+  kept: boolean;
   /** An operation (protect, stop, making a clone) holds it: it is not ours to touch. */
   busy: boolean;
 }
@@ -35,7 +37,7 @@ export type Action =
   | { kind: "clone"; application: string; node: string }
   /**
    * End the instance with `pid` (if any) and remove everything. `graceful`: ask it before killing it. `handsOver`: it may
-   * be answering its caller (the end of a switch or stop), so not at once. `keepFiles`: they are the user's.
+   * be answering its caller (the end of a switch or stop), so not at once.
    */
   | {
       kind: "remove";
@@ -44,7 +46,8 @@ export type Action =
       reason: string;
       graceful: boolean;
       handsOver: boolean;
-      keepFiles: boolean;
+      /** What becomes of its files. */
+      files: FilesFate;
     };
 
 /** Nodes that shall hold a clone now: those asked for and the home node, without the primary. */
@@ -56,20 +59,27 @@ export function desired(node: string, seen: readonly Seen[]): Action[] {
   return seen.flatMap((one) => (one.busy ? [] : desiredFor(node, one)));
 }
 
+/** `stay`: they are the user's now. `aside`: a clone is wanted here, which takes from them what it can. */
+export type FilesFate = "remove" | "stay" | "aside";
+
+type Remove = (reason: string, graceful: boolean, how?: { handsOver?: boolean; files?: FilesFate }) => Action[];
+
 function desiredFor(node: string, seen: Seen): Action[] {
   const { application, spec, view, instance } = seen;
   const isHere = instance !== undefined || seen.leftovers || seen.initAlive;
   // What an application that has ended leaves on its last primary stays until `stop`, or until its name is used again.
-  const keepFiles = spec !== undefined && view?.ended !== undefined && view.primary === node;
-  const remove = (reason: string, graceful: boolean, handsOver = false): Action[] =>
-    isHere ? [{ kind: "remove", application, pid: instance?.pid, reason, graceful, handsOver, keepFiles }] : [];
+  const isUsers = spec !== undefined && view?.ended !== undefined && view.primary === node;
+  const remove: Remove = (reason, graceful, { handsOver = false, files = isUsers ? "stay" : "remove" } = {}) =>
+    isHere || (seen.kept && files === "remove")
+      ? [{ kind: "remove", application, pid: instance?.pid, reason, graceful, handsOver, files }]
+      : [];
 
   if (spec === undefined) return remove("the application is not known to the cluster any more", true);
   if (instance && instance.createdAt !== spec.createdAt) return remove("it belongs to an earlier application", false);
   // The record of a `protect` that is under way elsewhere, or died: nothing runs by it yet.
   if (view === undefined) return [];
-  if (keepFiles && seen.onlyFiles && instance === undefined) return [];
-  if (view.ended) return remove("the application has ended", true, instance?.said?.role === "primary");
+  if (isUsers && seen.onlyFiles && instance === undefined) return [];
+  if (view.ended) return remove("the application has ended", true, { handsOver: instance?.said?.role === "primary" });
   return view.primary === node ? asPrimary(seen, spec, view) : asOther(node, seen, spec, view, remove);
 }
 
@@ -89,20 +99,25 @@ function asOther(
   { application, instance, initAlive }: Seen,
   spec: ApplicationSpec,
   view: View,
-  remove: (reason: string, graceful: boolean, handsOver?: boolean) => Action[],
+  remove: Remove,
 ): Action[] {
   // Until the new primary lives, the old one's copy is what goes on if it never does: silent, but there.
   const mayGoOn = view.inSync.includes(node);
   if (instance === undefined && initAlive && mayGoOn) return [{ kind: "attach", application }];
-  if (instance === undefined) return remove(`"${view.primary}" runs the application in term ${view.term}`, false);
   const wanted = wantedStandbys(spec, view);
+  const isWanted = wanted.includes(node);
+  if (instance === undefined)
+    return remove(
+      `"${view.primary}" runs the application in term ${view.term}`,
+      false,
+      isWanted ? { files: "aside" } : {},
+    );
   // One that may take over stays until those that shall have come can; an old primary until the new one lives.
   const replaced = wanted.every((other) => view.inSync.includes(other)) && instance.said?.state !== "switching";
-  if (!wanted.includes(node))
-    return view.inSync.includes(node) && !replaced ? [] : remove("no clone is wanted here", true);
+  if (!isWanted) return view.inSync.includes(node) && !replaced ? [] : remove("no clone is wanted here", true);
   // Unknown yet, or it knows of a term that this look at the store does not show.
   if (instance.said === undefined || instance.said.term > view.term) return [];
   if (instance.said.role === "standby" || mayGoOn) return [];
   const handsOver = instance.said.state === "switching";
-  return remove(`"${view.primary}" took over with term ${view.term}`, false, handsOver);
+  return remove(`"${view.primary}" took over with term ${view.term}`, false, { handsOver, files: "aside" });
 }

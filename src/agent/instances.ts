@@ -2,6 +2,7 @@
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { InstanceConfig } from "../instance/control.ts";
 import type { AgentConfig } from "./config.ts";
+import type { FilesFate } from "./desired.ts";
 import type { EventLog } from "./events.ts";
 import type { Layout } from "./layout.ts";
 import { localNames, removeLeftovers } from "./leftovers.ts";
@@ -53,6 +54,7 @@ export class Instances {
       node: config.name,
       begin,
       stateDirectory: this.#layout.stateDirectory(spec.name),
+      keptDirectory: this.#layout.keptDirectory(spec.name),
       runDirectory: config.runDirectory,
       controlSocket: this.#layout.controlSocket(spec.name),
       cgroup: this.#layout.applicationCgroup(spec.name),
@@ -71,13 +73,13 @@ export class Instances {
     return instance;
   }
 
-  /** Ends the instance (asking first, if `graceful`) and removes everything of the application from this node, or all but its files. */
-  async remove(application: string, graceful: boolean, keepFiles = false): Promise<void> {
+  /** Ends the instance (asking first, if `graceful`) and removes everything of the application from this node but perhaps its files. */
+  async remove(application: string, graceful: boolean, files: FilesFate = "remove"): Promise<void> {
     const instance = this.get(application);
     if (instance && graceful) await instance.stop();
     else await instance?.kill();
     this.#instances.delete(application);
-    await removeLeftovers(this.#layout, this.#config.runDirectory, application, keepFiles);
+    await removeLeftovers(this.#layout, this.#config.runDirectory, application, files);
   }
 
   #keep(instance: LocalInstance): void {

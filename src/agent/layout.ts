@@ -13,6 +13,8 @@ export interface Layout {
   /** What the application has created or changed in its files. */
   filesDirectory(application: string): string;
   applicationsDirectory: string;
+  /** Files of earlier clones that the next one can take its content from (files/kept.ts), by application. */
+  keptDirectory(application: string): string;
   instanceLog(application: string): string;
   /** A failed instance may leave its `Failure` here before it ends. */
   failureFile(application: string): string;
@@ -44,6 +46,7 @@ export function layoutOf(config: AgentConfig, cgroup: string): Layout {
     compileCache: join(state, "compile-cache"),
     stateDirectory: (application) => join(applications, application),
     filesDirectory: (application) => join(applications, application, "files"),
+    keptDirectory: (application) => join(state, "kept", application),
     instanceLog: (application) => join(applications, application, "instance.log"),
     failureFile: (application) => join(applications, application, "failure.json"),
     protectMarker: (application) => join(applications, `${application}${suffixes.protectMarker}`),

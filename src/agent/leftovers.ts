@@ -1,11 +1,13 @@
 /** What of an application may be left on this node when its instance is gone, and how all of it goes away. */
 import { execFile } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { keepLayer } from "../files/kept.ts";
 import { readPidFile, startTicks } from "../instance/pid-file.ts";
+import { layerPaths } from "../stage/root.ts";
 import { isPopulated, killCgroup } from "./cgroup.ts";
+import type { FilesFate } from "./desired.ts";
 import { type Layout, suffixes } from "./layout.ts";
 
 const run = promisify(execFile);
@@ -30,6 +32,11 @@ export function localNames(layout: Layout, runDirectory: string): Set<string> {
   return names;
 }
 
+/** Names of applications of whose earlier clones files are kept. */
+export function keptNames(layout: Layout): Set<string> {
+  return new Set(entries(join(layout.keptDirectory("x"), "..")).map(({ name }) => name));
+}
+
 /** Processes of the application, alive on this node without regard to the instance. */
 export function hasProcesses(layout: Layout, application: string): boolean {
   return isPopulated(layout.applicationCgroup(application));
@@ -43,14 +50,14 @@ export function onlyFilesLeft(layout: Layout, runDirectory: string, application:
 }
 
 /**
- * Kills the application's processes here, removes its interface, run files and state; its files not, if they are to be kept. The
- * instance must be dead before: it would take the application's end for the application's own wish. Idempotent.
+ * Kills the application's processes here, removes its interface, run files and state; its files as they shall. The instance must be
+ * dead before: it would take the application's end for the application's own wish. Idempotent.
  */
 export async function removeLeftovers(
   layout: Layout,
   runDirectory: string,
   application: string,
-  keepFiles = false,
+  files: FilesFate,
 ): Promise<void> {
   const pidFile = readPidFile(runDirectory, application);
   await killCgroup(layout.applicationCgroup(application));
@@ -64,12 +71,20 @@ export async function removeLeftovers(
   if (pidFile?.veth) await run("ip", ["link", "delete", pidFile.veth]).catch(() => {});
   for (const suffix of suffixes.run) rmSync(join(runDirectory, `${application}${suffix}`), { force: true });
   const state = layout.stateDirectory(application);
+  const kept = layout.keptDirectory(application);
+  if (files !== "aside") await removeTree(kept);
   if (!existsSync(state)) return;
   for (const mount of mountsBelow(state)) await run("umount", ["--lazy", mount]).catch(() => {});
-  const files = layout.filesDirectory(application);
-  const kept = keepFiles && existsSync(files);
-  for (const path of kept ? entries(state).map(({ name }) => join(state, name)) : [state])
-    if (!kept || path !== files) await rm(path, { recursive: true, force: true, maxRetries: 3, retryDelay: 20 });
+  const own = layout.filesDirectory(application);
+  if (files === "aside") keepLayer(layerPaths(own).upper, kept);
+  const stays = files === "stay" && existsSync(own);
+  for (const path of stays ? entries(state).map(({ name }) => join(state, name)) : [state])
+    if (!stays || path !== own) await removeTree(path);
+}
+
+/** Names need not be UTF-8, which Node.js's own removal asks for. */
+async function removeTree(path: string): Promise<void> {
+  if (existsSync(path)) await run("rm", ["-rf", "--one-file-system", "--", path]);
 }
 
 /** Mount points at or below the directory, deepest first: removing must never reach into a mounted file system. */

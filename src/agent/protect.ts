@@ -163,7 +163,6 @@ async function waitInSync(
   spec: ApplicationSpec,
   { progress, signal }: ProtectOptions,
 ): Promise<void> {
-  const totals = new Map<string, number>();
   const told = new Set<string>();
   const attempts = new Map(spec.standby.map((node) => [node, 1]));
   let seen = "";
@@ -174,12 +173,12 @@ async function waitInSync(
     await instance.until(() => true, { signal });
     const { standbys, unprotectable } = instance.status!;
     if (unprotectable) throw fromFailure(unprotectable);
-    for (const { node, state, remainingBytes } of standbys) {
-      if (state === "synchronising" && remainingBytes !== undefined) {
-        const totalBytes = Math.max(totals.get(node) ?? 0, remainingBytes);
-        totals.set(node, totalBytes);
-        const message = `Synchronising "${node}"`;
-        progress({ step: "synchronising", node, message, remainingBytes, totalBytes });
+    for (const { node, state, synchronisation } of standbys) {
+      if (synchronisation !== undefined) {
+        const { step, remainingBytes, totalBytes, bytesPerSecond, secondsLeft } = synchronisation;
+        const message = `Synchronising "${node}" (${step})`;
+        const left = secondsLeft === undefined ? {} : { secondsLeft };
+        progress({ step: "synchronising", node, message, remainingBytes, totalBytes, bytesPerSecond, ...left });
       }
       if (state === "in-sync" && !told.has(node)) {
         told.add(node);

@@ -5,7 +5,7 @@ import { tryClone } from "./clones.ts";
 import type { AgentContext } from "./context.ts";
 import { type Action, desired, type Seen, type SeenInstance } from "./desired.ts";
 import { KnownRecords } from "./known-records.ts";
-import { initAlive, localNames, onlyFilesLeft } from "./leftovers.ts";
+import { initAlive, keptNames, localNames, onlyFilesLeft } from "./leftovers.ts";
 import { limits } from "./limits.ts";
 import type { LocalInstance } from "./local-instance.ts";
 import type { ApplicationRecord } from "./records.ts";
@@ -74,7 +74,7 @@ export class Reconciler {
     // First the node, then the store: what is here had its record before (see desired.ts).
     const local = await this.#look();
     const here = (application: string) =>
-      local.get(application) ?? { initAlive: false, leftovers: false, onlyFiles: false, busy: false };
+      local.get(application) ?? { initAlive: false, leftovers: false, onlyFiles: false, kept: false, busy: false };
     const see = ({ name: application, spec, view }: ApplicationRecord): Seen => ({
       ...{ application, ...here(application) },
       ...(spec && { spec: spec.value }),
@@ -89,16 +89,20 @@ export class Reconciler {
         this.#do(action);
   }
 
-  async #look(): Promise<Map<string, Pick<Seen, "instance" | "initAlive" | "leftovers" | "onlyFiles" | "busy">>> {
+  async #look(): Promise<
+    Map<string, Pick<Seen, "instance" | "initAlive" | "leftovers" | "onlyFiles" | "kept" | "busy">>
+  > {
     const { instances, layout, config, locks } = this.#context;
     await Promise.all(instances.list().map((instance) => instance.refresh()));
     const names = localNames(layout, config.runDirectory);
+    const kept = keptNames(layout);
     return new Map(
-      [...names].map((name) => {
+      [...new Set([...names, ...kept])].map((name) => {
         const instance = instances.get(name);
         const alive = initAlive(config.runDirectory, name);
         const onlyFiles = onlyFilesLeft(layout, config.runDirectory, name);
-        const seen = { initAlive: alive, leftovers: true, onlyFiles, busy: locks.held(name) };
+        const left = { leftovers: names.has(name), onlyFiles, kept: kept.has(name) };
+        const seen = { initAlive: alive, ...left, busy: locks.held(name) };
         return [name, { ...seen, ...(instance && { instance: seenInstance(instance) }) }];
       }),
     );
@@ -160,14 +164,14 @@ export class Reconciler {
     });
   }
 
-  #remove({ application, pid, reason, graceful, keepFiles }: Extract<Action, { kind: "remove" }>): Promise<void> {
+  #remove({ application, pid, reason, graceful, files }: Extract<Action, { kind: "remove" }>): Promise<void> {
     const context = this.#context;
     return context.locks.run(application, async () => {
       // Something newer than what was seen is not meant.
       const now = context.instances.get(application)?.pid;
       if (now !== undefined && now !== pid) return;
       context.events.add({ kind: "removed-here", application, message: `"${application}" is removed here: ${reason}` });
-      await context.instances.remove(application, graceful, keepFiles);
+      await context.instances.remove(application, graceful, files);
       context.problems.delete(application);
       context.backoff.forget(`${application}/`);
     });

@@ -23,7 +23,8 @@ import { States } from "./states.ts";
 
 /** The application's files, as the capture needs them: see files/capture.ts. */
 export interface FileSource {
-  preDump(emit: (operation: Operation) => void, hints: { mapped: Iterable<string> }): void;
+  /** Returns whether more is left to send. */
+  preDump(emit: (operation: Operation) => void, hints: { mapped: Iterable<string> }): boolean;
   cut(hints: { mapped: Iterable<string> }): Operation[];
 }
 
@@ -47,6 +48,8 @@ const RECENT_MS = 100;
 /** So many found by a pass: many will have been written again meanwhile, another pass is worth it. */
 const PRECOPY_AGAIN_PAGES = 1500;
 const PRECOPY_PASSES = 3;
+/** Parts in which much of changed files goes ahead; an application that writes faster than they are sent is stopped for the rest. */
+const FILE_PASSES = 64;
 
 export interface Dump {
   end: CheckpointEnd;
@@ -259,8 +262,8 @@ export class Capture {
     for (const operation of this.#namespace.announce()) this.#emit(operation);
   }
 
-  #aheadFiles(): void {
-    this.#options.files?.preDump((operation) => this.#emit(operation), { mapped: this.#mappedFiles() });
+  #aheadFiles(mapped = this.#mappedFiles()): boolean {
+    return this.#options.files?.preDump((operation) => this.#emit(operation), { mapped }) ?? false;
   }
 
   /** Files that the application may write without the file system's knowledge: mapped shared and writable. */
@@ -282,8 +285,12 @@ export class Capture {
   }
 
   *#copyAhead(): Generator<void, void> {
-    this.#aheadFiles();
+    let more = this.#aheadFiles();
     yield;
+    for (let pass = 1; more && pass < FILE_PASSES; pass++) {
+      more = this.#aheadFiles([]);
+      yield;
+    }
     this.attachNew();
     yield* this.#objects.copy(() => this.#resources.nameless());
     const all = this.captured().some((process) => process.needsAll);

@@ -1,7 +1,7 @@
 /** Applications in words and tables. */
 import type { ApplicationReport } from "../agent/api-types.ts";
-import type { StandbyStatus } from "../instance/control.ts";
-import { bytes, milliseconds, shellWords } from "./output.ts";
+import type { StandbyStatus, SynchronisationStatus } from "../instance/control.ts";
+import { bytes, duration, milliseconds, shellWords } from "./output.ts";
 import { table } from "./table.ts";
 
 export function applicationsTable(reports: readonly ApplicationReport[]): string {
@@ -83,12 +83,19 @@ function tooFew({ inSync, minInSync, onTooFew, state }: ApplicationReport): stri
 }
 
 function standbysTable(standbys: readonly StandbyStatus[]): string {
-  const rows = standbys.map(({ node, state, acknowledgedEpoch, lagMs, remainingBytes }) => [
+  const rows = standbys.map(({ node, state, acknowledgedEpoch, lagMs, synchronisation }) => [
     node,
     state,
     acknowledgedEpoch === undefined ? "" : String(acknowledgedEpoch),
     lagMs === undefined ? "" : `${Math.round(lagMs)} ms`,
-    remainingBytes === undefined ? "" : bytes(remainingBytes),
+    ...copyCells(synchronisation),
   ]);
-  return table(["standby", "state", "epoch", "lag", "to send"], rows);
+  return table(["standby", "state", "epoch", "lag", "to send", "rate", "left"], rows);
+}
+
+function copyCells(copy: SynchronisationStatus | undefined): string[] {
+  if (copy === undefined) return ["", "", ""];
+  const { step, remainingBytes, bytesPerSecond, secondsLeft } = copy;
+  const left = secondsLeft === undefined ? "" : duration(secondsLeft);
+  return [`${bytes(remainingBytes)} (${step})`, `${bytes(bytesPerSecond)}/s`, left];
 }

@@ -1,6 +1,6 @@
 /** Progress on standard error, only for what takes longer than a second: one line that changes, or lines in a log. */
 import type { ProtectProgress } from "../agent/api-types.ts";
-import { bytes, say } from "./output.ts";
+import { bytes, duration, say } from "./output.ts";
 
 const PATIENCE_MS = 1_000;
 /** Where lines cannot change, a new one as often as this. */
@@ -16,16 +16,9 @@ export async function patiently<T>(text: string, work: Promise<T>): Promise<T> {
   }
 }
 
-interface Rate {
-  atMs: number;
-  remainingBytes: number;
-  bytesPerSecond: number;
-}
-
 export class ProtectProgressPrinter {
   readonly #stream: NodeJS.WriteStream;
   readonly #startMs = performance.now();
-  readonly #rates = new Map<string, Rate>();
   /** Not shown yet, for the first second is not over. */
   #waiting: ProtectProgress[] = [];
   #lineOpen = false;
@@ -52,7 +45,7 @@ export class ProtectProgressPrinter {
   }
 
   #print(progress: ProtectProgress): void {
-    const { step, message, node = "", remainingBytes, totalBytes } = progress;
+    const { step, message, remainingBytes, totalBytes, bytesPerSecond = 0, secondsLeft } = progress;
     if (step !== "synchronising" || remainingBytes === undefined || totalBytes === undefined) {
       this.end();
       this.#stream.write(`${message}\n`);
@@ -60,8 +53,8 @@ export class ProtectProgressPrinter {
     }
     const doneBytes = totalBytes - remainingBytes;
     const percent = totalBytes === 0 ? 100 : Math.floor((100 * doneBytes) / totalBytes);
-    const rate = this.#rate(node, remainingBytes);
-    const text = `${message}: ${bytes(doneBytes)} of ${bytes(totalBytes)} (${percent} %), ${bytes(rate)}/s`;
+    const left = secondsLeft === undefined ? "" : `, ${duration(secondsLeft)} left`;
+    const text = `${message}: ${bytes(doneBytes)} of ${bytes(totalBytes)} (${percent} %), ${bytes(bytesPerSecond)}/s${left}`;
     if (this.#stream.isTTY) {
       this.#stream.write(`\r\x1b[2K${text}`);
       this.#lineOpen = true;
@@ -69,19 +62,5 @@ export class ProtectProgressPrinter {
       this.#lastLogMs = performance.now();
       this.#stream.write(`${text}\n`);
     }
-  }
-
-  #rate(node: string, remainingBytes: number): number {
-    const now = performance.now();
-    const before = this.#rates.get(node);
-    if (!before) {
-      this.#rates.set(node, { atMs: now, remainingBytes, bytesPerSecond: 0 });
-      return 0;
-    }
-    const seconds = (now - before.atMs) / 1000;
-    if (seconds < 0.2) return before.bytesPerSecond;
-    const bytesPerSecond = Math.max(0, before.remainingBytes - remainingBytes) / seconds;
-    this.#rates.set(node, { atMs: now, remainingBytes, bytesPerSecond });
-    return bytesPerSecond;
   }
 }

@@ -19,6 +19,7 @@ interface Options extends RemoteOptions {
   period?: number | "auto";
   keep?: number;
   onUnprotectable?: "hold" | "warn";
+  syncLimit?: number;
   env?: Record<string, string>;
   directory?: string;
   file?: string;
@@ -45,6 +46,7 @@ export function registerProtect(program: Command): void {
         "warn",
       ]),
     )
+    .option("--sync-limit <bytes>", "bytes per second of first copies, such as 50M; 0: no limit", byteCount)
     .option("--env <name=value...>", "a variable of its environment", variable)
     .option("--directory <path>", "its working directory (default: /)")
     .option("-f, --file <file>", "a YAML file with all this (docs/app.yaml is the reference)")
@@ -63,7 +65,7 @@ async function run(command: string[], options: Options): Promise<void> {
 
 async function requestOf(command: string[], options: Options): Promise<ProtectRequest> {
   const { name, address, gateway, standby, minInSync, onTooFew, commit, period, keep } = options;
-  const { env, directory, file, wait, onUnprotectable } = options;
+  const { env, directory, file, wait, onUnprotectable, syncLimit } = options;
   const fromFile = file === undefined ? {} : await (await import("./application-file.ts")).readPartialApplication(file);
   const given = {
     ...(command.length > 0 && { command }),
@@ -77,6 +79,7 @@ async function requestOf(command: string[], options: Options): Promise<ProtectRe
     ...(period !== undefined && { period }),
     ...(keep !== undefined && { keep }),
     ...(onUnprotectable !== undefined && { onUnprotectable }),
+    ...(syncLimit !== undefined && { syncLimit }),
     ...(env !== undefined && { environment: { ...fromFile.environment, ...env } }),
     ...(directory !== undefined && { workingDirectory: directory }),
     wait,
@@ -161,4 +164,11 @@ function period(value: string): number | "auto" {
 function wholeNumber(value: string): number {
   if (!/^[1-9]\d*$/.test(value)) throw new InvalidArgumentError("Give a whole number, at least 1.");
   return Number(value);
+}
+
+/** As in `50M`: powers of a thousand, as networks are measured. */
+function byteCount(value: string): number {
+  const [, digits, unit = ""] = /^(\d+(?:\.\d+)?)([kMG]?)$/.exec(value) ?? [];
+  if (digits === undefined) throw new InvalidArgumentError("Give bytes per second, such as 50M.");
+  return Math.round(Number(digits) * { "": 1, k: 1e3, M: 1e6, G: 1e9 }[unit as "" | "k" | "M" | "G"]);
 }

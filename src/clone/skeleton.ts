@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import type { Operation } from "../checkpoint/operations.ts";
-import { FileApply } from "../files/apply.ts";
+import { FileApply, type FileApplyOptions } from "../files/apply.ts";
 import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../kernel/calls.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
@@ -108,10 +108,10 @@ export class Skeleton {
   readonly terminals: Terminals;
   readonly #window = new Window();
 
-  constructor(stage: Stage) {
+  constructor(stage: Stage, files: FileApplyOptions = {}) {
     this.stage = stage;
     this.terminals = new Terminals(stage.rootFd);
-    this.#files = new FileApply(stage.rootFd);
+    this.#files = new FileApply(stage.rootFd, files);
     this.segments = new Segments(stage.ipcFd);
     this.objects = new Objects(stage.rootFd);
   }

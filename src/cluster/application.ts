@@ -58,6 +58,8 @@ export const applicationSchema = z.strictObject({
    * last checkpoint and may take over from it.
    */
   onUnprotectable: z.enum(["hold", "warn"]).default(defaults.onUnprotectable).describe("hold or warn"),
+  /** Bytes a second of the first copies to new standbys; 0: as fast as they go. */
+  syncLimit: z.int().min(0).default(defaults.syncLimit).describe("0, or bytes per second"),
 });
 
 /** All defaults filled in. */
@@ -81,6 +83,7 @@ export const keyChanges = {
   period: "live",
   keep: "live",
   onUnprotectable: "live",
+  syncLimit: "live",
 } as const satisfies Record<ApplicationKey, "live" | "recreate">;
 
 function isAddress(address: string): boolean {

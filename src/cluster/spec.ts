@@ -23,6 +23,7 @@ export const applicationDefaults = {
   period: "auto",
   keep: 3,
   onUnprotectable: "hold",
+  syncLimit: 0,
 } as const;
 
 /** A record as it is read: one that an older version wrote lacks keys that came since. */

@@ -30,6 +30,20 @@ import {
   writeAt,
 } from "../kernel/files.ts";
 import { ASIDE, type Attributes, type FileChange, type FileOperation } from "./change.ts";
+import { type Lacking, OFFER_BLOCK_BYTES, offeredBlocks } from "./offer.ts";
+
+/** Where offered blocks may already be; see kept.ts. */
+export interface OfferedBlocks {
+  /** The bytes of that block of that file, if their digest is this one; valid until the next call. */
+  find(path: string, at: number, length: number, digest: Buffer): Buffer | undefined;
+  /** Nothing more is offered of a file. */
+  done(path: string): void;
+}
+
+export interface FileApplyOptions {
+  blocks?: OfferedBlocks | undefined;
+  answer?: (lacking: Lacking) => void;
+}
 
 const PUNCH_HOLE_KEEP_SIZE = 3;
 /** Kept by the overlay, or by a security module that the standby may not have. */
@@ -37,6 +51,7 @@ const NOT_OURS = /^(trusted\.overlay\.|security\.(selinux|ima|evm)$)/;
 
 export class FileApply {
   readonly #rootFd: number;
+  readonly #options: FileApplyOptions;
   readonly #status = new Status();
   /** The directory used last: steps come in its order. */
   #directory: { path: string; fd: number } | undefined;
@@ -44,8 +59,9 @@ export class FileApply {
   #file: { path: string; fd: number } | undefined;
 
   /** @param rootFd O_PATH descriptor of the clone's root (`Stage.rootFd`); stays the caller's */
-  constructor(rootFd: number) {
+  constructor(rootFd: number, options: FileApplyOptions = {}) {
     this.#rootFd = rootFd;
+    this.#options = options;
   }
 
   close(): void {
@@ -69,6 +85,9 @@ export class FileApply {
       case "zero":
         this.#zero(change.path, change.at, change.length);
         return;
+      case "offer":
+        this.#takeOffered(change);
+        return;
       case "size":
         checked(tryCall("ftruncate", this.#open(change.path), change.size), "ftruncate", change.path);
         return;
@@ -81,7 +100,7 @@ export class FileApply {
     }
   }
 
-  #applyName(change: Exclude<FileChange, { type: "write" | "zero" | "size" | "attributes" }>): void {
+  #applyName(change: Exclude<FileChange, { type: "write" | "zero" | "size" | "offer" | "attributes" }>): void {
     switch (change.type) {
       case "remove":
         this.#remove(change.path);
@@ -145,6 +164,19 @@ export class FileApply {
     const fd = openBelow(this.#rootFd, path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
     this.#file = { path, fd };
     return fd;
+  }
+
+  #takeOffered({ path, id, at, length, digests, last }: Extract<FileChange, { type: "offer" }>): void {
+    const { blocks, answer } = this.#options;
+    const lacking: number[] = [];
+    for (const { index, digest } of offeredBlocks(digests)) {
+      const place = at + index * OFFER_BLOCK_BYTES;
+      const bytes = blocks?.find(path, place, Math.min(OFFER_BLOCK_BYTES, at + length - place), digest);
+      if (bytes) writeAt(this.#open(path), bytes, place);
+      else lacking.push(index);
+    }
+    if (last) blocks?.done(path);
+    answer?.({ id, blocks: lacking });
   }
 
   #zero(path: string, at: number, length: number): void {

@@ -5,7 +5,10 @@ import { closeDescriptor, openPath } from "../kernel/calls.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { O_CREAT, O_RDWR, openBelow, Status, writeAt } from "../kernel/files.ts";
 import type { FileChange, FileOperation } from "./change.ts";
+import { Budget } from "./content.ts";
 import { FileLog } from "./log.ts";
+import type { Newcomer } from "./newcomer.ts";
+import type { Node } from "./node.ts";
 import { everything, type Noticed } from "./noticed.ts";
 import { Tree } from "./tree.ts";
 
@@ -23,6 +26,16 @@ export interface FileCaptureOptions {
 export interface CutHints {
   /** Paths, as the application sees them, that some process has mapped shared and writable: compared each time. */
   mapped?: Iterable<string>;
+}
+
+/** A clone that gets everything. */
+export interface FileNewcomer extends Omit<Newcomer, "emit"> {
+  /** To it alone. */
+  emit: EmitOperation;
+  /** What it has been sent so far. */
+  sentBytes: () => number;
+  /** Files that come next; returns them. */
+  expect: (files: Node[]) => Node[];
 }
 
 export type EmitOperation = (operation: FileOperation) => void;
@@ -76,47 +89,53 @@ export class FileCapture {
     this.#started = undefined;
   }
 
-  /** Steps for a clone that joins others: all names and attributes, files without their bytes; `copyAll` then sends those. */
+  /** Steps for a clone that joins others: all names. `copyAll` then sends the rest; passes may come from here on. */
   *introduce(): Generator<FileOperation> {
     for (const tree of this.#trees) for (const change of tree.structure()) yield { op: "file", change };
   }
 
   /**
-   * All content while the application runs, piece by piece, to every clone: after `reset` when there is none, else after
-   * `introduce`. Other passes may go on between the pieces. `drained` is awaited after each piece.
+   * Everything while the application runs, piece by piece, to one clone. When it is alone (after `reset`): the bulk, then what
+   * the log has gathered meanwhile, again until that is little. When it joins others (after `introduce`), what changes is part of
+   * the checkpoints that all of them get.
+   * @param others to all clones; undefined when there are no others
    */
-  async copyAll(
-    emit: EmitOperation,
-    drained: () => Promise<void>,
-    progress: (leftBytes: number) => void = () => {},
-  ): Promise<void> {
-    const tell = (change: FileChange) => emit({ op: "file", change });
-    const pause = new Pause(drained);
-    for (const tree of this.#trees)
-      while (tree.pass(this.#notice(tree, true), [], tell, { names: FIRST_NAMES })) await drained();
-    const files = this.#trees.flatMap((tree) => tree.regularFiles().map((node) => ({ tree, node })));
-    let left = files.reduce((sum, { node }) => sum + node.size, 0);
-    for (const { tree, node } of files) {
-      for (const bytes of tree.sendWhole(node, tell)) {
-        left -= bytes;
-        if (!pause.isDue(bytes)) continue;
-        progress(left);
-        await pause.take();
-      }
-      if (pause.isDue(0)) await pause.take();
+  async copyAll(newcomer: FileNewcomer, others?: EmitOperation): Promise<void> {
+    const emit = (change: FileChange) => newcomer.emit({ op: "file", change });
+    const everybody = others ? (change: FileChange) => others({ op: "file", change }) : emit;
+    const to = { ...newcomer, emit };
+    const copies = this.#trees.map((tree) => ({ tree, copy: tree.copy(to, everybody) }));
+    if (others) {
+      for (const { tree, copy } of copies) await copy.content(newcomer.expect(tree.regularFiles(false)));
+      for (const { copy } of copies) await copy.attributes();
+      return;
     }
-    progress(0);
+    let before = Number.POSITIVE_INFINITY;
+    for (let round = 0; round < MOST_ROUNDS; round++) {
+      const sent = newcomer.sentBytes();
+      for (const { tree, copy } of copies) {
+        const pass = () => tree.pass(this.#notice(tree, true), [], emit, firstLimits());
+        while (pass()) await newcomer.pause();
+        await copy.content(newcomer.expect(tree.regularFiles(true)));
+      }
+      const now = newcomer.sentBytes() - sent;
+      if (now < LITTLE_BYTES || now > ROUND_WORTH * before) return;
+      before = now;
+    }
   }
 
-  /** While the application runs: sends ahead what has changed, so that the cut finds little. */
-  preDump(emit: EmitOperation, hints: CutHints = {}): void {
-    this.#pass((change) => emit({ op: "file", change }), hints, true);
+  /**
+   * While the application runs: sends ahead what has changed, so that the cut finds little. A part of it only, when that is
+   * much; returns whether more is left for another call.
+   */
+  preDump(emit: EmitOperation, hints: CutHints = {}): boolean {
+    return this.#pass((change) => emit({ op: "file", change }), hints, true, new Budget(PASS_BYTES));
   }
 
   /** In the stop: everything that has changed since, with its bytes as of now. */
   cut(hints: CutHints = {}): FileOperation[] {
     const operations: FileOperation[] = [];
-    this.#pass((change) => operations.push({ op: "file", change }), hints, false);
+    this.#pass((change) => operations.push({ op: "file", change }), hints, false, new Budget());
     return operations;
   }
 
@@ -129,11 +148,12 @@ export class FileCapture {
     return everything(running);
   }
 
-  #pass(tell: (change: FileChange) => void, hints: CutHints, running: boolean): void {
+  #pass(tell: (change: FileChange) => void, hints: CutHints, running: boolean, budget: Budget): boolean {
     for (const tree of this.#trees) {
       const mapped = [...(hints.mapped ?? [])].flatMap((path) => tree.inner(path) ?? []);
-      tree.pass(this.#notice(tree, running), mapped, tell);
+      tree.pass(this.#notice(tree, running), mapped, tell, { budget });
     }
+    return budget.isSpent;
   }
 }
 
@@ -147,32 +167,15 @@ interface Started {
   missing: string | undefined;
 }
 
-/** Names taken in one go by the first copy; others use the event loop, too. */
+/** Of what a pass sends while the application runs, others use the event loop and the network, too: names, bytes. */
 const FIRST_NAMES = 500;
-const PIECE_BYTES = 1 << 20;
-const PIECE_MS = 5;
-
-/** Lets others run after so many bytes or so much time. */
-class Pause {
-  readonly #drained: () => Promise<void>;
-  #bytes = 0;
-  #since = performance.now();
-
-  constructor(drained: () => Promise<void>) {
-    this.#drained = drained;
-  }
-
-  isDue(bytes: number): boolean {
-    this.#bytes += bytes;
-    return this.#bytes >= PIECE_BYTES || performance.now() - this.#since > PIECE_MS;
-  }
-
-  async take(): Promise<void> {
-    await this.#drained();
-    this.#bytes = 0;
-    this.#since = performance.now();
-  }
-}
+const PASS_BYTES = 4 << 20;
+const firstLimits = () => ({ names: FIRST_NAMES, budget: new Budget(PASS_BYTES), contentLater: true });
+/** So little is left to the checkpoint that ends a first copy. */
+const LITTLE_BYTES = 1 << 20;
+/** A round that sends more than this part of the one before: the application writes as fast as it is copied. */
+const ROUND_WORTH = 0.7;
+const MOST_ROUNDS = 8;
 
 /** The log for what is on the directory's file system, or why there can be none. */
 export function openLog(directory: string): { log?: FileLog; missing?: string } {

@@ -25,6 +25,11 @@ export type FileChange =
   | { type: "write"; path: string; at: number; bytes: Buffer }
   /** Zero from here on, without taking room on the disk. */
   | { type: "zero"; path: string; at: number; length: number }
+  /**
+   * What stands in a file from here on, as digests of its blocks (offer.ts): the clone writes what it has of them elsewhere, and
+   * answers with those that it lacks. `last`: nothing more is offered of this file.
+   */
+  | { type: "offer"; path: string; id: number; at: number; length: number; digests: Buffer; last: boolean }
   /** After everything else of a file, for other steps change its times. */
   | { type: "attributes"; path: string; attributes: Attributes }
   /** Names that were put aside for a moment are all in place again. */

@@ -25,6 +25,19 @@ export function merged(ranges: Range[]): Range[] {
   return result;
 }
 
+/** How much a pass may still send before others get their turn, bytes. */
+export class Budget {
+  bytes: number;
+
+  constructor(bytes = Number.POSITIVE_INFINITY) {
+    this.bytes = bytes;
+  }
+
+  get isSpent(): boolean {
+    return this.bytes <= 0;
+  }
+}
+
 /** What the clones have of a file. */
 export class SentContent {
   size = 0;
@@ -60,61 +73,83 @@ export class SentContent {
     const sender = new ChunkSender(path, emit, remember || !this.#empty ? digests : undefined);
     sender.always = known === undefined;
     sender.zeros = known === undefined && !this.#empty;
-    for (let at = 0; at < size; at += CHUNK_BYTES) sender.send(fd, at, Math.min(CHUNK_BYTES, size - at), size);
+    for (let at = 0; at < size; at += CHUNK_BYTES)
+      sender.judge(readPiece(fd, at, Math.min(CHUNK_BYTES, size - at), size), at);
     this.#digests = remember ? digests : undefined;
     if (size > 0) this.#empty = false;
   }
 
-  /** Before `all`, for a file that no clone has: its length. */
+  /** Before the pieces of a file that no clone has: its length. */
   begin(path: string, size: number, emit: EmitChange, remember: boolean): void {
     if (!remember) this.#digests = undefined;
     this.#setSize(path, size, emit);
   }
 
-  /**
-   * Sends everything, for a clone that has nothing, in pieces; passes may go on in between. Yields bytes. `path` is asked at
-   * each piece, for the file may be renamed; undefined ends it.
-   */
-  *all(fd: number, path: () => string | undefined, emit: EmitChange): Generator<number> {
-    for (let at = 0; at < this.size; at += CHUNK_BYTES) {
-      const name = path();
-      if (name === undefined) return;
-      const length = Math.min(CHUNK_BYTES, this.size - at);
-      const sender = new ChunkSender(name, emit, this.#digests);
-      sender.always = true;
-      sender.zeros = this.#digests === undefined && !this.#empty;
-      sender.send(fd, at, length, this.size);
-      this.#empty = false;
-      yield length;
-    }
+  /** Holes need no look, for no digest of them is kept. */
+  get skipsHoles(): boolean {
+    return this.#digests === undefined;
   }
 
   /**
-   * Sends ranges that the log names. Returns what lies beyond the size: not there any more, or, while the application runs,
-   * not there yet.
+   * The bytes of one piece as they are now, for a newcomer. Where digests are kept, what differs from them goes to everybody
+   * first, so that all clones have the same. Valid until the next call.
+   * @param everybody undefined when no clone has the file
    */
-  ranges(fd: number, size: number, path: string, ranges: Range[], emit: EmitChange): Range[] {
+  piece(fd: number, at: number, path: string, everybody: EmitChange = () => {}): Buffer {
+    const chunk = readPiece(fd, at, Math.min(CHUNK_BYTES, this.size - at), this.size);
+    if (this.#digests) new ChunkSender(path, everybody, this.#digests).judge(chunk, at);
+    this.#empty = false;
+    return chunk;
+  }
+
+  /**
+   * Sends ranges that the log names, as far as the budget goes. Returns what is left: what lies beyond the size (not there any
+   * more, or, while the application runs, not there yet), and what the budget was not enough for.
+   */
+  ranges(fd: number, size: number, path: string, ranges: Range[], emit: EmitChange, budget: Budget): Range[] {
     if (ranges.length > 0) this.forget();
     this.#setSize(path, size, emit);
-    const beyond: Range[] = [];
+    const left: Range[] = [];
     for (const [start, last] of ranges) {
       const end = Math.min(last, size);
-      if (last > size) beyond.push([Math.max(start, size), last]);
-      for (let at = start; at < end; ) {
-        const data = nextData(fd, at, end);
-        if (data - at >= BLOCK_BYTES) {
-          emit({ type: "zero", path, at, length: data - at });
-          at = data;
-          continue;
-        }
-        const bytes = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, end - at));
-        bytes.fill(0, readAt(fd, bytes, at));
-        emit({ type: "write", path, at, bytes });
-        at += bytes.length;
-      }
+      let at = start;
+      while (at < end && !budget.isSpent) at += sendRange(fd, path, at, end, emit, budget);
+      if (at < end) left.push([at, end]);
+      if (last > size) left.push([Math.max(start, size), last]);
     }
-    return beyond;
+    return left;
   }
+}
+
+/** What an operation costs beside its data, bytes of the budget. */
+const OPERATION_BYTES = 256;
+
+/** One operation's worth of a range; returns the bytes that it covers. */
+function sendRange(fd: number, path: string, at: number, end: number, emit: EmitChange, budget: Budget): number {
+  const hole = nextData(fd, at, end) - at;
+  budget.bytes -= OPERATION_BYTES;
+  if (hole >= BLOCK_BYTES) {
+    emit({ type: "zero", path, at, length: hole });
+    return hole;
+  }
+  const bytes = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, end - at));
+  bytes.fill(0, readAt(fd, bytes, at));
+  emit({ type: "write", path, at, bytes });
+  budget.bytes -= bytes.length;
+  return bytes.length;
+}
+
+/** Bytes of a piece now, zeros beyond the file's end; valid until the next call. */
+function readPiece(fd: number, at: number, length: number, size: number): Buffer {
+  const chunk = scratch.subarray(0, length);
+  if (nextData(fd, at, size) >= at + length) chunk.fill(0);
+  else chunk.fill(0, readAt(fd, chunk, at));
+  return chunk;
+}
+
+/** What is not zero of a piece, for a file that has nothing but zeros there. */
+export function sendPiece(path: string, at: number, chunk: Buffer, emit: EmitChange): void {
+  new ChunkSender(path, emit, undefined).judge(chunk, at);
 }
 
 /** Sends the blocks of one piece; neighbours that go out together make one operation. */
@@ -135,18 +170,15 @@ class ChunkSender {
     this.#digests = digests;
   }
 
-  send(fd: number, offset: number, length: number, size: number): void {
-    const chunk = scratch.subarray(0, length);
-    if (nextData(fd, offset, size) >= offset + length) chunk.fill(0);
-    else chunk.fill(0, readAt(fd, chunk, offset));
-    for (let at = 0; at < length; at += BLOCK_BYTES) {
+  judge(chunk: Buffer, offset: number): void {
+    for (let at = 0; at < chunk.length; at += BLOCK_BYTES) {
       const kind = this.#judge(chunk.subarray(at, at + BLOCK_BYTES), offset + at);
       if (kind === this.#run) continue;
       this.#flush(chunk, offset, at);
       this.#runStart = at;
       this.#run = kind;
     }
-    this.#flush(chunk, offset, length);
+    this.#flush(chunk, offset, chunk.length);
   }
 
   #judge(block: Buffer, offset: number): "write" | "zero" | undefined {

@@ -30,10 +30,10 @@ function* treeSteps(tree: Tree): Generator<FileChange> {
     steps.push(step);
   };
   for (let more = true; more; ) {
-    more = tree.pass(everything(true), [], emit, { names: NAMES });
+    more = tree.pass(everything(true), [], emit, { names: NAMES, contentLater: true });
     yield* steps.splice(0);
   }
-  for (const node of tree.regularFiles()) {
+  for (const node of tree.regularFiles(true)) {
     for (const _bytes of tree.sendWhole(node, emit)) yield* steps.splice(0);
     if (!node.complete) for (const path of node.paths) emit({ type: "remove", path: tree.outer(path) });
     yield* steps.splice(0);

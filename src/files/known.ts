@@ -100,11 +100,6 @@ export class KnownTree {
     return -1;
   }
 
-  /**
-   * Brings the clones to what the tree is now.
-   * @param mapped paths (of this tree) whose content may change without any sign: mapped shared and writable
-   * @param first for the first copy: new files stay empty, their content is the caller's to send; and at most so many new
-   *   names are taken, the rest waits for the next pass
   /** Extended attributes go by path: this one leads to the very inode, whatever has its name by now. */
   withHandle<T>(node: Node, path: string, body: (hostPath: string, fd: number) => T): T | undefined {
     const fd = tryOpenBelow(this.rootFd, path, O_PATH | O_NOFOLLOW);
@@ -133,6 +128,11 @@ export class KnownTree {
     if (this.#lowerFd < 0 || this.paths.get(parentOf(path))?.fresh) return true;
     if (isOpaque(`${this.options.directory}/${path}`)) return true;
     return this.#other.read(this.#lowerFd, path) < 0 || kindOf(this.#other) !== "directory";
+  }
+
+  /** The node's own files have something of that name: those of a standby are likely to be alike. */
+  hasBelow(path: string): boolean {
+    return this.#lowerFd >= 0 && this.#other.read(this.#lowerFd, path) >= 0 && this.#other.size > 0;
   }
 
   /** An inode that has no name any more. */

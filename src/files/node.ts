@@ -93,14 +93,14 @@ export class Node {
     this.#sentAttributes = "";
   }
 
-  /** Attributes when they are not as last taken, or `always`. The time of the last access alone is no change. */
-  takeAttributes(hostPath: string, always: boolean): Attributes | undefined {
+  /** Attributes, and whether they are as last taken. The time of the last access alone is no change. */
+  takeAttributes(hostPath: string): { attributes: Attributes; asSent: boolean } {
     const attributes = this.attributes(hostPath);
     const { mode, uid, gid, modified, extended } = attributes;
     const text = `${mode} ${uid} ${gid} ${modified} ${extended.map(([name, value]) => `${name}=${value.toString("latin1")}`)}`;
-    if (text === this.#sentAttributes && !always) return undefined;
+    const asSent = text === this.#sentAttributes;
     this.#sentAttributes = text;
-    return attributes;
+    return { attributes, asSent };
   }
 }
 

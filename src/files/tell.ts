@@ -1,7 +1,7 @@
 /** The telling half of a pass: names out of the way, directories, names into place, content, attributes. */
 import { closeDescriptor } from "../kernel/calls.ts";
 import { ASIDE, type FileChange } from "./change.ts";
-import { type EmitChange, merged } from "./content.ts";
+import { type Budget, type EmitChange, merged } from "./content.ts";
 import { join, type KnownTree, parentOf } from "./known.ts";
 import type { Seen } from "./look.ts";
 import type { Node } from "./node.ts";
@@ -14,6 +14,8 @@ export interface Telling {
   running: boolean;
   /** New files stay empty: their content is sent by somebody else. */
   contentLater: boolean;
+  /** Of bytes that the log tells of; what it is not enough for is left to the next pass. */
+  budget: Budget;
 }
 
 export class Tell {
@@ -121,9 +123,10 @@ export class Tell {
       return false;
     }
     try {
-      const { followed, complete, size } = node;
-      if (followed && complete && !compare) {
-        node.pending = content.ranges(fd, size, this.#known.outer(path), merged(node.pending), tell);
+      const { followed, size } = node;
+      if (followed && !compare) {
+        if (!node.complete) node.pending = [[0, size]];
+        this.#sendRanges(node, fd, path, tell);
       } else content.compare(fd, size, this.#known.outer(path), tell, !followed || compare);
       // What is not there in the stop will not come.
       if (!this.#telling.running) node.pending = [];
@@ -133,14 +136,28 @@ export class Tell {
     }
     return sent;
   }
+
+  #sendRanges(node: Node, fd: number, path: string, tell: EmitChange): void {
+    const { budget } = this.#telling;
+    node.pending = node.content!.ranges(fd, node.size, this.#known.outer(path), merged(node.pending), tell, budget);
+    if (budget.isSpent && node.pending.length > 0) this.#known.suspects.add(node);
+  }
 }
 
-/** `always`: even where they are as last sent. */
-export function sendAttributes(known: KnownTree, node: Node, always: boolean, emit: EmitChange): void {
+/** `always`: even where they are as last sent; then to those alone who need that, `newcomer`. */
+export function sendAttributes(
+  known: KnownTree,
+  node: Node,
+  always: boolean,
+  emit: EmitChange,
+  newcomer: EmitChange = emit,
+): void {
   const path = node.path;
   if (path === undefined || node.kind === "whiteout") return;
-  const attributes = known.withHandle(node, path, (handle) => node.takeAttributes(handle, always));
-  if (attributes) emit({ type: "attributes", path: known.outer(path), attributes });
+  const taken = known.withHandle(node, path, (handle) => node.takeAttributes(handle));
+  if (!taken || (taken.asSent && !always)) return;
+  const tell = taken.asSent ? newcomer : emit;
+  tell({ type: "attributes", path: known.outer(path), attributes: taken.attributes });
 }
 
 export function creation(node: Node, path: string): FileChange {

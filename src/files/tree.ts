@@ -3,13 +3,21 @@
  * tells (tell.ts).
  */
 import type { FileChange } from "./change.ts";
-import type { EmitChange } from "./content.ts";
+import { Budget, type EmitChange } from "./content.ts";
 import { KnownTree, type TreeOptions } from "./known.ts";
 import { Look } from "./look.ts";
-import { sendWhole, structure } from "./newcomer.ts";
+import { Copy, type Newcomer, sendWhole, structure } from "./newcomer.ts";
 import type { Node } from "./node.ts";
 import type { Follower, Noticed } from "./noticed.ts";
 import { Tell } from "./tell.ts";
+
+export interface PassLimits {
+  /** At most so many new names are taken. */
+  names?: number;
+  budget?: Budget;
+  /** New files stay empty: their content is the caller's to send. */
+  contentLater?: boolean;
+}
 
 export class Tree {
   readonly #known: KnownTree;
@@ -40,9 +48,9 @@ export class Tree {
     this.#known.distrust();
   }
 
-  /** Regular files as they are known now, for a copy of their content. */
-  regularFiles(): Node[] {
-    return [...this.#known.files.values()].filter((node) => node.kind === "file");
+  /** Regular files as they are known now, for a copy of their content; `missing`: those that no clone has yet. */
+  regularFiles(missing: boolean): Node[] {
+    return [...this.#known.files.values()].filter((node) => node.kind === "file" && !(missing && node.complete));
   }
 
   /** Path in this tree of a path in the application's view; undefined when it lies elsewhere. */
@@ -58,11 +66,10 @@ export class Tree {
   /**
    * Brings the clones to what the tree is now.
    * @param mapped paths (of this tree) whose content may change without any sign: mapped shared and writable
-   * @param first for the first copy: new files stay empty, their content is the caller's to send; and at most so many new
-   *   names are taken, the rest waits for the next pass
-   * @returns whether names are waiting
+   * @returns whether something is left for another pass: names beyond `limits.names`, bytes beyond `limits.budget`
    */
-  pass(noticed: Noticed, mapped: Iterable<string>, emit: EmitChange, first?: { names: number }): boolean {
+  pass(noticed: Noticed, mapped: Iterable<string>, emit: EmitChange, limits: PassLimits = {}): boolean {
+    const { names = Number.POSITIVE_INFINITY, budget = new Budget(), contentLater = false } = limits;
     const known = this.#known;
     const examine = known.suspects;
     known.suspects = new Set();
@@ -72,7 +79,7 @@ export class Tree {
       if (node) examine.add(node);
     }
     const written = this.#keepRanges(noticed, examine);
-    const seen = this.#look.run(noticed.inodes === undefined, examine, first?.names ?? Number.POSITIVE_INFINITY);
+    const seen = this.#look.run(noticed.inodes === undefined, examine, names);
     const compared = new Set<Node>();
     for (const path of mapped) {
       const node = known.paths.get(path);
@@ -80,11 +87,11 @@ export class Tree {
     }
     const { running } = noticed;
     if (seen.come.size + seen.gone.size + seen.changed.size + compared.size > 0)
-      new Tell(known, { seen, compared, running, contentLater: first !== undefined }, emit).run();
+      new Tell(known, { seen, compared, running, contentLater, budget }, emit).run();
     for (const node of written) if (node.pending.length > 0) known.suspects.add(node);
     // A time of change may be set before the change is made; the log tells afterwards.
     if (running) for (const node of seen.changed) if (!node.followed) known.suspects.add(node);
-    return this.#look.isWaiting;
+    return this.#look.isWaiting || budget.isSpent;
   }
 
   /** Until they are sent, ranges belong to the node: it may have no name at this moment. */
@@ -100,13 +107,17 @@ export class Tree {
     return nodes;
   }
 
-  /** All that there is but the files' bytes, as steps for a clone that has nothing. */
+  /** All names, as steps for a clone that has none. */
   structure(): Generator<FileChange> {
     return structure(this.#known);
   }
 
-  /** All of a file, piece by piece, beside passes; yields bytes. The pass that finds it gone tells that, too. */
+  /** All of a file that no clone has, piece by piece; yields bytes. Not all of it when the file is gone. */
   sendWhole(node: Node, emit: EmitChange): Generator<number> {
     return sendWhole(this.#known, node, emit);
+  }
+
+  copy(newcomer: Newcomer, everybody: EmitChange): Copy {
+    return new Copy(this.#known, newcomer, everybody);
   }
 }

@@ -16,6 +16,8 @@ export interface InstanceConfig {
   begin: "start" | "attach" | "standby";
   /** Directory of this application on this node, on a real file system; survives the instance. */
   stateDirectory: string;
+  /** Files of earlier clones on this node: what is the same in them is not sent again. On the state directory's file system. */
+  keptDirectory: string;
   /** Where the control socket, pid file and log are. */
   runDirectory: string;
   /** Unix socket this instance listens on for control: `RUN/NAME.sock`. */
@@ -57,11 +59,28 @@ export type InstanceRole = "primary" | "standby";
 export interface StandbyStatus {
   node: string;
   state: "connecting" | "synchronising" | "in-sync" | "lost";
-  /** Bytes of the first synchronisation still to send. */
+  /** Bytes of the first copy still to send. */
   remainingBytes?: number;
+  /** The first copy, while it is under way. */
+  synchronisation?: SynchronisationStatus;
   acknowledgedEpoch?: number;
   /** Now minus the instant of the last acknowledged checkpoint. */
   lagMs?: number;
+}
+
+export interface SynchronisationStatus {
+  step: "files" | "memory";
+  /** Known so far; it grows as the application writes. */
+  totalBytes: number;
+  remainingBytes: number;
+  /** Through the network, with what belongs to it. */
+  sentBytes: number;
+  /** Of files: had by the standby, not sent. */
+  keptBytes: number;
+  /** Dealt with, sent or not, over the last seconds. */
+  bytesPerSecond: number;
+  /** Absent while nothing moves. */
+  secondsLeft?: number;
 }
 
 export interface CheckpointSummary {

@@ -1,10 +1,11 @@
 /** The primary's part of an instance: the application started, attached to or come to life here, until it ends here. */
-import { rmSync } from "node:fs";
 import { phaseEnd } from "../checkpoint/phases.ts";
+import { keepLayer } from "../files/kept.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { resume } from "../kernel/trace.ts";
 import { OutputHold } from "../network/hold.ts";
 import { ApplicationInterface } from "../network/interface.ts";
+import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
 import { startProgram } from "../stage/start.ts";
 import { Tracees } from "../tree/tracees.ts";
@@ -170,7 +171,7 @@ export class PrimaryRole {
     phaseEnd("postSwitch");
   }
 
-  /** Silence first, then the application's end here. If it has ended for good, its files stay for the user. */
+  /** Silence first, then the application's end here. If it has ended for good, its files stay for the user, else for a clone here. */
   end(reason: string): void {
     const primary = this.#current;
     if (!primary) return;
@@ -180,7 +181,8 @@ export class PrimaryRole {
     primary.close(reason);
     this.#dismantle(primary.parts);
     const over = this.#shell.view.state.confirmed?.view?.ended !== undefined;
-    if (!over) rmSync(filesDirectoryOf(this.#shell.config), { recursive: true, force: true });
+    const { config } = this.#shell;
+    if (!over) keepLayer(layerPaths(filesDirectoryOf(config)).upper, config.keptDirectory);
     this.#shell.note("instance-ended", `The application does not run here any more: ${reason}`);
   }
 

@@ -7,18 +7,17 @@ import { Capture } from "../checkpoint/capture.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
 import { dueAt, type PeriodOptions, type PeriodState, periodDefaults } from "../checkpoint/period.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
+import type { ProcessCapture } from "../checkpoint/process-capture.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ViewEvent } from "../cluster/view.ts";
-import { FileCapture } from "../files/capture.ts";
+import { FileCapture, type FileNewcomer } from "../files/capture.ts";
 import { Alarm } from "../kernel/alarm.ts";
-import { SystemCallError } from "../kernel/errors.ts";
 import { type Failure, OperatingError, toFailure } from "../kernel/failure.ts";
-import { PAGE_BYTES } from "../kernel/numbers.ts";
-import { readSmall } from "../kernel/procfs.ts";
 import type { OutputHold } from "../network/hold.ts";
 import type { ApplicationInterface } from "../network/interface.ts";
 import type { Message } from "../replication/frames.ts";
 import { acknowledged, type Debt, judge, SlowPauses } from "../replication/pace.ts";
+import { RateLimit } from "../replication/rate-limit.ts";
 import {
   markTcpHandshakes,
   resetTcp,
@@ -32,7 +31,9 @@ import { ProgramFiles } from "../tree/files.ts";
 import { type Graph, graphOf } from "../tree/graph.ts";
 import type { Tracees } from "../tree/tracees.ts";
 import { Figures } from "./figures.ts";
+import { FirstCopy } from "./first-copy.ts";
 import type { LossKind } from "./loss.ts";
+import { residentBytes } from "./resident.ts";
 import { type Greeting, greet, HEARTBEAT_MS, type StandbyLink, TICK_MS } from "./standby-link.ts";
 
 export interface PrimaryParts {
@@ -98,6 +99,10 @@ export class Primary {
   /** Newest held packet at each epoch's cut. */
   readonly #marks = new Map<number, number>();
   readonly #timer: NodeJS.Timeout;
+  /** Of first copies, all together. */
+  readonly #limit: RateLimit;
+  /** The first copy that is under way. */
+  #copying: Promise<void> = Promise.resolve();
   /** Why no checkpoint can be taken, since when. */
   unprotectable: (Failure & { since: string }) | undefined;
   /** By the view machine's word. */
@@ -130,6 +135,7 @@ export class Primary {
     this.term = parts.term;
     this.#shell = shell;
     this.#period = { ...periodDefaults, period: parts.application.period };
+    this.#limit = new RateLimit(parts.application.syncLimit);
     this.#files = new FileCapture({ filesDirectory: parts.filesDirectory, init: parts.stage.init });
     this.#watchConnections();
     this.#capture = new Capture({
@@ -220,6 +226,7 @@ export class Primary {
     if (this.links.get(standby.node) !== standby) return;
     this.links.delete(standby.node);
     standby.link.close();
+    standby.copy?.answers.fail(new OperatingError("standby-lost", `Standby "${standby.node}" is lost: ${reason}`));
     this.lost.add(standby.node);
     this.#receivers = this.#receivers.filter((other) => other !== standby);
     void this.#making.catch(() => {}).then(() => this.#forgetReceivers());
@@ -242,7 +249,8 @@ export class Primary {
       standby.acknowledgedAt = performance.now();
       this.#shell.tell({ kind: "acknowledged", node: standby.node, term: message.term, epoch: message.epoch });
       this.#settle(standby.node, message.epoch);
-    } else if (message.type === "goodbye") this.#lose(standby, message.reason, "goodbye");
+    } else if (message.type === "lacking") standby.copy?.answers.push(message.lacking);
+    else if (message.type === "goodbye") this.#lose(standby, message.reason, "goodbye");
   }
 
   /** A standby is not waited for any more up to `epoch`: it has acknowledged, or is gone. */
@@ -262,40 +270,29 @@ export class Primary {
     if (this.#underWay.length === 0) for (const resolve of this.#whenSettled.splice(0)) resolve();
   }
 
-  /** The whole application, to a standby that has nothing; beside the checkpoints that others get. */
-  async synchronise(node: string, greeting: Greeting): Promise<void> {
+  /** The whole application, to a new standby; beside the checkpoints that others get. One after the other. */
+  synchronise(node: string, greeting: Greeting): Promise<void> {
+    const copied = this.#copying.then(() => this.#firstCopy(node, greeting));
+    this.#copying = copied;
+    return copied;
+  }
+
+  async #firstCopy(node: string, greeting: Greeting): Promise<void> {
     const standby = this.links.get(node);
-    if (!standby) return;
+    if (!standby || this.#closed) return;
     try {
-      await greet(standby, greeting);
+      const holds = await greet(standby, greeting);
       this.#listenTo(standby);
-      const alone = this.#receivers.length === 0;
+      const copy = new FirstCopy(standby, this.#limit);
+      standby.copy = copy;
       standby.phase = "copying";
-      if (alone) {
-        this.#capture.reset();
-        this.#files.reset();
-      }
-      this.#receivers = [...this.#receivers, standby];
-      this.#capture.whole = true;
-      if (!alone) {
-        for (const operation of this.#files.introduce()) standby.link.send({ type: "operation", operation });
-        for (const operation of this.#capture.introduce()) standby.link.send({ type: "operation", operation });
-      }
-      const drained = async () => {
-        await standby.link.drained();
-        await new Promise(setImmediate);
-      };
-      await this.#files.copyAll((operation) => this.#broadcast(operation), drained);
-      await this.#attachNew();
-      for (const process of this.#capture.captured()) {
-        await this.#capture.copyAll(process, alone, drained, (leftBytes) => {
-          standby.remainingBytes = leftBytes;
-        });
-        if (standby.link.isClosed) return;
-      }
+      await this.#copyAll(standby, copy, holds);
+      standby.copy = undefined;
       standby.phase = "joining";
+      this.#tellCopied(node, copy);
       this.#wake();
     } catch (error) {
+      standby.copy = undefined;
       this.#shell.note("synchronisation-failed", `The first copy to "${node}" failed: ${(error as Error).message}`, {
         node,
       });
@@ -316,6 +313,57 @@ export class Primary {
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
     }
+  }
+
+  async #copyAll(standby: StandbyLink, copy: FirstCopy, holds: boolean): Promise<void> {
+    const alone = this.#receivers.length === 0;
+    if (alone) {
+      this.#capture.reset();
+      this.#files.reset();
+    }
+    this.#receivers = [...this.#receivers, standby];
+    this.#capture.whole = true;
+    const emit = (operation: Operation) => standby.link.send({ type: "operation", operation });
+    if (!alone) {
+      for (const operation of this.#files.introduce()) emit(operation);
+      for (const operation of this.#capture.introduce()) emit(operation);
+    }
+    const { answers, pause } = copy;
+    const newcomer: FileNewcomer = {
+      emit,
+      answers,
+      holds,
+      pause,
+      progress: (bytes, kept) => copy.progress(bytes, kept),
+      sentBytes: () => copy.sentBytes,
+      expect: (files) => {
+        copy.expect(files.reduce((sum, file) => sum + file.size, 0));
+        return files;
+      },
+    };
+    await this.#files.copyAll(newcomer, alone ? undefined : (operation) => this.#broadcast(operation));
+    copy.step = "memory";
+    await this.#attachNew();
+    for (const process of this.#capture.captured()) await this.#copyMemory(process, alone, copy);
+    // What was written while memory was copied.
+    if (alone) await this.#files.copyAll(newcomer);
+  }
+
+  async #copyMemory(process: ProcessCapture, alone: boolean, copy: FirstCopy): Promise<void> {
+    let left = residentBytes([process.pid]);
+    copy.expect(left);
+    await this.#capture.copyAll(process, alone, copy.pause, (leftBytes) => {
+      copy.progress(Math.max(0, left - leftBytes));
+      left = Math.min(left, leftBytes);
+    });
+    copy.progress(left);
+  }
+
+  #tellCopied(node: string, copy: FirstCopy): void {
+    const { seconds, bytes, sentBytes, keptBytes } = copy.summary();
+    const text = `"${node}" has everything: ${megabytes(bytes)} in ${seconds.toFixed(1)} s, ${megabytes(sentBytes)} sent`;
+    const kept = keptBytes > 0 ? `, ${megabytes(keptBytes)} were there` : "";
+    this.#shell.note("synchronised", text + kept, { node, seconds, bytes, sentBytes, keptBytes });
   }
 
   #tick(): void {
@@ -391,6 +439,7 @@ export class Primary {
   configure(application: ApplicationSpec): void {
     this.parts.application = application;
     this.#period = { ...periodDefaults, period: application.period };
+    this.#limit.bytesPerSecond = application.syncLimit;
     // In a planned switch nothing leaves, whatever the policy; what then goes on here goes by the new one.
     if (!this.#frozen) this.#applyHold();
     this.#wake();
@@ -640,15 +689,4 @@ function isPostponed(error: unknown): boolean {
   return error instanceof OperatingError && error.code === "checkpoint-postponed";
 }
 
-/** Resident memory of processes, bytes; one that has just ended counts nothing. */
-function residentBytes(pids: Iterable<number>): number {
-  let pages = 0;
-  for (const pid of pids) {
-    try {
-      pages += Number(readSmall(`/proc/${pid}/statm`).split(" ")[1]);
-    } catch (error) {
-      if (!(error instanceof SystemCallError)) throw error;
-    }
-  }
-  return pages * PAGE_BYTES;
-}
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;

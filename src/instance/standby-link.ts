@@ -7,6 +7,7 @@ import { type Hello, type Message, STREAM_VERSION } from "../replication/frames.
 import { Link } from "../replication/link.ts";
 import { freshPace, type Pace } from "../replication/pace.ts";
 import type { StandbyStatus } from "./control.ts";
+import type { FirstCopy } from "./first-copy.ts";
 
 /** A standby is given more time than a primary: while it is waited for, output is only late. */
 const STANDBY_FLOOR_MS = 250;
@@ -24,7 +25,8 @@ export class StandbyLink {
    * `following`: gets every checkpoint.
    */
   phase: "greeting" | "waiting" | "copying" | "joining" | "following" = "greeting";
-  remainingBytes = 0;
+  /** The first copy, while `copying`. */
+  copy: FirstCopy | undefined;
   acknowledgedEpoch = 0;
   acknowledgedAt = 0;
   pace: Pace = freshPace;
@@ -52,10 +54,11 @@ export class StandbyLink {
   }
 
   status(inSync: boolean): StandbyStatus {
+    const synchronisation = this.copy?.status();
     return {
       node: this.node,
       state: inSync ? "in-sync" : this.phase === "greeting" ? "connecting" : "synchronising",
-      ...(this.phase === "copying" ? { remainingBytes: this.remainingBytes } : {}),
+      ...(synchronisation ? { remainingBytes: synchronisation.remainingBytes, synchronisation } : {}),
       ...(this.acknowledgedEpoch
         ? { acknowledgedEpoch: this.acknowledgedEpoch, lagMs: Math.round(performance.now() - this.acknowledgedAt) }
         : {}),
@@ -103,8 +106,11 @@ function dial(target: { node: string; host: string; port: number }, tls: MutualT
 
 export type Greeting = Omit<Hello, "version" | "clocks">;
 
-/** Greets the clone and waits until it accepts. Errors: `clone-refuses`. The link's handlers are the caller's afterwards. */
-export function greet(standby: StandbyLink, hello: Greeting): Promise<void> {
+/**
+ * Greets the clone and waits until it accepts. Errors: `clone-refuses`. The link's handlers are the caller's afterwards.
+ * @returns whether it has content of an earlier time
+ */
+export function greet(standby: StandbyLink, hello: Greeting): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const { link, node } = standby;
     const timer = setTimeout(() => refuse(`no answer within ${GREET_MS / 1000} s`), GREET_MS);
@@ -119,7 +125,7 @@ export function greet(standby: StandbyLink, hello: Greeting): Promise<void> {
         clearTimeout(timer);
         standby.phase = "waiting";
         standby.alive();
-        resolve();
+        resolve(message.holds);
       } else if (message.type === "refused") refuse(message.reason);
       else if (message.type !== "heartbeat") refuse(`it answers "${message.type}"`);
     };

@@ -1,11 +1,13 @@
 /** The standby's part of an instance: a clone, the stream that feeds it, and the eye on the primary. */
-import { rmSync } from "node:fs";
 import { phaseEnd } from "../checkpoint/phases.ts";
 import type { View } from "../cluster/spec.ts";
 import { type ClusterStore, storeKeys } from "../cluster/store.ts";
+import { KeptFiles, keepLayer } from "../files/kept.ts";
+import type { Lacking } from "../files/offer.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { Message } from "../replication/frames.ts";
 import type { Link } from "../replication/link.ts";
+import { layerPaths } from "../stage/root.ts";
 import { PrimaryWatch } from "./primary-watch.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
 import { Clone, type Living } from "./standby.ts";
@@ -17,6 +19,8 @@ export class StandbyRole {
   readonly #store: ClusterStore;
   readonly watch: PrimaryWatch;
   #clone: Clone | undefined;
+  /** What earlier clones here had, until this one is in sync. */
+  #kept: KeptFiles | undefined;
   /** The stream from the primary, once accepted. */
   #upstream: Link | undefined;
   #ticks = 0;
@@ -72,9 +76,14 @@ export class StandbyRole {
   accept({ link, hello }: Asking): void {
     this.giveUp();
     try {
-      this.#clone = Clone.create(this.#shell.config, hello);
+      const kept = new KeptFiles(this.#shell.config.keptDirectory);
+      this.#kept = kept;
+      const answer = (lacking: Lacking) => link.send({ type: "lacking", lacking });
+      this.#clone = Clone.create(this.#shell.config, hello, { blocks: kept, answer });
     } catch (error) {
       this.worn = true;
+      this.#kept?.close();
+      this.#kept = undefined;
       this.#shell.note("clone-failed", `No clone could be made: ${(error as Error).message}`);
       link.send({ type: "refused", reason: (error as Error).message });
       link.goodbye("refused");
@@ -83,7 +92,7 @@ export class StandbyRole {
     this.#upstream = link;
     link.onMessage = (message) => this.#receive(link, hello.term, message);
     link.onClose = (error) => this.#upstreamLost(link, error);
-    link.send({ type: "accepted" });
+    link.send({ type: "accepted", holds: this.#kept.holds });
     this.watch.follow(hello.term);
   }
 
@@ -97,6 +106,7 @@ export class StandbyRole {
       case "end":
         if (!this.#orGiveUp(() => this.#clone!.end(message.end))) return;
         this.#shell.view.tell({ kind: "checkpointApplied", term, epoch: message.end.epoch });
+        this.#dropKept();
         setImmediate(() => this.#applyOld());
         return;
       case "go-live":
@@ -106,6 +116,15 @@ export class StandbyRole {
         this.#upstreamClosed(link, message.reason, false);
         return;
     }
+  }
+
+  /** In sync: what the clone had to look for elsewhere it has itself. */
+  #dropKept(): void {
+    const kept = this.#kept;
+    this.#kept = undefined;
+    kept?.remove().catch((error: Error) => {
+      this.#shell.note("kept-files", `Files of an earlier clone could not be removed: ${error.message}`);
+    });
   }
 
   #applyOld(): void {
@@ -155,13 +174,16 @@ export class StandbyRole {
     }
   }
 
-  /** No clone is here any more, and nothing of it. */
+  /** No clone is here any more; its files are kept for the next one, unless the agent removes them. */
   giveUp(): void {
     this.seal();
     const clone = this.#clone;
     this.#clone = undefined;
     if (!clone) return;
     clone.destroy();
-    rmSync(filesDirectoryOf(this.#shell.config), { recursive: true, force: true });
+    this.#kept?.close();
+    this.#kept = undefined;
+    const { config } = this.#shell;
+    keepLayer(layerPaths(filesDirectoryOf(config)).upper, config.keptDirectory);
   }
 }

@@ -7,6 +7,7 @@ import { IMAGE_VERSION } from "../checkpoint/operations.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
 import { checkVersions, prepare } from "../clone/life.ts";
 import { Skeleton } from "../clone/skeleton.ts";
+import type { FileApplyOptions } from "../files/apply.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { verifyPages } from "../kernel/pages.ts";
 import { OutputHold } from "../network/hold.ts";
@@ -46,16 +47,22 @@ export class Clone {
   #newest: CheckpointEnd | undefined;
   readonly receivedBytes = { value: 0 };
 
-  private constructor(config: InstanceConfig, stage: Stage, port: ApplicationInterface, hold: OutputHold) {
+  private constructor(
+    config: InstanceConfig,
+    stage: Stage,
+    port: ApplicationInterface,
+    hold: OutputHold,
+    files: FileApplyOptions,
+  ) {
     this.#config = config;
     this.stage = stage;
-    this.#skeleton = new Skeleton(stage);
+    this.#skeleton = new Skeleton(stage, files);
     this.#port = port;
     this.#hold = hold;
   }
 
   /** An empty clone on a stage of its own, its network closed. */
-  static create(config: InstanceConfig, hello: Hello): Clone {
+  static create(config: InstanceConfig, hello: Hello, files: FileApplyOptions): Clone {
     const { application } = config;
     const now = process.hrtime.bigint();
     const stage = Stage.create({
@@ -70,7 +77,7 @@ export class Clone {
       const hold = OutputHold.open(port);
       hold.hold();
       prepareLookups();
-      return new Clone(config, stage, port, hold);
+      return new Clone(config, stage, port, hold, files);
     } catch (error) {
       stage.destroy();
       throw error;

@@ -7,11 +7,12 @@ import { pack, unpack } from "msgpackr";
 import { BlockPool } from "../checkpoint/blocks.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
 import type { View } from "../cluster/spec.ts";
+import type { Lacking } from "../files/offer.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { LIMITS } from "./limits.ts";
 
 /** Grows when frames change their meaning; another version is refused. */
-export const STREAM_VERSION = 1;
+export const STREAM_VERSION = 2;
 
 /** Primary → clone, first. */
 export interface Hello {
@@ -29,11 +30,14 @@ export interface Hello {
 
 export type Message =
   | { type: "hello"; hello: Hello }
-  | { type: "accepted" }
+  /** `holds`: files of an earlier clone are there, so that blocks are worth an offer. */
+  | { type: "accepted"; holds: boolean }
   | { type: "refused"; reason: string; view?: View; revision?: number }
   | { type: "operation"; operation: Operation }
   | { type: "end"; end: CheckpointEnd; digest: number }
   | { type: "heartbeat" }
+  /** Clone → primary: the answer to an offer of blocks. */
+  | { type: "lacking"; lacking: Lacking }
   | { type: "acknowledged"; term: number; epoch: number }
   | { type: "go-live"; term: number; epoch: number }
   /** The sender closes on purpose; the peer need not suspect it. */

@@ -10,6 +10,8 @@ export class Link {
   readonly #writer = new FrameWriter();
   readonly #reader = new FrameReader();
   #closed = false;
+  /** Of messages, so far. */
+  sentBytes = 0;
   onMessage: (message: Message) => void = () => {};
   /** Called once; with the error, or without when the peer ended the connection. */
   onClose: (error?: Error) => void = () => {};
@@ -58,6 +60,7 @@ export class Link {
     this.socket.cork();
     const parts = this.#writer.encode(message);
     for (const [i, part] of parts.entries()) {
+      this.sentBytes += part.length;
       if (written && i === parts.length - 1) this.socket.write(part, written);
       else this.socket.write(part);
     }

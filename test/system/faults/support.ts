@@ -9,6 +9,7 @@ import { AgentClient } from "../../../src/agent/client.ts";
 import type { Lab } from "../../../src/lab/lab.ts";
 import { labPlaces } from "../../../src/lab/layout.ts";
 import { namespacesOf } from "../../../src/lab/network.ts";
+import type { ProtectedApplication } from "../../../workload/application.ts";
 import { startWorkload } from "../../../workload/driver.ts";
 import type { CounterResult } from "../../../workload/messages.ts";
 import { APPLICATION, type RedisSite, SERVICE } from "../../../workload/site.ts";
@@ -200,7 +201,10 @@ export async function downAndGone(lab: Lab): Promise<void> {
 }
 
 /** When a test has failed, what happened on the nodes meanwhile is the first thing one wants to know. */
-export async function tellEvents(site: RedisSite, context: { passed?: boolean; diagnostic?: (text: string) => void }) {
+export async function tellEvents(
+  site: ProtectedApplication,
+  context: { passed?: boolean; diagnostic?: (text: string) => void },
+) {
   if (context.passed !== false) return;
   for (const { at, node, kind, message } of (await site.events().catch(() => [])).slice(-60))
     context.diagnostic?.(`${at} ${node} ${kind}: ${message}`);

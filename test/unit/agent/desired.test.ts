@@ -18,7 +18,7 @@ const spec: ApplicationSpec = {
 const view: View = { term: 1, primary: "node-a", inSync: ["node-b"] };
 const said = { role: "primary", state: "protected", term: 1, standbys: [] } as const;
 const instance: SeenInstance = { pid: 7, createdAt: "then", said: { ...said, standbys: [] } };
-const calm = { application: "app", initAlive: false, leftovers: false, onlyFiles: false, busy: false };
+const calm = { application: "app", initAlive: false, leftovers: false, onlyFiles: false, kept: false, busy: false };
 
 function kinds(node: string, seen: Partial<Seen>): string[] {
   return desired(node, [{ ...calm, ...seen }]).map((action) =>
@@ -117,9 +117,9 @@ describe("desired", () => {
     const ended = { ...view, ended: { reason: "", at: "" } };
     assert.deepEqual(kinds("node-a", { spec, view: ended, leftovers: true, onlyFiles: true }), []);
     const [rest] = desired("node-a", [{ ...calm, spec, view: ended, leftovers: true }]);
-    assert.ok(rest?.kind === "remove" && rest.keepFiles);
+    assert.ok(rest?.kind === "remove" && rest.files === "stay");
     const [clone] = desired("node-b", [{ ...calm, spec, view: ended, leftovers: true, onlyFiles: true }]);
-    assert.ok(clone?.kind === "remove" && !clone.keepFiles);
+    assert.ok(clone?.kind === "remove" && clone.files === "remove");
     assert.deepEqual(kinds("node-a", { leftovers: true, onlyFiles: true }), ["remove"]);
   });
 
@@ -145,6 +145,7 @@ describe("desired", () => {
       initAlive: fc.boolean(),
       leftovers: fc.boolean(),
       onlyFiles: fc.boolean(),
+      kept: fc.boolean(),
       busy: fc.boolean(),
     });
     fc.assert(

@@ -109,7 +109,9 @@ const server = new ControlServer(config.controlSocket, {
   async addStandby({ node, host, port }) {
     const socket = connect(port, host);
     await new Promise((resolve, reject) => socket.once("connect", resolve).once("error", reject));
-    const status: StandbyStatus & { socket: Socket } = { node, state: "synchronising", remainingBytes: 1000, socket };
+    const bytes = { totalBytes: 2000, remainingBytes: 1000, sentBytes: 1000, keptBytes: 0, bytesPerSecond: 1000 };
+    const synchronisation = { step: "files", ...bytes, secondsLeft: 1 } as const;
+    const status: StandbyStatus & { socket: Socket } = { node, state: "synchronising", synchronisation, socket };
     standbys.set(node, status);
     socket.on("close", async () => {
       await view((v) => ({ ...v, inSync: v.inSync.filter((one) => one !== node) })).catch(() => {});

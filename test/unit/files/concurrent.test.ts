@@ -7,10 +7,10 @@ import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { FileApply } from "../../../src/files/apply.ts";
 import { FileCapture, openLog } from "../../../src/files/capture.ts";
 import type { FileOperation } from "../../../src/files/change.ts";
 import type { FileLog } from "../../../src/files/log.ts";
+import { TestClone } from "./filling.ts";
 import { Overlays, ownMounts } from "./overlays.ts";
 import { describe } from "./program.ts";
 
@@ -34,8 +34,8 @@ async function check(log: FileLog | false): Promise<void> {
     const primary = overlays.mount("primary", lower);
     const clone = overlays.mount("clone", lower);
     const capture = new FileCapture({ filesDirectory: primary.directory, lower, log });
-    const apply = new FileApply(clone.rootFd);
-    const emit = (operation: FileOperation) => apply.apply(operation);
+    const filled = new TestClone(clone.rootFd);
+    const emit = (operation: FileOperation) => filled.apply.apply(operation);
     for (let i = 0; i < PROCESSES; i++) {
       const worker = spawn(process.execPath, [WORKER, primary.root, String(SEED + i)], {
         stdio: ["ignore", "pipe", "inherit"],
@@ -43,7 +43,7 @@ async function check(log: FileLog | false): Promise<void> {
       workers.push(worker);
       await once(worker.stdout!, "data");
     }
-    await capture.copyAll(emit, () => sleep(1));
+    await filled.fill(capture, { pause: () => sleep(1) });
     for (let i = 0; i < CUTS; i++) {
       await sleep(5 + (i % 7) * 5);
       for (let pass = 0; pass <= i % 3; pass++) capture.preDump(emit);
@@ -53,7 +53,7 @@ async function check(log: FileLog | false): Promise<void> {
       for (const worker of workers) worker.kill("SIGCONT");
     }
     capture.close();
-    apply.close();
+    filled.apply.close();
   } finally {
     for (const worker of workers) worker.kill("SIGKILL");
     await Promise.all(workers.map((worker) => worker.exitCode ?? worker.signalCode ?? once(worker, "exit")));

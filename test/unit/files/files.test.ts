@@ -7,11 +7,12 @@ import { mkdirSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { test } from "node:test";
 import fc from "fast-check";
-import { FileApply } from "../../../src/files/apply.ts";
 import { FileCapture, openLog } from "../../../src/files/capture.ts";
 import type { FileOperation } from "../../../src/files/change.ts";
+import { KeptFiles } from "../../../src/files/kept.ts";
 import type { FileLog } from "../../../src/files/log.ts";
 import { closeDescriptor } from "../../../src/kernel/calls.ts";
+import { TestClone } from "./filling.ts";
 import { type Layer, Overlays, ownMounts } from "./overlays.ts";
 import { describe, type FileStep, isFileStep, perform, type Step, step } from "./program.ts";
 
@@ -35,7 +36,7 @@ function lowerLayer(overlays: Overlays, name: string, extra: boolean): string {
 
 interface Clone {
   layer: Layer;
-  apply: FileApply;
+  clone: TestClone;
 }
 
 class Scene {
@@ -47,11 +48,7 @@ class Scene {
   constructor(log: FileLog | false) {
     const lower = lowerLayer(this.overlays, "lower", false);
     this.primary = this.overlays.mount("primary", lower);
-    this.capture = new FileCapture({
-      filesDirectory: this.primary.directory,
-      lower,
-      ...(log === false ? { log } : {}),
-    });
+    this.capture = new FileCapture({ filesDirectory: this.primary.directory, lower, log });
     this.addClone();
     perform(this.primary.root, this.primary.rootFd, { do: "mkdir", path: "extra" });
   }
@@ -59,13 +56,13 @@ class Scene {
   addClone(): Clone {
     const name = `clone-${this.clones.length}`;
     const layer = this.overlays.mount(name, lowerLayer(this.overlays, `lower-${name}`, true));
-    const clone = { layer, apply: new FileApply(layer.rootFd) };
+    const clone = { layer, clone: new TestClone(layer.rootFd, new KeptFiles(`${layer.directory}/kept`, layer.lower)) };
     this.clones.push(clone);
     return clone;
   }
 
   readonly emit = (operation: FileOperation) => {
-    for (const { apply } of this.clones) apply.apply(operation);
+    for (const { clone } of this.clones) clone.apply.apply(operation);
   };
 
   perform(step: FileStep): void {
@@ -83,8 +80,8 @@ class Scene {
 
   close(): void {
     this.capture.close();
-    for (const { layer, apply } of this.clones) {
-      apply.close();
+    for (const { layer, clone } of this.clones) {
+      clone.apply.close();
       closeDescriptor(layer.rootFd);
     }
     closeDescriptor(this.primary.rootFd);
@@ -95,7 +92,7 @@ class Scene {
 async function run(steps: Step[], joining: FileStep[], log: FileLog | false): Promise<void> {
   const scene = new Scene(log);
   try {
-    await scene.capture.copyAll(scene.emit, async () => {});
+    await scene.clones[0]!.clone.fill(scene.capture);
     for (const step of steps) {
       if (step.do === "preDump") scene.capture.preDump(scene.emit);
       else if (step.do === "cut") scene.cut();
@@ -112,15 +109,15 @@ async function run(steps: Step[], joining: FileStep[], log: FileLog | false): Pr
 /** Another clone comes while the program goes on and others take checkpoints. */
 async function join(scene: Scene, steps: FileStep[]): Promise<void> {
   if (scene.clones.length > 2) return;
-  const clone = scene.addClone();
-  for (const operation of scene.capture.introduce()) clone.apply.apply(operation);
+  const { clone } = scene.addClone();
   const rest = [...steps];
-  await scene.capture.copyAll(scene.emit, async () => {
+  const pause = async () => {
     const step = rest.shift();
     if (!step) return;
     scene.perform(step);
     if (rest.length % 2 === 0) scene.capture.preDump(scene.emit);
-  });
+  };
+  await clone.fill(scene.capture, { pause, others: scene.emit });
 }
 
 async function check(log: FileLog | false): Promise<void> {

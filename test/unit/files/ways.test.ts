@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { after, before, test } from "node:test";
-import { FileApply } from "../../../src/files/apply.ts";
 import { type CutHints, FileCapture, openLog } from "../../../src/files/capture.ts";
 import { CHUNK_BYTES, type FileOperation } from "../../../src/files/change.ts";
 import { merged } from "../../../src/files/content.ts";
 import type { FileLog } from "../../../src/files/log.ts";
 import { EVENTS } from "../../../src/files/log-program.ts";
 import { addressOf, call } from "../../../src/kernel/calls.ts";
+import { TestClone } from "./filling.ts";
 import { type Layer, Overlays, ownMounts } from "./overlays.ts";
 import { describe } from "./program.ts";
 
@@ -19,6 +19,7 @@ interface Pair {
   emit: (operation: FileOperation) => void;
   cut: (hints?: CutHints) => FileOperation[];
   capture: FileCapture;
+  filled: TestClone;
 }
 
 let log: FileLog | undefined;
@@ -36,17 +37,17 @@ async function onPair(way: FileLog | false, body: (pair: Pair) => void | Promise
     const primary = overlays.mount("primary", lower);
     const clone = overlays.mount("clone", lower);
     const capture = new FileCapture({ filesDirectory: primary.directory, lower, log: way });
-    const apply = new FileApply(clone.rootFd);
-    const emit = (operation: FileOperation) => apply.apply(operation);
+    const filled = new TestClone(clone.rootFd);
+    const emit = (operation: FileOperation) => filled.apply.apply(operation);
     const cut = (hints?: CutHints) => {
       const operations = capture.cut(hints);
       operations.forEach(emit);
       return operations;
     };
-    await body({ primary, clone, emit, cut, capture });
+    await body({ primary, clone, emit, cut, capture, filled });
     assert.deepEqual(describe(clone.root), describe(primary.root));
     capture.close();
-    apply.close();
+    filled.apply.close();
   } finally {
     overlays.remove();
   }
@@ -57,7 +58,7 @@ function twice(name: string, body: (pair: Pair) => void | Promise<void>): void {
   test(`${name}, as the kernel's log tells`, (t) => (log ? onPair(log, body) : t.skip(missing)));
 }
 
-const started = (pair: Pair) => pair.capture.copyAll(pair.emit, async () => {});
+const started = (pair: Pair) => pair.filled.fill(pair.capture);
 
 function writeMemory(address: number, bytes: Buffer): void {
   const vector = (at: number) => {

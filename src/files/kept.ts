@@ -1,0 +1,185 @@
+/**
+ * Files of a layer that was given up, kept until the clone that comes next is in sync: what is in them need not be sent again.
+ * They are never taken for the application's files; only blocks whose digest is the wanted one are read out of them.
+ *
+ * `DIRECTORY/0`, `1` … are layers in the order in which they were given up; the next clone begins by making one of them.
+ */
+import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { closeDescriptor, openPath, tryCall } from "../kernel/calls.ts";
+import { checked } from "../kernel/errors.ts";
+import {
+  AT_REMOVEDIR,
+  bareTree,
+  ERRNO_FILES,
+  MODE_TYPE,
+  nextData,
+  O_DIRECTORY,
+  O_NOATIME,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_PATH,
+  O_RDONLY,
+  openBelow,
+  rawPath,
+  readAt,
+  readEntries,
+  Status,
+  TYPE_BITS,
+  tryOpenBelow,
+} from "../kernel/files.ts";
+import type { OfferedBlocks } from "./apply.ts";
+import { digestOf, OFFER_BLOCK_BYTES } from "./offer.ts";
+
+/** Takes a layer's upper directory out of the way. Both must be on one file system; nothing may be mounted over it any more. */
+export function keepLayer(upper: string, directory: string): void {
+  if (!existsSync(upper)) return;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  try {
+    renameSync(upper, join(directory, String(1 + Math.max(-1, ...generations(directory)))));
+  } catch (error) {
+    // What cannot be kept is sent again.
+    if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
+  }
+}
+
+function generations(directory: string): number[] {
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory)
+    .map(Number)
+    .sort((a, b) => a - b);
+}
+
+const DIRECTORY = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+const REMOVED_AT_ONCE = 100;
+const block = Buffer.allocUnsafeSlow(OFFER_BLOCK_BYTES);
+
+export class KeptFiles implements OfferedBlocks {
+  readonly #directory: string;
+  /** What was kept, if anything, and the node's own files. */
+  readonly #keptFd: number;
+  readonly #lowerFd: number;
+  readonly #status = new Status();
+  #open: { path: string; fds: number[] } | undefined;
+
+  constructor(directory: string, lower = "/") {
+    this.#directory = directory;
+    const [first, ...later] = generations(directory).map((n) => openPath(join(directory, String(n)), DIRECTORY));
+    for (const next of later) {
+      merge(first!, next);
+      for (const _pause of emptied(next));
+    }
+    for (const n of generations(directory).slice(1)) rmdirSync(join(directory, String(n)));
+    this.#keptFd = first ?? -1;
+    this.#lowerFd = bareTree(lower);
+  }
+
+  /** Something was kept. */
+  get holds(): boolean {
+    return this.#keptFd >= 0;
+  }
+
+  find(path: string, at: number, length: number, digest: Buffer): Buffer | undefined {
+    for (const fd of this.#files(path)) {
+      if (nextData(fd, at, at + length) >= at + length) continue;
+      const bytes = block.subarray(0, length);
+      if (readAt(fd, bytes, at) === length && digestOf(bytes).equals(digest)) return bytes;
+    }
+    return undefined;
+  }
+
+  #files(path: string): number[] {
+    if (this.#open?.path === path) return this.#open.fds;
+    this.#forget();
+    const flags = O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK;
+    const fds = [this.#keptFd, this.#lowerFd]
+      .filter((root) => root >= 0)
+      .map((root) => tryOpenBelow(root, path.slice(1), flags))
+      .filter((fd) => fd >= 0 && this.#isRegular(fd));
+    this.#open = { path, fds };
+    return fds;
+  }
+
+  #isRegular(fd: number): boolean {
+    if (this.#status.read(fd, "") >= 0 && (this.#status.mode & MODE_TYPE) === TYPE_BITS.file) return true;
+    closeDescriptor(fd);
+    return false;
+  }
+
+  #forget(): void {
+    for (const fd of this.#open?.fds ?? []) closeDescriptor(fd);
+    this.#open = undefined;
+  }
+
+  /** The clone's own file has all of that by now: should the clone be given up, that one is kept. */
+  done(path: string): void {
+    this.#forget();
+    if (this.#keptFd < 0) return;
+    const slash = path.lastIndexOf("/");
+    // What was kept is the application's: a link in it may lead anywhere.
+    const parent = tryOpenBelow(this.#keptFd, path.slice(1, Math.max(1, slash)), O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    if (parent < 0) return;
+    tryCall("unlinkat", parent, rawPath(path.slice(slash + 1)), 0);
+    closeDescriptor(parent);
+  }
+
+  close(): void {
+    this.#forget();
+    closeDescriptor(this.#keptFd);
+    closeDescriptor(this.#lowerFd);
+  }
+
+  /** The clone is in sync: all of it goes, a little at a time. */
+  async remove(): Promise<void> {
+    this.#forget();
+    closeDescriptor(this.#lowerFd);
+    if (this.#keptFd >= 0) {
+      for (const _pause of emptied(this.#keptFd)) await new Promise(setImmediate);
+    }
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** Removes all in a directory, with a pause now and then; closes it. */
+function* emptied(fd: number): Generator<void> {
+  let removed = 0;
+  try {
+    for (const name of readEntries(fd).keys()) {
+      if (++removed % REMOVED_AT_ONCE === 0) yield;
+      const result = tryCall("unlinkat", fd, rawPath(name), 0);
+      if (result !== ERRNO_FILES.isDirectory) {
+        checked(result, "unlinkat", name);
+        continue;
+      }
+      yield* emptied(openBelow(fd, name, DIRECTORY));
+      checked(tryCall("unlinkat", fd, rawPath(name), AT_REMOVEDIR), "unlinkat", name);
+    }
+  } finally {
+    closeDescriptor(fd);
+  }
+}
+
+const from = new Status();
+const into = new Status();
+const typeOf = (status: Status) => status.mode & MODE_TYPE;
+
+/** Regular files of a later layer into an earlier one. Of two, the one with more in it stays. */
+function merge(intoFd: number, fromFd: number): void {
+  for (const name of readEntries(fromFd).keys()) {
+    checked(from.read(fromFd, name), "statx", name);
+    const raw = rawPath(name);
+    const known = into.read(intoFd, name) >= 0;
+    if (typeOf(from) === TYPE_BITS.directory) {
+      if (known && typeOf(into) !== TYPE_BITS.directory) checked(tryCall("unlinkat", intoFd, raw, 0), "unlinkat", name);
+      if (!known || typeOf(into) !== TYPE_BITS.directory)
+        checked(tryCall("mkdirat", intoFd, raw, 0o700), "mkdirat", name);
+      const pair = [openBelow(intoFd, name, DIRECTORY), openBelow(fromFd, name, DIRECTORY)] as const;
+      merge(...pair);
+      pair.forEach(closeDescriptor);
+    } else if (
+      typeOf(from) === TYPE_BITS.file &&
+      !(known && (typeOf(into) === TYPE_BITS.directory || into.blocks >= from.blocks))
+    )
+      checked(tryCall("renameat", fromFd, raw, intoFd, raw), "renameat", name);
+  }
+}
