@@ -79,7 +79,7 @@ export class MemoryCapture {
   /** While the application runs: what it has mapped since the last look is watched from here on and known to the clones. */
   #followLayout(process: ProcessCapture): void {
     const { tracker } = process;
-    if (!tracker.layoutTextChanged()) return;
+    if (!tracker.layoutChanged()) return;
     const layout = process.layoutOperation(tracker.refresh().fresh);
     for (const regions of this.#unsentShared(process)) tracker.owe(regions);
     this.#around.aheadOfLayout();
@@ -203,7 +203,7 @@ export class MemoryCapture {
       count = checked(this.#scan(process, true), "ioctl(PAGEMAP_SCAN)", process.pid);
     } else {
       checked(count, "ioctl(PAGEMAP_SCAN)", process.pid);
-      if (tracker.layoutTextChanged()) {
+      if (tracker.layoutChanged()) {
         regions = tracker.takeRegions(count);
         fresh = tracker.refresh().fresh;
       }

@@ -44,6 +44,8 @@ export interface ProcessResource extends ProcessState {
   posixTimers: PosixTimer[];
   /** Seccomp filters, oldest first. */
   filters: Buffer[];
+  /** AREA_FLAG bits that areas to come get: see mlockall(2). */
+  lockFuture: number;
 }
 
 /** A thread just born may still set up its alternate stack and the like: looked at again in each stop for so long. */
@@ -209,7 +211,14 @@ export class ProcessCapture {
       this.#state = readProcess(this.pid, parentOf(this.pid));
       this.#stateAt = now;
     }
-    return { ...this.#state, inner: this.#inner!, pending, posixTimers: this.#posixTimers, filters: this.#filters };
+    return {
+      ...this.#state,
+      inner: this.#inner!,
+      pending,
+      posixTimers: this.#posixTimers,
+      filters: this.#filters,
+      lockFuture: this.tracker.futureFlags,
+    };
   }
 
   threadState(thread: TracedThread, record: Buffer, pending: Buffer[]): ThreadState {

@@ -28,6 +28,7 @@ import { noticeCalls } from "../resources/descriptor/notice.ts";
 import type { DescriptorEntry } from "../resources/descriptor/table.ts";
 import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
+import { giveAdvice, lockFuture } from "../resources/memory/advice.ts";
 import { NAMESPACE_KINDS, namespaceKindNamed } from "../resources/namespace-kinds.ts";
 import { restoreFilters, SUSPEND_SECCOMP } from "../resources/process/filters.ts";
 import { restoreInnerProcess } from "../resources/process/inner.ts";
@@ -409,6 +410,7 @@ function finishProcess(stage: Stage, process: SkeletonProcess, state: ProcessRes
     // Its working directory, which may lie outside, stays.
     remote.call("chroot", remote.putString(state.root));
   }
+  giveAdvice(remote, process.areas);
   state.limits.forEach(([soft, hard], resource) => {
     setLimit(pid, resource, soft, hard);
   });
@@ -427,6 +429,7 @@ function finishProcess(stage: Stage, process: SkeletonProcess, state: ProcessRes
   if (state.inner.dumpable < 2) calls.push(["prctl", PR_SET_DUMPABLE, state.inner.dumpable]);
   remote.batchChecked([...calls, ...restorePosixTimers(remote, state.posixTimers)]);
   restorePending(process, state, threads);
+  remote.batchChecked(lockFuture(state.lockFuture));
   remote.gadget = vdsoGadget(process);
   remote.call("munmap", remote.scratch, SCRATCH_BYTES);
   for (const thread of threads) giveRegisters(process.threads.get(thread.tid)!, thread);

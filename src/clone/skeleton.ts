@@ -13,7 +13,8 @@ import { applyPages } from "../kernel/pages.ts";
 import { parseMaps, setSessionNice } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { resume, waitAny, waitFor } from "../kernel/trace.ts";
-import { type Area, layoutSteps } from "../resources/memory/layout.ts";
+import { AREA_FLAG } from "../resources/memory/area-flags.ts";
+import { type Area, hasFlag, layoutSteps } from "../resources/memory/layout.ts";
 import { Objects } from "../resources/nameless/objects.ts";
 import { Segments } from "../resources/shm/segments.ts";
 import { segmentOf } from "../resources/shm/state.ts";
@@ -345,8 +346,11 @@ export class Skeleton {
     const { backing } = area;
     switch (backing.type) {
       case "anonymous":
-      case "kernel":
-        return { flags: MAP.private | MAP.anonymous | MAP.noReserve, offset: 0, fd: -1 };
+      case "kernel": {
+        const kind = hasFlag(area, AREA_FLAG.droppable) ? MAP.droppable : MAP.private;
+        const grows = hasFlag(area, AREA_FLAG.growsDown) ? MAP.growsDown : 0;
+        return { flags: kind | grows | MAP.anonymous | MAP.noReserve, offset: 0, fd: -1 };
+      }
       case "stack":
         return { flags: MAP.private | MAP.anonymous | MAP.noReserve | MAP.growsDown | MAP.stack, offset: 0, fd: -1 };
       case "file": {

@@ -159,6 +159,9 @@ export const NR = {
   inotify_rm_watch: 255,
   open_by_handle_at: 304,
   memfd_create: 319,
+  mlock2: 325,
+  mlockall: 151,
+  mseal: 462,
 } as const;
 
 export const PROT = { none: 0, read: 1, write: 2, exec: 4 } as const;
@@ -168,6 +171,7 @@ export const MAP = {
   private: 2,
   fixed: 0x10,
   anonymous: 0x20,
+  droppable: 8,
   growsDown: 0x100,
   noReserve: 0x4000,
   stack: 0x20000,

@@ -2,6 +2,7 @@
 
 import { USER_SPACE_BEGIN, USER_SPACE_END } from "../../kernel/numbers.ts";
 import { type MapsEntry, parseMaps } from "../../kernel/procfs.ts";
+import { AREA_FLAG } from "./area-flags.ts";
 
 /** What is behind an area. `kernel`: vdso, vvar: moved as they are, never copied. `shared`: memory without a file of a name. */
 export type Backing =
@@ -27,6 +28,12 @@ export interface Area {
   heap?: true;
   /** Shared memory opened or attached for reading only: no mprotect can make it writable. */
   readOnly?: true;
+  /** AREA_FLAG bits, where it has any. */
+  flags?: number;
+}
+
+export function hasFlag({ flags = 0 }: Area, flag: bigint): boolean {
+  return flags !== 0 && (BigInt(flags) & flag) !== 0n;
 }
 
 const KERNEL_AREAS = new Set(["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"]);
@@ -63,6 +70,8 @@ export function parseLayout(text: string): Area[] {
 export function isTrackable(area: Area): boolean {
   const { backing } = area;
   if (backing.type === "kernel" || area.readOnly) return false;
+  // The kernel may take it away at any time, and watches it for nobody.
+  if (hasFlag(area, AREA_FLAG.droppable)) return false;
   return backing.type !== "file" || !backing.shared;
 }
 
@@ -157,6 +166,7 @@ function joinMaps(steps: LayoutStep[]): LayoutStep[] {
       last?.step === "map" &&
       last.area.end === step.area.start &&
       last.area.protection === step.area.protection &&
+      last.area.flags === step.area.flags &&
       last.area.backing.type === step.area.backing.type &&
       step.area.backing.type !== "kernel" &&
       sameBacking(last.area, step.area)

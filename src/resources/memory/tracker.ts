@@ -8,6 +8,7 @@
 import { readFileSync } from "node:fs";
 import { call, closeDescriptor, openPath, Reader, tryCall } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
+import { OperatingError } from "../../kernel/failure.ts";
 import { ERRNO, PAGE_BYTES, PAGE_IS, PM_SCAN, PROT } from "../../kernel/numbers.ts";
 import {
   anyOutside,
@@ -19,7 +20,8 @@ import {
   takeHoles,
 } from "../../kernel/pages.ts";
 import type { Remote } from "../../kernel/remote.ts";
-import { type Area, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
+import { AREA_FLAG, AreaFlags, type FlagsNow } from "./area-flags.ts";
+import { type Area, hasFlag, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
 import { firstBehind, mergeRegions, sameWords, splitRegions, subtractRegions, wordsOf } from "./regions.ts";
 import { Userfault } from "./userfault.ts";
 
@@ -113,6 +115,7 @@ export class MemoryTracker {
   watch(remote: Remote): void {
     if (this.#userfault) return;
     this.#userfault = Userfault.open(this.pid, remote);
+    this.#flags = AreaFlags.of(this.pid);
     this.#look();
     this.#register();
     for (const area of this.areas) this.#protectShared(area);
@@ -150,10 +153,16 @@ export class MemoryTracker {
   /** Reads the layout again when the kernel's text of it differs; returns whether it did. */
   #look(): boolean {
     const text = this.#maps.read();
-    if (text.equals(this.#mapsText)) return false;
+    const flags = this.#flagsChanged();
+    if (text.equals(this.#mapsText) && !flags) return false;
     this.#mapsText = Buffer.from(text);
     const before = this.areas;
     this.areas = parseLayout(text.toString("latin1"));
+    for (const area of this.areas) {
+      const own = this.#flagsNow.areas.get(area.start);
+      if (own !== undefined) area.flags = Number(own);
+    }
+    refuseHugePages(this.areas);
     if (this.shared.length > 0) this.#noteUnmapped(before);
     for (const area of this.areas) if (this.#isReadOnly(area)) area.readOnly = true;
     this.#ranges = wordsOf(trackableRanges(this.areas));
@@ -170,6 +179,21 @@ export class MemoryTracker {
     this.shared = anyShared ? this.#rangesOf((area) => area.backing.type === "shared") : NO_RANGES;
     this.#privateRanges = anyShared ? this.#rangesOf((area) => area.backing.type !== "shared") : this.#ranges;
     return true;
+  }
+
+  #flags: AreaFlags | undefined;
+  #flagsNow: FlagsNow = { areas: new Map(), future: 0n };
+
+  /** AREA_FLAG bits of areas to come. */
+  get futureFlags(): number {
+    return Number(this.#flagsNow.future);
+  }
+
+  /** Whether an area's flags are others than at the last look at the layout. */
+  #flagsChanged(): boolean {
+    this.#flagsNow = this.#flags?.look() ?? this.#flagsNow;
+    const now = this.#flagsNow.areas;
+    return this.areas.some(({ start, flags }) => (flags ?? 0) !== Number(now.get(start) ?? 0n));
   }
 
   #unmapped: Area[] = [];
@@ -305,8 +329,8 @@ export class MemoryTracker {
     if (this.shadow) dropFromShadow(this.shadow, start, end);
   }
 
-  layoutTextChanged(): boolean {
-    return !this.#maps.read().equals(this.#mapsText);
+  layoutChanged(): boolean {
+    return !this.#maps.read().equals(this.#mapsText) || this.#flagsChanged();
   }
 
   /**
@@ -496,6 +520,27 @@ export class MemoryTracker {
     }
     return dropped;
   }
+}
+
+function refuseHugePages(areas: Area[]): void {
+  for (const area of areas) {
+    const { backing, start, end } = area;
+    const path = backing.type === "file" || backing.type === "shared" ? backing.path : "";
+    if (!path.startsWith("/anon_hugepage") && !hasFlag(area, AREA_FLAG.hugetlb)) continue;
+    throw hugePages(`${(end - start) >> 20} MiB mapped`, { path, start: start.toString(16) });
+  }
+}
+
+/** Memory of huge pages that somebody has set aside (not the kernel's own, transparent ones). */
+export function hugePages(what: string, details: Record<string, unknown>): OperatingError {
+  return new OperatingError(
+    "unprotectable-huge-pages",
+    `The application has huge pages (${what}), which cannot be copied`,
+    {
+      remedy: "Run it without hugetlb memory; transparent huge pages are kept.",
+      details,
+    },
+  );
 }
 
 function placeOf({ start, end, backing }: Area): string {

@@ -3,6 +3,7 @@ import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../../kern
 import { checked } from "../../kernel/errors.ts";
 import { O_NOATIME, Status } from "../../kernel/files.ts";
 import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
+import { hugePages } from "../memory/tracker.ts";
 import { stampOf } from "./contents.ts";
 import { DELETED, DIRECTORY, MEMFD, type NamelessState, objectId, REGULAR, TYPE } from "./state.ts";
 
@@ -34,6 +35,7 @@ function dumpOne(description: Description, context: DumpContext): NamelessState 
   checked(status.read(own, ""), "statx", link);
   const { mode, uid, gid, size, inode, ownMajor, ownMinor } = status;
   const flags = call("fcntl", own, F_GETFL, 0) & ~O_LARGEFILE;
+  refuseHugePages(own, link);
   const regular = (mode & TYPE) === REGULAR;
   const id = objectId(ownMajor, ownMinor, inode);
   const path = link.slice(0, -DELETED.length);
@@ -52,6 +54,15 @@ function dumpOne(description: Description, context: DumpContext): NamelessState 
     flags,
     position: Math.max(0, tryCall("lseek", own, 0, SEEK_CUR)),
   };
+}
+
+const HUGETLBFS_MAGIC = 0x958458f6n;
+const fileSystem = Buffer.alloc(120);
+
+function refuseHugePages(fd: number, link: string): void {
+  if (!link.startsWith(MEMFD)) return;
+  call("fstatfs", fd, fileSystem);
+  if (fileSystem.readBigInt64LE() === HUGETLBFS_MAGIC) throw hugePages(link, { link });
 }
 
 /** One object for all its descriptions; closed when the application lives. */

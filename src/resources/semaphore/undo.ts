@@ -4,21 +4,15 @@ import { type Address, KernelMemory } from "../../kernel/peek.ts";
 /** Of one set by processes that this thread traces and that stand still: those that have any, by their pids here. */
 export function undoOf(pids: readonly number[], set: number, semaphores: number): Map<number, number[]> {
   const memory = KernelMemory.open();
-  const tasks = memory.tasks();
   const found = new Map<number, number[]>();
   for (const pid of pids) {
-    const adjustments = adjustmentsOf(memory, tasks.get(pid), set, semaphores);
+    const adjustments = adjustmentsOf(memory, memory.task(pid), set, semaphores);
     if (adjustments) found.set(pid, adjustments);
   }
   return found;
 }
 
-function adjustmentsOf(
-  memory: KernelMemory,
-  task: Address | undefined,
-  set: number,
-  semaphores: number,
-): number[] | undefined {
+function adjustmentsOf(memory: KernelMemory, task: Address, set: number, semaphores: number): number[] | undefined {
   const undos =
     task && memory.pointer(task + memory.offset("task_struct.sysvsem") + memory.offset("sysv_sem.undo_list"));
   if (!undos) return undefined;

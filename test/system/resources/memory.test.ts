@@ -5,6 +5,8 @@ testPrograms("memory", [
   { program: "memory/anonymous", idle: true },
   { program: "memory/heap", idle: true },
   { program: "memory/discard", idle: true },
+  { program: "memory/advice", idle: true },
+  { program: "memory/locked", idle: true },
   { program: "memory/moving", dumps: 10 },
   { program: "memory/fuzz", args: ["1"], dumps: 6 },
   { program: "memory/fuzz", args: ["2"], dumps: 6 },

@@ -1,0 +1,100 @@
+/**
+ * What a process has asked for its areas (madvise, mlock, mmap's rarer flags): /proc/PID/smaps tells, but counts all pages on the
+ * way. So the flags are read where the kernel has them; that an area changed shows in a counter of the address space's lock.
+ */
+import { type Address, GATHERED_BYTES, KernelMemory } from "../../kernel/peek.ts";
+
+/** As in include/linux/mm.h, the same from Linux 6.7 to 6.18. */
+export const AREA_FLAG = {
+  growsDown: 0x100n,
+  locked: 0x2000n,
+  sequential: 0x8000n,
+  random: 0x10000n,
+  dontFork: 0x20000n,
+  lockOnFault: 0x80000n,
+  hugetlb: 0x400000n,
+  wipeOnFork: 0x2000000n,
+  dontDump: 0x4000000n,
+  hugePage: 0x20000000n,
+  noHugePage: 0x40000000n,
+  mergeable: 0x80000000n,
+  droppable: 1n << 40n,
+  sealed: 1n << 42n,
+} as const;
+
+const KEPT = Object.values(AREA_FLAG).reduce((all, flag) => all | flag, 0n);
+const LOCKING = AREA_FLAG.locked | AREA_FLAG.lockOnFault;
+
+/** Maple tree nodes (include/linux/maple_tree.h): 256 bytes each. */
+const NODE_BYTES = 256;
+const NODE_MASK = 0xffn;
+const NODE = { leaf: 1, range: 2, allocation: 3 } as const;
+const SLOTS: Record<number, number> = { [NODE.leaf]: 16, [NODE.range]: 16, [NODE.allocation]: 10 };
+
+export interface FlagsNow {
+  /** Of areas that have any, by where they begin. */
+  areas: Map<number, bigint>;
+  /** Of areas to come: see mlockall(2), MCL_FUTURE. */
+  future: bigint;
+}
+
+export class AreaFlags {
+  readonly #memory: KernelMemory;
+  readonly #space: Address;
+  #sequence = -1;
+
+  private constructor(memory: KernelMemory, space: Address) {
+    this.#memory = memory;
+    this.#space = space;
+  }
+
+  /** The process is traced by this thread and stands still. Undefined where the kernel's memory cannot be read. */
+  static of(pid: number): AreaFlags | undefined {
+    const memory = KernelMemory.tryOpen();
+    const task = memory?.task(pid);
+    if (!memory || !task) return undefined;
+    return new AreaFlags(memory, memory.follow(task, "task_struct.mm"));
+  }
+
+  /** Undefined: as at the last look. Exact in a stop; while the process runs an area may be missed. */
+  look(): FlagsNow | undefined {
+    const memory = this.#memory;
+    const sequence = memory.read(this.#space + memory.offset("mm_struct.mm_lock_seq"), 4).readInt32LE();
+    if (sequence === this.#sequence) return undefined;
+    this.#sequence = sequence;
+    const start = Number(memory.offset("vm_area_struct.vm_start"));
+    const flagsAt = Number(memory.offset("vm_area_struct.vm_flags"));
+    if (flagsAt + 8 > GATHERED_BYTES) throw new RangeError("The kernel's areas have their flags too far behind");
+    const areas = new Map<number, bigint>();
+    for (const area of memory.gather([...this.#entries()])) {
+      const flags = area.readBigUInt64LE(flagsAt) & KEPT;
+      if (flags !== 0n) areas.set(Number(area.readBigUInt64LE(start)), flags);
+    }
+    return { areas, future: memory.follow(this.#space, "mm_struct.def_flags") & LOCKING };
+  }
+
+  /** Addresses of all areas. */
+  *#entries(): Generator<Address> {
+    const root = this.#space + this.#memory.offset("mm_struct.mm_mt") + this.#memory.offset("maple_tree.ma_root");
+    yield* this.#walk(this.#memory.pointer(root), 2n ** 64n - 1n);
+  }
+
+  *#walk(encoded: Address, last: bigint): Generator<Address> {
+    const type = Number((encoded >> 3n) & 0xfn);
+    const slots = SLOTS[type];
+    if (slots === undefined) return;
+    const node = this.#memory.read(encoded & ~NODE_MASK, NODE_BYTES);
+    const slotsAt = 8 * slots;
+    for (let i = 0; i < slots; i++) {
+      const pivot = i < slots - 1 ? node.readBigUInt64LE(8 + 8 * i) : last;
+      // The last one goes to the node's end.
+      const end = pivot === 0n && i > 0 ? last : pivot;
+      const slot = node.readBigUInt64LE(slotsAt + 8 * i);
+      if (slot !== 0n) {
+        if (type === NODE.leaf) yield slot;
+        else yield* this.#walk(slot, end);
+      }
+      if (end >= last) return;
+    }
+  }
+}
