@@ -81,7 +81,8 @@ export class ResourceCapture {
       }
     }, this.contents);
     for (const { kind, version, dumpOwnerless } of KINDS)
-      for (const [id, state] of dumpOwnerless?.() ?? []) resources.set(`description/${id}`, { kind, version, state });
+      for (const [id, state] of dumpOwnerless?.([...processes.keys()]) ?? [])
+        resources.set(`description/${id}`, { kind, version, state });
     this.#takeReadOnly(processes);
   }
 

@@ -274,7 +274,7 @@ function installDescriptors(process: SkeletonProcess, states: States, own: Map<s
     const again = connected.has(entry.description);
     connected.add(entry.description);
     const context = { put, virtualPid: process.virtualPid };
-    if (!again) connects.push(...(kind?.connect?.(resource.state, entry.fd, context) ?? []));
+    if (!again || kind?.connectsEach) connects.push(...(kind?.connect?.(resource.state, entry.fd, context) ?? []));
     if (entry.locks) connects.push(...lockCalls(entry.fd, entry.locks, put));
     if (entry.notice) connects.push(...noticeCalls(entry.fd, entry.notice, put));
     flush();

@@ -175,7 +175,7 @@ export class KernelMemory {
     return BigInt(offset);
   }
 
-  /** A copy; throws EFAULT where nothing is. */
+  /** A copy; throws EFAULT or ERANGE where nothing is. */
   read(address: Address, length: number): Buffer {
     const bytes = Buffer.alloc(length);
     for (let done = 0; done < length; done += PIECE_BYTES) {
@@ -214,23 +214,28 @@ export class KernelMemory {
 
   /** The task of a thread that this one traces and that stands still, by its id as this program sees it. 0n: there is none. */
   task(tid: number): Address {
-    const own = this.#current();
-    const level = this.#integer(this.follow(own, "task_struct.thread_pid"), "pid.level");
     const known = this.#tasks.get(tid);
-    if (known !== undefined && this.#isTraced(known, tid, level)) return known;
+    if (known !== undefined && this.isTraced(known, tid)) return known;
     this.#tasks.clear();
+    const own = this.#current();
+    const level = this.#level();
     for (const task of this.list(own + this.offset("task_struct.ptraced"), "task_struct.ptrace_entry"))
       this.#tasks.set(this.#pidOf(task, level), task);
     return this.#tasks.get(tid) ?? 0n;
   }
 
-  /** What is no task any more is not on the list, whatever is there now. */
-  #isTraced(task: Address, tid: number, level: number): boolean {
+  /** Of this program's pid namespace. */
+  #level(): number {
+    return this.#integer(this.follow(this.#current(), "task_struct.thread_pid"), "pid.level");
+  }
+
+  /** Whether a task is still what `task` found. What is none any more is not on the list, whatever is there now. */
+  isTraced(task: Address, tid: number): boolean {
     const entry = task + this.offset("task_struct.ptrace_entry");
     try {
-      return this.pointer(this.pointer(entry + 8n)) === entry && this.#pidOf(task, level) === tid;
+      return this.pointer(this.pointer(entry + 8n)) === entry && this.#pidOf(task, this.#level()) === tid;
     } catch (error) {
-      if (error instanceof SystemCallError && error.code === "EFAULT") return false;
+      if (error instanceof SystemCallError && (error.code === "EFAULT" || error.code === "ERANGE")) return false;
       throw error;
     }
   }

@@ -96,19 +96,21 @@ export interface DescriptorKind<State = unknown> {
   /** Kinds that must have been created before. */
   readonly after: readonly string[];
   matches(link: string): boolean;
-  /** For what has a path: by its type and permissions. Asked before `matches`. */
-  matchesFile?(link: string, mode: number): boolean;
+  /** For what has a path: by its type and permissions, or by what is at `place` in /proc. Asked before `matches`. */
+  matchesFile?(link: string, mode: number, place: string): boolean;
   /** For sockets, whose link says nothing: by SO_DOMAIN, SO_TYPE, SO_PROTOCOL. */
   matchesSocket?(socket: { domain: number; type: number; protocol: number }): boolean;
   /** States of descriptions of this kind, in their order. Throws what makes the application unprotectable. */
   dump(descriptions: Description[], context: DumpContext): State[];
   /** What of this kind goes on in the kernel though no process has it any more, by names of their own. After `dump`. */
-  dumpOwnerless?(): Array<[id: string, state: State]>;
+  dumpOwnerless?(pids: readonly number[]): Array<[id: string, state: State]>;
   /** Makes the description anew and returns a descriptor of this process. */
   create(state: State, context: CreateContext): number;
   /** As `create` for all of the kind at once, in their order, where that is cheaper. */
   createAll?(states: State[], context: CreateContext): number[];
   /** Calls to make in the process that has it as `fd`, once all its descriptors are in place. */
+  /** `connect` is asked for in every process that has it. */
+  readonly connectsEach?: true;
   connect?(state: State, fd: number, context: ConnectContext): RemoteCall[];
 }
 

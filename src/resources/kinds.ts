@@ -5,6 +5,7 @@ import { fifo } from "./fifo/index.ts";
 import { file } from "./file/index.ts";
 import { inotify } from "./inotify/index.ts";
 import type { DescriptorKind } from "./kind.ts";
+import { mqueue } from "./mqueue/index.ts";
 import { nameless } from "./nameless/index.ts";
 import { netlink } from "./netlink/index.ts";
 import { pidfd } from "./pidfd/index.ts";
@@ -31,6 +32,7 @@ export const KINDS: readonly DescriptorKind[] = [
   timerfd,
   tcp,
   unix,
+  mqueue,
   nameless,
   signalfd,
   inotify,
@@ -47,9 +49,16 @@ export function kindNamed(name: string): DescriptorKind | undefined {
   return byName.get(name);
 }
 
-/** @param mode of a link that is a path: type and permissions */
-export function kindOf(link: string, socket?: SocketType, mode?: number): DescriptorKind | undefined {
-  const byMode = mode === undefined ? undefined : KINDS.find((kind) => kind.matchesFile?.(link, mode));
+/** Of a link that is a path. */
+export interface FileType {
+  /** Type and permissions. */
+  mode: number;
+  /** Where /proc has the link. */
+  place: string;
+}
+
+export function kindOf(link: string, socket?: SocketType, file?: FileType): DescriptorKind | undefined {
+  const byMode = file && KINDS.find((kind) => kind.matchesFile?.(link, file.mode, file.place));
   return byMode ?? KINDS.find((kind) => (socket ? kind.matchesSocket?.(socket) : kind.matches(link)));
 }
 

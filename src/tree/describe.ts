@@ -5,6 +5,7 @@ import type { FifoState } from "../resources/fifo/index.ts";
 import type { FileState } from "../resources/file/index.ts";
 import type { InotifyState } from "../resources/inotify/index.ts";
 import { O } from "../resources/kind.ts";
+import type { MqueueState } from "../resources/mqueue/index.ts";
 import type { NamelessState } from "../resources/nameless/index.ts";
 import type { PipeState } from "../resources/pipe/index.ts";
 import type { PtyState } from "../resources/pty/index.ts";
@@ -129,6 +130,13 @@ const tell: Record<string, (state: never) => Told> = {
     details: { path, size, access: access(flags), position },
     uses: [{ id: `shared/${id}`, kind: "shared-memory", label: path, edge: access(flags) }],
   }),
+  mqueue: (state: MqueueState) =>
+    state.type === "queue"
+      ? {
+          label: `/${state.name}`,
+          details: { messages: state.messages.length, most: state.maxMessages, unlinked: state.unlinked },
+        }
+      : { label: state.path, details: { access: access(state.flags), notifies: state.notify?.virtualPid ?? 0 } },
   pty: ({ index, terminal }: PtyState) => ({
     label: `${terminal ? "master" : "slave"} of /dev/pts/${index}`,
     details: { index, side: terminal ? "master" : "slave" },

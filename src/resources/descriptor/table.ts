@@ -171,8 +171,9 @@ export class DescriptorTables {
 
   #kind(pid: number, fd: number, link: string): DescriptorKind {
     const socket = link.startsWith("socket:[") ? this.#socketType(pid, fd) : undefined;
-    const status = link.startsWith("/") ? statSync(`/proc/${pid}/fd/${fd}`) : undefined;
-    const kind = kindOf(link, socket, status?.mode);
+    const place = `/proc/${pid}/fd/${fd}`;
+    const status = link.startsWith("/") ? statSync(place) : undefined;
+    const kind = kindOf(link, socket, status && { mode: status.mode, place });
     const refusal = status && kind?.kind === "file" ? refuseDevice(link, status) : undefined;
     if (refusal) throw refusal;
     if (kind) return kind;

@@ -32,7 +32,6 @@ export const file: DescriptorKind<FileState> = {
       refuseUnlessPortable(path);
       // Both by calls on a duplicate: several times cheaper than to read them from /proc.
       const fd = context.take(description);
-      if (path.lastIndexOf("/") === 0) refuseMessageQueue(path, fd);
       const flags = call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE;
       return { path, flags, position: Math.max(0, tryCall("lseek", fd, 0, SEEK_CUR)) };
     }),
@@ -51,19 +50,5 @@ function refuseUnlessPortable(path: string): void {
       {
         details: { path },
       },
-    );
-}
-
-const MQUEUE_MAGIC = 0x19800202;
-const status = Buffer.alloc(120);
-
-/** A POSIX message queue looks like a file in the root directory: it is in a file system without a place of its own. */
-function refuseMessageQueue(path: string, fd: number): void {
-  call("fstatfs", fd, status);
-  if (status.readBigInt64LE() === BigInt(MQUEUE_MAGIC))
-    throw new OperatingError(
-      "unprotectable-message-queue",
-      `The application has the POSIX message queue "${path}" open, whose messages cannot be copied`,
-      { remedy: "Run it without POSIX message queues.", details: { path } },
     );
 }

@@ -2,6 +2,7 @@
  * What a process has asked for its areas (madvise, mlock, mmap's rarer flags): /proc/PID/smaps tells, but counts all pages on the
  * way. So the flags are read where the kernel has them; that an area changed shows in a counter of the address space's lock.
  */
+import { SystemCallError } from "../../kernel/errors.ts";
 import { type Address, GATHERED_BYTES, KernelMemory } from "../../kernel/peek.ts";
 
 /** As in include/linux/mm.h, the same from Linux 6.7 to 6.18. */
@@ -28,6 +29,8 @@ const LOCKING = AREA_FLAG.locked | AREA_FLAG.lockOnFault;
 /** Maple tree nodes (include/linux/maple_tree.h): 256 bytes each. */
 const NODE_BYTES = 256;
 const NODE_MASK = 0xffn;
+/** More levels no tree of areas has: it was changed while it was read. */
+const DEEPEST = 8;
 const NODE = { leaf: 1, range: 2, allocation: 3 } as const;
 const SLOTS: Record<number, number> = { [NODE.leaf]: 16, [NODE.range]: 16, [NODE.allocation]: 10 };
 
@@ -40,12 +43,16 @@ export interface FlagsNow {
 
 export class AreaFlags {
   readonly #memory: KernelMemory;
+  readonly #pid: number;
+  readonly #task: Address;
   readonly #space: Address;
   #sequence = -1;
 
-  private constructor(memory: KernelMemory, space: Address) {
+  private constructor(memory: KernelMemory, pid: number, task: Address) {
     this.#memory = memory;
-    this.#space = space;
+    this.#pid = pid;
+    this.#task = task;
+    this.#space = memory.follow(task, "task_struct.mm");
   }
 
   /** The process is traced by this thread and stands still. Undefined where the kernel's memory cannot be read. */
@@ -53,15 +60,37 @@ export class AreaFlags {
     const memory = KernelMemory.tryOpen();
     const task = memory?.task(pid);
     if (!memory || !task) return undefined;
-    return new AreaFlags(memory, memory.follow(task, "task_struct.mm"));
+    return new AreaFlags(memory, pid, task);
   }
 
-  /** Undefined: as at the last look. Exact in a stop; while the process runs an area may be missed. */
+  /** Undefined: as at the last look; or the process runs, and changes its areas at this moment or has another memory. */
   look(): FlagsNow | undefined {
+    try {
+      const sequence = this.#sequenceNow();
+      if (sequence === this.#sequence) return undefined;
+      const now = this.#read();
+      if (!this.#isSame() || this.#sequenceNow() !== sequence) return undefined;
+      this.#sequence = sequence;
+      return now;
+    } catch (error) {
+      const moved = error instanceof SystemCallError && (error.code === "EFAULT" || error.code === "ERANGE");
+      if (moved && !this.#isSame()) return undefined;
+      throw error;
+    }
+  }
+
+  /** Whether what is read here is the process's memory still: none since it ended, another since an exec. */
+  #isSame(): boolean {
     const memory = this.#memory;
-    const sequence = memory.read(this.#space + memory.offset("mm_struct.mm_lock_seq"), 4).readInt32LE();
-    if (sequence === this.#sequence) return undefined;
-    this.#sequence = sequence;
+    return memory.isTraced(this.#task, this.#pid) && memory.follow(this.#task, "task_struct.mm") === this.#space;
+  }
+
+  #sequenceNow(): number {
+    return this.#memory.read(this.#space + this.#memory.offset("mm_struct.mm_lock_seq"), 4).readInt32LE();
+  }
+
+  #read(): FlagsNow {
+    const memory = this.#memory;
     const start = Number(memory.offset("vm_area_struct.vm_start"));
     const flagsAt = Number(memory.offset("vm_area_struct.vm_flags"));
     if (flagsAt + 8 > GATHERED_BYTES) throw new RangeError("The kernel's areas have their flags too far behind");
@@ -76,10 +105,11 @@ export class AreaFlags {
   /** Addresses of all areas. */
   *#entries(): Generator<Address> {
     const root = this.#space + this.#memory.offset("mm_struct.mm_mt") + this.#memory.offset("maple_tree.ma_root");
-    yield* this.#walk(this.#memory.pointer(root), 2n ** 64n - 1n);
+    yield* this.#walk(this.#memory.pointer(root), 2n ** 64n - 1n, DEEPEST);
   }
 
-  *#walk(encoded: Address, last: bigint): Generator<Address> {
+  *#walk(encoded: Address, last: bigint, deeper: number): Generator<Address> {
+    if (deeper === 0) return;
     const type = Number((encoded >> 3n) & 0xfn);
     const slots = SLOTS[type];
     if (slots === undefined) return;
@@ -92,7 +122,7 @@ export class AreaFlags {
       const slot = node.readBigUInt64LE(slotsAt + 8 * i);
       if (slot !== 0n) {
         if (type === NODE.leaf) yield slot;
-        else yield* this.#walk(slot, end);
+        else yield* this.#walk(slot, end, deeper - 1);
       }
       if (end >= last) return;
     }

@@ -15,8 +15,9 @@ export type Backing =
 /**
  * @kind memory
  * @kept private and shared, anonymous, of files, the heap, stacks that grow, reserved space, protections; only pages that
- *   were written travel.
- * @unkept mlock, huge pages and advice given with madvise.
+ *   were written travel. Advice given with madvise, mlock and mlockall, seals.
+ * @unkept guard areas (MADV_GUARD_INSTALL), protection keys; what may be dropped at any time (MAP_DROPPABLE) is; huge pages of
+ *   hugetlb (refused).
  */
 export interface Area {
   start: number;

@@ -244,7 +244,7 @@ export class MemoryTracker {
     for (let i = 0; i < this.#ranges.length; i += 2) {
       const start = this.#ranges[i]!;
       const r = this.#userfault!.register(start, this.#ranges[i + 1]!);
-      if (r === ERRNO.perm && !again) {
+      if ((r === ERRNO.perm || r === ERRNO.invalid) && !again) {
         this.#registerAnew();
         return;
       }
@@ -252,7 +252,10 @@ export class MemoryTracker {
     }
   }
 
-  /** A mapping that may never be written has come in the place of one that looked the same: a memfd has been sealed between. */
+  /**
+   * A mapping that cannot be watched has come since the look, or in the place of one that looked the same: a memfd has been
+   * sealed between.
+   */
   #registerAnew(): void {
     this.#mapsText = Buffer.alloc(0);
     this.#look();

@@ -146,8 +146,8 @@ const ENOENT = -2;
 
 /**
  * @kept content, size, holes, seals, mode, owner, all openings, links in /proc; of memfd and of files and directories
- *   deleted while open.
- * @unkept what is written with write(2) into a memfd of more than 16 MB that nobody has mapped.
+ *   deleted while open, of any size.
+ * @unkept memfd of huge pages (refused).
  */
 export const nameless: DescriptorKind<NamelessState> = {
   kind: "nameless",

@@ -70,8 +70,8 @@ function adjust({ id, values }: SemaphoreState, adjustments: number[], { remote 
 }
 
 /**
- * @kept identifiers, keys, modes, owners, values; who waits goes on waiting.
- * @unkept undo values (SEM_UNDO): the kernel shows them to nobody. Who changed a value last, and when.
+ * @kept identifiers, keys, modes, owners, values, what the end of each process undoes (SEM_UNDO); who waits goes on waiting.
+ * @unkept who changed a value last, and when.
  */
 export const semaphore: NamespaceKind<SemaphoreState> = {
   kind: "semaphore",

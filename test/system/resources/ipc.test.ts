@@ -7,4 +7,5 @@ testPrograms("System V", [
   { program: "semaphore/sets", idle: true },
   { program: "semaphore/undo" },
   { program: "msgqueue/queues", idle: true },
+  { program: "mqueue/queues", idle: true },
 ]);

@@ -1,15 +1,24 @@
 /** Memory that cannot be copied is refused by name, and the program that has it goes on. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { after, before, test } from "node:test";
 import { closeHosts, runProgram } from "../../support/local-clone.ts";
-import { buildPrograms, programPath } from "../../support/programs.ts";
 
-before(buildPrograms);
+const root = resolve(import.meta.dirname, "../../..");
+const program = resolve(root, "build/refused/huge");
+
+before(() => {
+  mkdirSync(dirname(program), { recursive: true });
+  const source = resolve(import.meta.dirname, "huge.c");
+  execFileSync("gcc", ["-O1", "-Wall", "-I", resolve(root, "test/programs"), "-o", program, source]);
+});
 after(closeHosts);
 
 for (const kind of ["private", "shared", "memfd", "segment"])
   test(`huge pages, ${kind}`, async () => {
-    await using life = await runProgram(programPath("memory/huge"), [kind]);
+    await using life = await runProgram(program, [kind]);
     assert.equal(await life.line(0), "ready");
     const refusal = await life.checkpoint().then(
       ({ error }) => error,
