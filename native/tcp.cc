@@ -63,6 +63,8 @@ static const OptionName optionNames[kOptions] = {
     {6, 1},  {6, 3},  {6, 4},  {6, 5},  {6, 6},  {6, 7},  {6, 8},   {6, 9},   {6, 18},  {6, 25},  {6, 23},
     {0, 1},  {0, 2},  {0, 15}, {0, 19}, {0, 24}, {0, 11}, {41, 26}, {41, 67}, {41, 16}, {0, 0}};
 
+static constexpr int kInLine = 3;  // SO_OOBINLINE
+
 static int getInt(int fd, int level, int name, void* value, socklen_t size = 4) {
   socklen_t length = size;
   return getsockopt(fd, level, name, value, &length) < 0 ? -errno : 0;
@@ -123,7 +125,13 @@ static int peekReceived(int fd, uint32_t skip, uint32_t count, Output& out, std:
   }
   if (skip == 0) {
     ssize_t n = recv(fd, out.bytes + out.used, count, MSG_PEEK | MSG_DONTWAIT);
-    return n == (ssize_t)count ? 0 : n < 0 ? -errno : -EIO;
+    if (n == (ssize_t)count || n < 0) return n < 0 ? -errno : 0;
+    // A look ends where urgent data begins; another one goes on there.
+    if (int e = setInt(fd, SOL_SOCKET, kPeekOffset, (int)n)) return e;
+    ssize_t rest = recv(fd, out.bytes + out.used + n, count - (size_t)n, MSG_PEEK | MSG_DONTWAIT);
+    int error = errno;
+    setInt(fd, SOL_SOCKET, kPeekOffset, -1);
+    return n + rest == (ssize_t)count ? 0 : rest < 0 ? -error : -EIO;
   }
   scratch.resize((size_t)skip + count);
   ssize_t n = recv(fd, scratch.data(), scratch.size(), MSG_PEEK | MSG_DONTWAIT);
@@ -273,6 +281,19 @@ static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Ou
   return copyQueues(fd, r, previous, true, out);
 }
 
+// While urgent data waits apart from the rest, the kernel tells of what comes before it only: for the dump it belongs to the rest.
+class UrgentInLine {
+  int fd;
+
+ public:
+  UrgentInLine(int fd, bool on) : fd(on ? fd : -1) {
+    if (on) setInt(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+  }
+  ~UrgentInLine() {
+    if (fd >= 0) setInt(fd, SOL_SOCKET, SO_OOBINLINE, 0);
+  }
+};
+
 // Dumps one socket into `r`. 1 changed, 0 as in `previous`, −errno. With a stamp most of it needs no system call.
 static int dumpOne(int fd, Record& r, const Record* previous, bool options, const Stamp* stamp, Output& out) {
   TcpInfo ti;
@@ -305,9 +326,17 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool options, cons
     length = sizeof r.remote;
     getpeername(fd, (sockaddr*)r.remote, &length);
   }
-  pollfd poller = {fd, POLLRDHUP | POLLERR | POLLHUP, 0};
-  if (stamped) poller.revents = (stamp->shutdown & kReceiveShut ? POLLRDHUP : 0) | (stamp->error ? POLLERR : 0);
-  else if (r.state != Listen) poll(&poller, 1, 0);
+  pollfd poller = {fd, POLLRDHUP | POLLERR | POLLHUP | POLLPRI, 0};
+  if (stamped) {
+    // Urgent data is among what is unread: only then its owner is asked.
+    poller.events = POLLPRI;
+    if (r.inQueue > 0) poll(&poller, 1, 0);
+    poller.revents &= POLLPRI;
+    poller.revents |= (stamp->shutdown & kReceiveShut ? POLLRDHUP : 0) | (stamp->error ? POLLERR : 0);
+  } else if (r.state != Listen) poll(&poller, 1, 0);
+  UrgentInLine urgent(fd, (poller.revents & POLLPRI) && r.options[kInLine] == 0);
+  if (!stamped && (poller.revents & POLLPRI))
+    if (int e = readStamps(fd, r, ti)) return e;
   r.flags &= ~(ReadShut | Failed);
   if ((poller.revents & POLLRDHUP) && !finReceived(r.state)) r.flags |= ReadShut;
   if (poller.revents & POLLERR) r.flags |= Failed;

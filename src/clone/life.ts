@@ -45,6 +45,8 @@ const F_DUPFD = 0;
 const O_CLOEXEC = 0o2000000;
 const PR_SET_NAME = 15;
 const PR_SET_PDEATHSIG = 1;
+const PR_SET_TIMERSLACK = 29;
+const DEFAULT_SLACK_NS = 50_000;
 const PR_SET_DUMPABLE = 4;
 const PR_SET_MM = 35;
 const PR_SET_MM_MAP = 14;
@@ -371,6 +373,7 @@ function restoreThread(process: SkeletonProcess, state: ThreadState): void {
     ["prctl", PR_SET_NAME, remote.putString(state.name)],
     ["set_tid_address", state.inner.clearTidAddress],
   ];
+  if (state.inner.timerSlackNs !== DEFAULT_SLACK_NS) calls.push(["prctl", PR_SET_TIMERSLACK, state.inner.timerSlackNs]);
   if (state.inner.deathSignal) calls.push(["prctl", PR_SET_PDEATHSIG, state.inner.deathSignal]);
   if (state.robustList) calls.push(["set_robust_list", state.robustList, state.robustListBytes]);
   if (state.rseq.address) calls.push(["rseq", state.rseq.address, state.rseq.bytes, 0, state.rseq.signature]);

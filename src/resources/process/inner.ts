@@ -16,6 +16,9 @@ const PR_GET_TID_ADDRESS = 40;
 const PR_GET_PDEATHSIG = 2;
 const PR_GET_DUMPABLE = 3;
 const PR_GET_SECUREBITS = 27;
+const PR_GET_TIMERSLACK = 30;
+const PR_SET_THP_DISABLE = 41;
+const PR_GET_THP_DISABLE = 42;
 const PR_GET_CHILD_SUBREAPER = 37;
 
 export interface InnerProcess {
@@ -25,6 +28,8 @@ export interface InnerProcess {
   timers: Buffer;
   dumpable: number;
   childSubreaper: number;
+  /** 1: without transparent huge pages. */
+  smallPagesOnly: number;
   /** End of the heap, not rounded to pages. */
   brk: number;
 }
@@ -43,6 +48,8 @@ export interface InnerThread {
   deathSignal: number;
   /** See capabilities(7). */
   securebits: number;
+  /** Nanoseconds; see prctl(2), PR_SET_TIMERSLACK. */
+  timerSlackNs: number;
 }
 
 /** Signals with special flags even when they are not caught (SA_NOCLDWAIT). */
@@ -70,6 +77,7 @@ export function readInnerProcess(remote: Remote, caught: bigint, ignored: bigint
     actions: all,
     timers: remote.read(timers, 96),
     dumpable,
+    smallPagesOnly: remote.call("prctl", PR_GET_THP_DISABLE, 0, 0, 0, 0),
     childSubreaper: remote.read(value, 4).readInt32LE(),
     brk: remote.call("brk", 0),
   };
@@ -100,6 +108,7 @@ export function readInnerThread(remote: Remote): InnerThread {
     clearTidAddress: Number(words.readBigUInt64LE()),
     deathSignal: words.readInt32LE(8),
     securebits: remote.call("prctl", PR_GET_SECUREBITS),
+    timerSlackNs: remote.call("prctl", PR_GET_TIMERSLACK),
   };
 }
 
@@ -143,6 +152,7 @@ export function restoreInnerProcess(remote: Remote, inner: InnerProcess): Remote
   for (let which = 0; which < 3; which++)
     if (inner.timers.subarray(32 * which, 32 * which + 32).some((b) => b !== 0))
       calls.push(["setitimer", which, timers + 32 * which, 0]);
+  if (inner.smallPagesOnly) calls.push(["prctl", PR_SET_THP_DISABLE, 1, 0, 0, 0]);
   if (inner.childSubreaper) calls.push(["prctl", 36 /* PR_SET_CHILD_SUBREAPER */, 1]);
   return calls;
 }

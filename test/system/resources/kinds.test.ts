@@ -14,6 +14,10 @@ testPrograms("more kinds", [
   { program: "netlink/route", idle: true },
   { program: "pty/terminal", idle: true },
   { program: "pty/session" },
+  { program: "udp/six", idle: true },
+  { program: "epoll/nested" },
+  { program: "pipe/packets", idle: true },
+  { program: "fifo/edges" },
   { program: "lock/files" },
   { program: "epoll/orphans", idle: true },
 ]);

@@ -15,4 +15,6 @@ testPrograms("processes", [
   { program: "process/jobs" },
   { program: "process/places" },
   { program: "time/clocks" },
+  { program: "process/privileges", idle: true },
+  { program: "process/areas" },
 ]);

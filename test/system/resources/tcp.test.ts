@@ -1,4 +1,4 @@
 /** TCP sockets through checkpoints and lives: test/programs/tcp. */
 import { testPrograms } from "../../support/events.ts";
 
-testPrograms("tcp", [{ program: "tcp/loopback" }, { program: "tcp/closed" }]);
+testPrograms("tcp", [{ program: "tcp/loopback" }, { program: "tcp/closed" }, { program: "tcp/six" }]);

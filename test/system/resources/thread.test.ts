@@ -7,5 +7,6 @@ testPrograms("threads", [
   { program: "thread/registers", dumps: 10 },
   { program: "thread/robust" },
   { program: "thread/rseq" },
+  { program: "thread/vectors" },
   { program: "thread/interrupted" },
 ]);

@@ -6,5 +6,6 @@ testPrograms("unix sockets", [
   { program: "unix/flight", idle: true },
   { program: "unix/listening", idle: true },
   { program: "unix/unheard", idle: true },
+  { program: "unix/nested" },
   { program: "unix/datagrams", idle: true },
 ]);
