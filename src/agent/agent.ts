@@ -13,6 +13,7 @@ import { callerHeaders } from "./caller.ts";
 import { makeCgroup, nodeCgroup } from "./cgroup.ts";
 import type { AgentConfig } from "./config.ts";
 import type { AgentContext } from "./context.ts";
+import { diagnose } from "./diagnosis.ts";
 import { EventLog } from "./events.ts";
 import { Instances } from "./instances.ts";
 import { layoutOf } from "./layout.ts";
@@ -69,9 +70,10 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
   context.instances.adoptAll();
   const { host, port } = config.listen;
   const secure = await serveTls(api, host, port, identity);
+  const ended = new AbortController();
+  diagnose(context, ended.signal);
   events.add({ kind: "agent-started", message: `The agent of "${config.name}" runs` });
   // What is protected here goes on without the store; so does its agent.
-  const ended = new AbortController();
   const node: NodeRecord = {
     name: config.name,
     api: `https://${host}:${port}`,

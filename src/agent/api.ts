@@ -18,6 +18,7 @@ import type {
 import { apply, diff } from "./apply.ts";
 import { createClone, removeClone } from "./clones.ts";
 import { type AgentContext, version } from "./context.ts";
+import { instanceHere, reachesFromHere } from "./diagnosis.ts";
 import { answerEvents } from "./event-stream.ts";
 import { gate } from "./gate.ts";
 import { jsonBody } from "./json-body.ts";
@@ -140,6 +141,8 @@ export function createApi(context: AgentContext): Hono {
 
   addFileRoutes(api, context);
 
+  api.get("/v1/internal/instances/:name", async (c) => c.json(await instanceHere(context, c.req.param("name"))));
+  api.get("/v1/internal/reach/:node", async (c) => c.json(await reachesFromHere(context, c.req.param("node"))));
   api.post("/v1/internal/clones/:name", async (c) => {
     return c.json(await createClone(context, c.req.param("name"), (await jsonBody(c)) as CloneRequest));
   });

@@ -171,7 +171,7 @@ export class Instance {
         this.#standby.seal();
         return;
       case "follow":
-        this.#standby.watch.follow(action.term);
+        this.#standby.watch.follow(action.primary, action.term);
         return;
       case "stateLost":
         this.#note("state-lost", `The record names this node primary of term ${action.term}, but it has no state`);

@@ -10,13 +10,20 @@ export class PrimaryWatch {
   /** 0: nobody. */
   #term = 0;
   #suspectedAt = 0;
+  #primary = "";
+  #told = false;
+  readonly #silent: (primary: string) => void;
 
-  constructor(view: ViewShell) {
+  /** @param silent told once for each silence that is taken for a failure */
+  constructor(view: ViewShell, silent: (primary: string) => void) {
     this.#view = view;
+    this.#silent = silent;
   }
 
-  follow(term: number): void {
+  follow(primary: string, term: number): void {
     this.#term = term;
+    this.#primary = primary;
+    this.#told = false;
     this.#detector = startDetector(performance.now());
   }
 
@@ -25,6 +32,7 @@ export class PrimaryWatch {
   }
 
   beat(): void {
+    this.#told = false;
     if (this.#detector) this.#detector = heartbeat(this.#detector, performance.now());
   }
 
@@ -39,5 +47,8 @@ export class PrimaryWatch {
     const { state, suspected } = tick(this.#detector, now);
     this.#detector = state;
     if (suspected && now - this.#suspectedAt >= SUSPECT_AGAIN_MS) this.suspect();
+    if (!suspected || this.#told) return;
+    this.#told = true;
+    this.#silent(this.#primary);
   }
 }

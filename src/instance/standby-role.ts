@@ -8,6 +8,7 @@ import { OperatingError } from "../kernel/failure.ts";
 import type { Message } from "../replication/frames.ts";
 import type { Link } from "../replication/link.ts";
 import { layerPaths } from "../stage/root.ts";
+import type { LossKind } from "./loss.ts";
 import { PrimaryWatch } from "./primary-watch.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
 import { Clone, type Living } from "./standby.ts";
@@ -31,7 +32,9 @@ export class StandbyRole {
   constructor(shell: InstanceShell, store: ClusterStore) {
     this.#shell = shell;
     this.#store = store;
-    this.watch = new PrimaryWatch(shell.view);
+    this.watch = new PrimaryWatch(shell.view, (node) =>
+      shell.note("primary-silent", `The primary on "${node}" gives no sign of life`, { node, how: "silent" }),
+    );
   }
 
   get clone(): Clone | undefined {
@@ -93,7 +96,7 @@ export class StandbyRole {
     link.onMessage = (message) => this.#receive(link, hello.term, message);
     link.onClose = (error) => this.#upstreamLost(link, error);
     link.send({ type: "accepted", holds: this.#kept.holds });
-    this.watch.follow(hello.term);
+    this.watch.follow(hello.node, hello.term);
   }
 
   #receive(link: Link, term: number, message: Message): void {
@@ -113,7 +116,7 @@ export class StandbyRole {
         void this.#readView();
         return;
       case "goodbye":
-        this.#upstreamClosed(link, message.reason, false);
+        this.#upstreamClosed(link, message.reason, "goodbye");
         return;
     }
   }
@@ -153,15 +156,15 @@ export class StandbyRole {
   #upstreamLost(link: Link, error?: Error): void {
     if (this.#upstream !== link) return;
     if (error instanceof OperatingError && error.code === "stream-damaged") this.#cloneLost(error);
-    else this.#upstreamClosed(link, error?.message ?? "it was closed", true);
+    else this.#upstreamClosed(link, error?.message ?? "it was closed", error ? "failed" : "closed");
   }
 
   /** A stream that ends without a goodbye means a primary that died. */
-  #upstreamClosed(link: Link, reason: string, suspicious: boolean): void {
+  #upstreamClosed(link: Link, reason: string, how: LossKind): void {
     this.#upstream = undefined;
     link.close();
-    this.#shell.note("stream-closed", `The primary's stream ended: ${reason}`);
-    if (suspicious) this.watch.suspect();
+    this.#shell.note("stream-closed", `The primary's stream ended: ${reason}`, { node: link.peer, how });
+    if (how !== "goodbye") this.watch.suspect();
   }
 
   /** The store's word, at once rather than at its next poll. */
