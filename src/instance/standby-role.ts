@@ -22,6 +22,8 @@ export class StandbyRole {
   #clone: Clone | undefined;
   /** What earlier clones here had, until this one is in sync. */
   #kept: KeptFiles | undefined;
+  #applySoon = false;
+  #signAt = 0;
   /** The stream from the primary, once accepted. */
   #upstream: Link | undefined;
   #ticks = 0;
@@ -52,8 +54,13 @@ export class StandbyRole {
   }
 
   tick(): void {
-    if (this.#ticks++ % (STANDBY_HEARTBEAT_MS / TICK_MS) === 0) this.#upstream?.send({ type: "heartbeat" });
+    if (this.#ticks++ % (STANDBY_HEARTBEAT_MS / TICK_MS) === 0) this.#giveSign();
     this.watch.tick();
+  }
+
+  #giveSign(): void {
+    this.#upstream?.send({ type: "heartbeat" });
+    this.#signAt = performance.now();
   }
 
   /** The clone of a checkpoint comes to life; undefined when there is none, or when it could not. */
@@ -105,12 +112,14 @@ export class StandbyRole {
     switch (message.type) {
       case "operation":
         this.#orGiveUp(() => this.#clone!.operation(message.operation));
+        // Hundreds of small files come in one read, and no timer runs before the last of them is made.
+        if (performance.now() - this.#signAt > STANDBY_HEARTBEAT_MS) this.#giveSign();
         return;
       case "end":
         if (!this.#orGiveUp(() => this.#clone!.end(message.end))) return;
         this.#shell.view.tell({ kind: "checkpointApplied", term, epoch: message.end.epoch });
         this.#dropKept();
-        setImmediate(() => this.#applyOld());
+        this.#applyOldLater();
         return;
       case "go-live":
         void this.#readView();
@@ -130,8 +139,16 @@ export class StandbyRole {
     });
   }
 
-  #applyOld(): void {
-    this.#orGiveUp(() => this.#clone?.applyOld());
+  /** Between other things: a checkpoint of thousands of files takes longer than a primary waits for a sign of life. */
+  #applyOldLater(): void {
+    if (this.#applySoon) return;
+    this.#applySoon = true;
+    setImmediate(() => {
+      this.#applySoon = false;
+      this.#orGiveUp(() => {
+        if (this.#clone?.applyOld()) this.#applyOldLater();
+      });
+    });
   }
 
   /** What fails here says nothing against the primary: the clone is given up, and nobody is suspected. */

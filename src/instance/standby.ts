@@ -24,6 +24,9 @@ interface Held {
   end: CheckpointEnd;
 }
 
+/** So long at a time older checkpoints are applied: heartbeats and acknowledgements wait meanwhile. */
+const APPLY_SLICE_MS = 8;
+
 /** What a clone that has come to life consists of. */
 export interface Living {
   stage: Stage;
@@ -42,6 +45,8 @@ export class Clone {
   /** Resources as of the last applied checkpoint. */
   readonly #states = new Map<string, Resource>();
   #held: Held[] = [];
+  /** Taken from the held ones, and applied up to here: what was done to the skeleton cannot be taken back. */
+  #applying: (Held & { next: number }) | undefined;
   #operations: Operation[] = [];
   #applied: CheckpointEnd | undefined;
   #newest: CheckpointEnd | undefined;
@@ -119,9 +124,28 @@ export class Clone {
     this.#operations = [];
   }
 
-  /** Applies what is older than the checkpoints to keep; call when nothing more urgent is to do. */
-  applyOld(): void {
-    while (this.#held.length >= Math.max(1, this.#config.application.keep)) this.#commit(this.#held.shift()!);
+  /** Applies some of what is older than the checkpoints to keep; true: there is more. Call when nothing more urgent is to do. */
+  applyOld(): boolean {
+    const keep = Math.max(1, this.#config.application.keep);
+    // The more have gathered, the longer at a time: else a fast primary would fill the memory here.
+    const until = performance.now() + APPLY_SLICE_MS * Math.max(1, this.#held.length - keep);
+    while (this.#applying || this.#held.length >= keep) {
+      this.#applying ??= { ...this.#held.shift()!, next: 0 };
+      if (!this.#applyUntil(until)) return true;
+    }
+    return false;
+  }
+
+  /** Goes on with the checkpoint being applied; false: not to its end. */
+  #applyUntil(until: number): boolean {
+    const applying = this.#applying!;
+    while (applying.next < applying.operations.length) {
+      if (performance.now() > until) return false;
+      this.#apply(applying.operations[applying.next++]!);
+    }
+    this.#applying = undefined;
+    this.#settle(applying.end);
+    return true;
   }
 
   #apply(operation: Operation): void {
@@ -131,13 +155,18 @@ export class Clone {
 
   #commit({ operations, end }: Held): void {
     for (const operation of operations) this.#apply(operation);
+    this.#settle(end);
+  }
+
+  #settle(end: CheckpointEnd): void {
     for (const [key, resource] of end.changed) this.#states.set(key, resource);
     for (const key of end.gone) this.#states.delete(key);
     this.#applied = end;
   }
 
   checkpoints(): CheckpointSummary[] {
-    const ends = [...(this.#applied ? [this.#applied] : []), ...this.#held.map((held) => held.end)];
+    const oldest = this.#applying?.end ?? this.#applied;
+    const ends = [...(oldest ? [oldest] : []), ...this.#held.map((held) => held.end)];
     return ends.map(({ epoch, term, at, stopUs, pages, bytes }) => ({ epoch, term, at, stopUs, pages, bytes }));
   }
 
@@ -149,6 +178,7 @@ export class Clone {
 
   /** Brings the clone to life as of `epoch`. All threads stand still until `release` of the returned tracees. */
   live(epoch: number): Living {
+    if (this.#applying) this.#applyUntil(Number.POSITIVE_INFINITY);
     while (this.#held[0] && this.#held[0].end.epoch <= epoch) this.#commit(this.#held.shift()!);
     this.#held = [];
     if (this.#applied?.epoch !== epoch)

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import { Lab } from "../../src/lab/lab.ts";
 import { type Program, ProtectedApplication } from "../../workload/application.ts";
+import { eventually } from "../support/eventually.ts";
 import { type ClientKind, Clients } from "./clients.ts";
 
 export const HOST = "10.77.0.20";
@@ -46,15 +47,23 @@ export async function endure(
 ): Promise<void> {
   const { lab } = application;
   for (const hardship of hardships) {
-    const { primary, term, standbys } = await application.untilProtected();
+    const { primary, term } = await application.untilProtected({ timeoutMs: MEND_LIMIT_MS });
     await goesOn();
-    if (hardship === "switch") await application.switchTo(standbys.find(({ state }) => state === "in-sync")!.node);
+    if (hardship === "switch") await switchOnce(application);
     else await lab.powerOff(primary!);
     await goesOn();
     if (hardship === "power-off") await lab.powerOn(primary!);
     await application.untilProtected({ term: term + 1, timeoutMs: MEND_LIMIT_MS });
     await goesOn();
   }
+}
+
+/** A planned switch. On a machine too busy a primary may be given up just before, which refuses the switch: then the next. */
+async function switchOnce(application: ProtectedApplication): Promise<void> {
+  await eventually("a planned switch", async () => {
+    const { standbys } = await application.untilProtected({ timeoutMs: MEND_LIMIT_MS });
+    return application.switchTo(standbys.find(({ state }) => state === "in-sync")!.node);
+  });
 }
 
 /** Protects the program, lets clients talk with it through all hardships; nothing may be lost, no connection broken. */

@@ -178,7 +178,9 @@ function restoreConnected(fd: number, state: TcpState): RestoredTcp {
   if (record.negotiated & NEGOTIATED.timestamps) setTcp(fd, TCP.timestamp, record.timestamp | 0, "TCP_TIMESTAMP");
   setTcp(fd, TCP.repairQueue, QUEUE.receive, "TCP_REPAIR_QUEUE");
   fill(fd, received);
-  setTcp(fd, TCP.repairWindow, windowOf(record), "TCP_REPAIR_WINDOW");
+  const window = windowOf(record);
+  const told = `TCP_REPAIR_WINDOW ${new Uint32Array(Uint8Array.from(window).buffer).join(" ")}`;
+  setTcp(fd, TCP.repairWindow, window, `${told}, received ${record.receiveStart} to ${record.receiveEnd}`);
   setTcp(fd, TCP.repairQueue, QUEUE.none, "TCP_REPAIR_QUEUE");
   if (record.flags & FLAG.finReceived && record.state !== STATE.timeWait) injectFin(record);
   return { fd, finish: () => finishConnected(fd, state) };

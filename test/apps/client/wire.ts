@@ -31,6 +31,10 @@ export class Wire {
     socket.on("close", () => breaks(new Error("The server closed the connection")));
   }
 
+  static over(socket: Socket): Wire {
+    return new Wire(socket);
+  }
+
   static open({ host, port }: Target): Promise<Wire> {
     return new Promise((resolve, reject) => {
       const socket = connect(port, host);
