@@ -5,6 +5,8 @@ interface Record {
   running: boolean;
   failures: number;
   notBeforeMs: number;
+  /** Of the last success. */
+  succeededMs: number;
 }
 
 export class Backoff {
@@ -16,20 +18,28 @@ export class Backoff {
     return record === undefined || (!record.running && nowMs >= record.notBeforeMs);
   }
 
+  /** True when what was seen at `seenMs` cannot know yet that the last attempt succeeded. */
+  isOld(key: string, seenMs: number): boolean {
+    return seenMs <= (this.#records.get(key)?.succeededMs ?? Number.NEGATIVE_INFINITY);
+  }
+
   begin(key: string): void {
     const record = this.#records.get(key);
-    this.#records.set(key, { failures: record?.failures ?? 0, notBeforeMs: record?.notBeforeMs ?? 0, running: true });
+    const { failures = 0, notBeforeMs = 0, succeededMs = 0 } = record ?? {};
+    this.#records.set(key, { failures, notBeforeMs, succeededMs, running: true });
   }
 
   succeeded(key: string, nowMs: number): void {
     // Success that does not last must not become a busy loop.
-    this.#records.set(key, { running: false, failures: 0, notBeforeMs: nowMs + limits.retryFirstMs });
+    const notBeforeMs = nowMs + limits.retryFirstMs;
+    this.#records.set(key, { running: false, failures: 0, notBeforeMs, succeededMs: nowMs });
   }
 
   failed(key: string, nowMs: number): void {
-    const failures = (this.#records.get(key)?.failures ?? 0) + 1;
+    const { failures: before = 0, succeededMs = 0 } = this.#records.get(key) ?? {};
+    const failures = before + 1;
     const waitMs = Math.min(limits.retryFirstMs * 2 ** (failures - 1), limits.retryLastMs);
-    this.#records.set(key, { running: false, failures, notBeforeMs: nowMs + waitMs });
+    this.#records.set(key, { running: false, failures, notBeforeMs: nowMs + waitMs, succeededMs });
   }
 
   /** Forgets everything whose key begins so. Attempts that run go on. */

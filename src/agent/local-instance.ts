@@ -37,6 +37,8 @@ export class LocalInstance extends EventEmitter<InstanceEvents> {
   readonly createdAt: string;
   /** What it last said; undefined until it first answered. */
   status: InstanceStatus | undefined;
+  /** When it was asked for that, milliseconds of `performance.now()`. */
+  statusAskedMs = 0;
   readonly #layout: Layout;
   readonly #startTicks: number;
   #client: ControlClient | undefined;
@@ -154,8 +156,9 @@ export class LocalInstance extends EventEmitter<InstanceEvents> {
     for (;;) {
       options.signal?.throwIfAborted();
       if (!this.alive) throw this.failure();
+      const askedMs = performance.now();
       try {
-        this.#take(await this.call("status", {}, limits.instanceStartTimeoutMs));
+        this.#take(await this.call("status", {}, limits.instanceStartTimeoutMs), askedMs);
       } catch (error) {
         if (error instanceof OperatingError && error.code === "instance-gone") {
           await sleep(50);
@@ -236,11 +239,13 @@ export class LocalInstance extends EventEmitter<InstanceEvents> {
 
   async #ask(): Promise<void> {
     if (!this.connected) return;
+    const askedMs = performance.now();
     const status = await this.#client!.call("status", {}, { timeoutMs: limits.statusTimeoutMs }).catch(() => undefined);
-    if (status) this.#take(status);
+    if (status) this.#take(status, askedMs);
   }
 
-  #take(status: InstanceStatus): void {
+  #take(status: InstanceStatus, askedMs: number): void {
+    this.statusAskedMs = Math.max(this.statusAskedMs, askedMs);
     const before = this.status;
     this.status = status;
     if (before?.state !== status.state || before.role !== status.role || before.term !== status.term) {

@@ -114,8 +114,10 @@ export class Reconciler {
     const { application } = action;
     const nowMs = performance.now();
     if (action.kind === "clone") {
-      // tryClone keeps the pace itself and tells of failures.
-      if (context.backoff.ready(`${application}/${action.node}`, nowMs)) {
+      // tryClone keeps the pace itself and tells of failures. An instance that is slow to answer may not have told of it yet.
+      const key = `${application}/${action.node}`;
+      const saidMs = context.instances.get(application)?.statusAskedMs ?? 0;
+      if (context.backoff.ready(key, nowMs) && !context.backoff.isOld(key, saidMs)) {
         tryClone(context, application, action.node).then(context.wake, () => {});
       }
       return;

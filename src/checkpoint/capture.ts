@@ -81,7 +81,7 @@ export class Capture {
   #bytes = 0;
   readonly #pendingFirst: Operation[] = [];
   /** What the last checkpoint found, for those who ask what the application consists of. */
-  #last: { epoch: number; term: number; at: string; resources: ReadonlyMap<string, Resource> } | undefined;
+  #last: LastSeen | undefined;
   epoch = 0;
 
   constructor(options: CaptureOptions) {
@@ -234,9 +234,7 @@ export class Capture {
 
   /** The last checkpoint's resources, and memory areas by pid as the application sees it; undefined when there was none. */
   lastSeen(): LastSeen | undefined {
-    if (this.#last === undefined) return undefined;
-    const areas = [...this.#processes.values()].map((p): [number, Area[]] => [p.traced.virtualPid, p.emitted]);
-    return { ...this.#last, areas: new Map(areas) };
+    return this.#last;
   }
 
   captured(): ProcessCapture[] {
@@ -366,7 +364,8 @@ export class Capture {
       clock: taken.clock,
       final,
     };
-    this.#last = { epoch: end.epoch, term, at: end.at, resources: taken.resources };
+    const areas = new Map([...this.#processes.values()].map((p): [number, Area[]] => [p.traced.virtualPid, p.emitted]));
+    this.#last = { epoch: end.epoch, term, at: end.at, resources: taken.resources, areas };
     this.#lastPages = this.#memory.pages;
     this.#lastDump = performance.now();
     this.#memory.pages = 0;

@@ -199,7 +199,9 @@ export class Primary {
   /** A greeted standby; it waits until the view machine says `synchronise`. */
   addStandby(standby: StandbyLink): void {
     const { node } = standby;
-    this.links.get(node)?.link.close();
+    const before = this.links.get(node);
+    // Lost like any other: a checkpoint would wait for what nobody acknowledges any more.
+    if (before) this.#lose(before, "another clone of it is connected", "goodbye");
     this.links.set(node, standby);
     this.lost.delete(node);
     standby.alive();
@@ -282,6 +284,7 @@ export class Primary {
     if (!standby || this.#closed) return;
     try {
       const holds = await greet(standby, greeting);
+      if (this.links.get(node) !== standby) return;
       this.#listenTo(standby);
       const copy = new FirstCopy(standby, this.#limit);
       standby.copy = copy;
@@ -292,7 +295,8 @@ export class Primary {
       this.#tellCopied(node, copy);
       this.#wake();
     } catch (error) {
-      standby.copy = undefined;
+      const holds = await greet(standby, greeting);
+      if (this.links.get(node) !== standby) return;
       this.#shell.note("synchronisation-failed", `The first copy to "${node}" failed: ${(error as Error).message}`, {
         node,
       });

@@ -47,13 +47,13 @@ export function graphChange(before: Graph, after: Graph): GraphChange | undefine
 
 const nodeText = ({ id, label }: GraphNode) => (label === "" || id.endsWith(label) ? id : `${id} ${label}`);
 
-/** The details that differ, as `key before → after`. */
+/** The details that differ, as `key before → after`; the label where they tell nothing. */
 function differences({ before, after }: GraphChange["changed"][number]): string {
   const keys = [...new Set([...Object.keys(before.details), ...Object.keys(after.details)])];
   const of = (node: GraphNode, key: string) => JSON.stringify(node.details[key]) ?? "none";
   const details = keys.filter((key) => of(before, key) !== of(after, key));
   const parts = details.map((key) => `${key} ${of(before, key)} → ${of(after, key)}`);
-  if (before.label !== after.label) parts.unshift(`${before.label} → ${after.label}`);
+  if (before.label !== after.label && parts.length === 0) parts.push(`${before.label} → ${after.label}`);
   if (!isDeepStrictEqual(before.users, after.users))
     parts.push(`used by ${before.users.join(", ") || "nobody"} → ${after.users.join(", ") || "nobody"}`);
   return parts.join(", ");

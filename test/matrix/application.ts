@@ -19,7 +19,10 @@ const FIRST_PROCESS = "2";
  * nobody, but what was asked for then has to be asked for again.
  */
 const TRIES = 10;
-const NOT_NOW = new Set(["not-in-sync", "no-standby", "primary-unreachable", "busy", "timeout", "no-instance"]);
+const NOT_NOW = new Set([
+  ...["not-in-sync", "no-standby", "not-primary", "primary-unreachable", "busy", "timeout"],
+  ...["no-instance", "instance-gone", "instance-ended"],
+]);
 
 export class Application {
   readonly run: Run;
@@ -117,6 +120,12 @@ export class Application {
       const on = await this.#livesOn();
       return on === node ? undefined : on;
     });
+  }
+
+  /** The record names this node, which is off, and nobody who could take over. */
+  async isAloneOn(node: string): Promise<boolean> {
+    const { primary, inSync } = await this.report();
+    return primary === node && inSync.length === 0;
   }
 
   async #livesOn(): Promise<string | undefined> {

@@ -73,7 +73,7 @@ try {
     lab,
     nodes.map(({ name }) => name),
   );
-  results = await runMatrix(cluster, runs, { events, perNode, say });
+  results = await runMatrix(cluster, runs, { events, perNode, say, ...(values.write && { found: write }) });
   cpu = cpuSeconds(lab);
 } finally {
   await lab.down();
@@ -84,7 +84,6 @@ const cells = results.flatMap(({ run, cells }) =>
 );
 const failed = cells.filter((cell) => "why" in cell);
 const skipped = cells.filter((cell) => "skipped" in cell);
-if (values.write) write(results);
 if (values.json) {
   const totals = { cells: cells.length, failed: failed.length, skipped: skipped.length };
   process.stdout.write(

@@ -8,7 +8,7 @@ import { EVENTS, type Event, POWER_OFF } from "./events.ts";
 import type { Run } from "./programs.ts";
 
 /** So many applications are being moved about at a time, the others go on beside. */
-const MOVED_AT_A_TIME = 4;
+const MOVED_AT_A_TIME = 8;
 const FIRST_ADDRESS = 20;
 /** What an agent or instance tells when something has failed, rather than been asked for. */
 const FAILURES = new Set([
@@ -37,6 +37,8 @@ export interface Options {
   /** Applications whose primary one node runs at a time; it holds as many clones of others beside. */
   perNode: number;
   say: (text: string) => void;
+  /** What a batch came to, as soon as it is known. */
+  found?: (results: readonly Result[]) => void;
 }
 
 /** `size` at a time; each begins when one of those before has ended. */
@@ -82,6 +84,8 @@ class Batch {
     const events = EVENTS.filter(({ name }) => this.#isWanted(name));
     await inParallel(entries, MOVED_AT_A_TIME, async (entry) => {
       for (const event of events) await this.#cell(entry, event);
+      const failed = [...entry.result.cells.values()].filter((cell) => "why" in cell).length;
+      this.#options.say(`${failed === 0 ? "✔" : "✘"} ${entry.result.run.label}`);
     });
     if (this.#isWanted(POWER_OFF)) await this.#powerOffs();
     await inParallel(entries, MOVED_AT_A_TIME, ({ application }) => application.stop());
@@ -170,6 +174,7 @@ class Batch {
     } else if (entry.dead !== undefined) cells.set(POWER_OFF, { ok: false, why: entry.dead });
   }
 
+  /** That are there, and have not failed in this. */
   #living(): Entry[] {
     return this.#entries.filter(({ dead }) => dead === undefined);
   }
@@ -188,18 +193,31 @@ class Batch {
       await application.check();
       await application.checkpoint();
     });
+    await all(async ({ application }) => void (await application.protected()));
     await all(async (entry) => {
       if ((await entry.application.primary()) === node) hit.add(entry);
     });
     const since = new Date().toISOString();
     await this.#cluster.powerOff(node);
     this.#options.say(`"${node}" is off: ${hit.size} of ${this.#entries.length} applications ran there`);
-    await all(async ({ application }) => {
+    const alone = new Set<Entry>();
+    await all(async (entry) => {
+      const { application } = entry;
+      if (await application.isAloneOn(node)) {
+        alone.add(entry);
+        hit.delete(entry);
+        return;
+      }
       await application.hasLeft(node);
       await application.check();
       await application.check();
     });
     await this.#cluster.powerOn(node);
+    // Load had taken its standby a moment before: nobody could go on with it. Its turn comes again.
+    for (const entry of alone) {
+      await entry.application.stop();
+      await this.#begin(entry);
+    }
     await all(async (entry) => {
       await entry.application.protected();
       await entry.application.check();
@@ -220,7 +238,9 @@ export async function runMatrix(cluster: Cluster, runs: readonly Run[], options:
   const results: Result[] = [];
   for (let i = 0; i < batches; i++) {
     options.say(`batch ${i + 1} of ${batches}`);
-    results.push(...(await new Batch(cluster, runs.slice(i * size, (i + 1) * size), options).run()));
+    const found = await new Batch(cluster, runs.slice(i * size, (i + 1) * size), options).run();
+    options.found?.(found);
+    results.push(...found);
   }
   return results;
 }

@@ -1,15 +1,15 @@
 /** A process and its threads as plain data; how they are read from outside. */
 import { readFileSync, readlinkSync } from "node:fs";
 import { type MemoryMarks, memoryMarks, readSmall, readStatus, statFields, statusField } from "../../kernel/procfs.ts";
+import { controllingTerminal } from "../pty/controlling.ts";
 
 /**
  * @kind process
  * @kept pids, parents, groups, sessions, ended ones not collected; user and groups, capabilities, securebits, no_new_privs;
  *   limits, umask, name, command line, environment, program, working directory, personality, dumpable, out-of-memory
  *   adjustment; signal actions, pending signals; interval and POSIX timers with what is left of them; seccomp filters.
- * @unkept namespaces and mounts that it makes itself; its own root (chroot).
- */ import { controllingTerminal } from "../pty/controlling.ts";
-
+ * @unkept namespaces and mounts that it makes itself (refused); its own root (chroot).
+ */
 export interface ProcessState {
   /** Pids as the application sees them. */
   pid: number;

@@ -99,8 +99,7 @@ const keyOf = ({ client, server }: Handshake): string => `${client.toString("hex
 
 /**
  * @kept connections over IPv4 and IPv6 in every state, with both queues, options, timestamps, windows; listening sockets
- *   with those who were not accepted yet.
- * @unkept what is left to send of a socket that its program has closed already.
+ *   with those who were not accepted yet; what a program has closed with bytes left to send.
  */
 export const tcp: DescriptorKind<TcpSocketState> = {
   kind: "tcp",

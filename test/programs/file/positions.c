@@ -27,9 +27,10 @@ int main(void) {
     equal(text[0], '6');
     equal(lseek(high, 0, SEEK_CUR), 7);
     check(fcntl(high, F_GETFD) == FD_CLOEXEC && fcntl(second, F_GETFD) == 0);
-    equal(lseek(other, 0, SEEK_CUR), round - 1);
-    equal(read(other, text, 1), 1);
-    equal(text[0], "0123456789abcdef"[round - 1]);
+    int at = (round - 1) % 16;
+    equal(lseek(other, 0, SEEK_CUR), round > 1 && at == 0 ? 16 : at);
+    check(lseek(other, at, SEEK_SET) == at && read(other, text, 1) == 1);
+    equal(text[0], "0123456789abcdef"[at]);
     check(fcntl(append, F_GETFL) & O_APPEND);
     check(write(append, "y", 1) == 1);
     equal(lseek(append, 0, SEEK_CUR), round + 1);
