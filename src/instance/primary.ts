@@ -295,7 +295,8 @@ export class Primary {
       this.#tellCopied(node, copy);
       this.#wake();
     } catch (error) {
-      const holds = await greet(standby, greeting);
+      standby.copy = undefined;
+      // Another clone has taken its place: that one is not to suffer for it.
       if (this.links.get(node) !== standby) return;
       this.#shell.note("synchronisation-failed", `The first copy to "${node}" failed: ${(error as Error).message}`, {
         node,
