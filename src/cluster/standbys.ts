@@ -1,0 +1,49 @@
+/** Which nodes shall hold a clone now: the owner's wish, and what placement has chosen where that cannot be had. Pure. */
+import type { ApplicationSpec, View } from "./spec.ts";
+
+/** `applications/NAME/placement`: what has been chosen beside the wish. */
+export interface Placement {
+  /** In the order in which they stand in for nodes that cannot hold a clone. */
+  extra: string[];
+  /** Nodes wished for that have been away for long: they are wanted still, and others stand in for them. */
+  without: string[];
+}
+
+export const noPlacement: Placement = { extra: [], without: [] };
+
+type Wishes = Pick<ApplicationSpec, "standby" | "home"> & { placement?: { standbys?: number } };
+
+/** How many clones there shall be. */
+export function standbyCount(spec: Wishes): number {
+  return Math.max(spec.placement?.standbys ?? 0, new Set([...spec.standby, spec.home]).size - 1);
+}
+
+/**
+ * Nodes that shall hold a clone now: those asked for and the home node, without the primary and nodes that are being emptied; for
+ * those that are missing then, as many of the chosen ones.
+ */
+export function wantedStandbys(
+  spec: Wishes,
+  view: Pick<View, "primary">,
+  placement: Placement = noPlacement,
+  drained: ReadonlySet<string> = new Set(),
+): string[] {
+  const may = (node: string) => node !== view.primary && !drained.has(node);
+  const wished = [...new Set([...spec.standby, spec.home])].filter(may);
+  const there = wished.filter((node) => !placement.without.includes(node));
+  // A primary that nobody wished for is a copy too many of nobody.
+  const missing = Math.max(0, standbyCount(spec) - there.length);
+  const extra = placement.extra.filter((node) => may(node) && !wished.includes(node));
+  return [...wished, ...extra.slice(0, missing)];
+}
+
+/** How many clones are wanted that no node has been chosen for. */
+export function missingStandbys(
+  spec: Wishes,
+  view: Pick<View, "primary">,
+  placement: Placement,
+  drained: ReadonlySet<string>,
+): number {
+  const there = wantedStandbys(spec, view, placement, drained).filter((node) => !placement.without.includes(node));
+  return Math.max(0, standbyCount(spec) - there.length);
+}

@@ -1,0 +1,121 @@
+/** Where applications are placed, and how the load is shared: choices, hysteresis, and what a decision costs in a large cluster. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { planBalance } from "../../../src/cluster/balance.ts";
+import { type ApplicationPicture, chooseStandby, type NodePicture, noWishes, Picture } from "../../../src/cluster/placement.ts";
+import { missingStandbys, noPlacement, wantedStandbys } from "../../../src/cluster/standbys.ts";
+
+const GB = 2 ** 30;
+const capacity = { cpu: 8, memory: 32 * GB, network: 125e6 };
+const node = (name: string, labels = {}, open = true): NodePicture => ({ name, labels, capacity, open });
+const application = (name: string, primary: string, standbys: string[], more: Partial<ApplicationPicture> = {}): ApplicationPicture => ({
+  ...{ name, primary, standbys, load: { cpu: 1, memory: GB, network: 1e6 }, wishes: noWishes },
+  ...more,
+});
+
+describe("a standby is chosen", () => {
+  const zones = [node("a", { zone: "1" }), node("b", { zone: "1" }), node("c", { zone: "2" }), node("d", { zone: "2" })];
+
+  it("in another failure domain first, then where there is room, then by name", () => {
+    const busy = application("busy", "c", []);
+    assert.equal(chooseStandby(new Picture(zones, [application("x", "a", []), busy]), "x"), "d");
+    assert.equal(chooseStandby(new Picture(zones, [application("x", "a", [])]), "x"), "c");
+    assert.equal(chooseStandby(new Picture(zones, [application("x", "a", ["c"])]), "x"), "b");
+    // The copy in zone 2 is on a node that is left: zone 2 is free again.
+    assert.equal(chooseStandby(new Picture(zones, [application("x", "a", ["c"])]), "x", new Set(["c"])), "d");
+  });
+
+  it("only where it may be: labels, avoided nodes, apart from others, nodes that are open", () => {
+    const disks = [node("a"), node("b", { disk: "ssd" }), node("c", { disk: "ssd" }), node("d", { disk: "ssd" }, false)];
+    const wishes = { ...noWishes, require: { disk: "ssd" }, avoid: ["b"], apart: ["rival"] };
+    const x = application("x", "a", [], { wishes });
+    assert.equal(chooseStandby(new Picture(disks, [x]), "x"), "c");
+    assert.equal(chooseStandby(new Picture(disks, [x, application("rival", "c", [])]), "x"), undefined);
+  });
+
+  it("where its owner prefers it before where there is more room", () => {
+    const wishes = { ...noWishes, prefer: { rack: "near" } };
+    const nodes = [node("a"), node("b"), node("c", { rack: "near" })];
+    const picture = new Picture(nodes, [application("x", "a", [], { wishes }), application("busy", "c", [])]);
+    assert.equal(chooseStandby(picture, "x"), "c");
+  });
+});
+
+describe("wanted standbys", () => {
+  const spec = { standby: ["b"], home: "a" };
+  const none = new Set<string>();
+
+  it("are those wished for and the home, without the primary and nodes that are being emptied", () => {
+    assert.deepEqual(wantedStandbys(spec, { primary: "a" }), ["b"]);
+    assert.deepEqual(wantedStandbys(spec, { primary: "b" }), ["a"]);
+    assert.deepEqual(wantedStandbys(spec, { primary: "a" }, noPlacement, new Set(["b"])), []);
+    assert.equal(missingStandbys(spec, { primary: "a" }, noPlacement, new Set(["b"])), 1);
+  });
+
+  it("have others stand in, for as long as that is needed", () => {
+    const chosen = { extra: ["c", "d"], without: [] };
+    assert.deepEqual(wantedStandbys(spec, { primary: "a" }, chosen, new Set(["b"])), ["c"]);
+    assert.deepEqual(wantedStandbys(spec, { primary: "a" }, chosen, new Set(["b", "c"])), ["d"]);
+    assert.deepEqual(wantedStandbys(spec, { primary: "a" }, chosen, none), ["b"]);
+    assert.deepEqual(wantedStandbys(spec, { primary: "a" }, { ...chosen, without: ["b"] }, none), ["b", "c"]);
+    // The application has moved to the one that stood in.
+    assert.deepEqual(wantedStandbys(spec, { primary: "c" }, chosen, new Set(["b"])), ["a"]);
+  });
+
+  it("may be given by their number alone", () => {
+    const counted = { standby: [], home: "a", placement: { standbys: 2 } };
+    assert.equal(missingStandbys(counted, { primary: "a" }, noPlacement, none), 2);
+    assert.deepEqual(wantedStandbys(counted, { primary: "a" }, { extra: ["x", "y", "z"], without: [] }, none), ["x", "y"]);
+  });
+});
+
+describe("the load is shared", () => {
+  const four = ["a", "b", "c", "d"].map((name) => node(name));
+
+  it("nothing moves while no node is much fuller than the others", () => {
+    const even = four.map(({ name }, index) => application(`on-${name}`, name, [four[(index + 1) % 4]!.name]));
+    assert.deepEqual(planBalance(new Picture(four, even)), []);
+    const little = [...even, application("more", "a", ["c"])];
+    assert.deepEqual(planBalance(new Picture(four, little)), []);
+  });
+
+  it("a full node gives to its standbys until it is not much fuller, and then all is quiet", () => {
+    const crowd = Array.from({ length: 8 }, (_, index) => application(`app-${index}`, "a", [four[1 + (index % 3)]!.name]));
+    const picture = new Picture(four, crowd);
+    const before = picture.pressure("a");
+    const moves = planBalance(picture);
+    assert.ok(moves.length >= 3 && moves.length < 8, JSON.stringify(moves));
+    assert.ok(moves.every(({ from, to }) => from === "a" && to !== "a"));
+    assert.ok(picture.pressure("a") < before - 0.3);
+    assert.deepEqual(planBalance(picture), []);
+  });
+
+  it("one application alone on a node is not moved to and fro", () => {
+    const picture = new Picture([node("a"), node("b")], [application("x", "a", ["b"], { load: { cpu: 8, memory: GB, network: 0 } })]);
+    assert.deepEqual(planBalance(picture), []);
+  });
+
+  it("never makes the fullest node fuller, never moves what may not, and comes to rest", () => {
+    const loads = fc.array(fc.tuple(fc.nat(3), fc.nat(3), fc.integer({ min: 1, max: 30 })), { maxLength: 40 });
+    fc.assert(
+      fc.property(loads, fc.nat(3), (list, closed) => {
+        const nodes = four.map((one, index) => ({ ...one, open: index !== closed }));
+        const applications = list.map(([at, to, cpu], index) =>
+          application(`app-${index}`, four[at]!.name, at === to ? [] : [four[to]!.name], {
+            load: { cpu: cpu / 10, memory: GB / 10, network: 0 },
+          }),
+        );
+        const picture = new Picture(nodes, applications);
+        const open = nodes.filter((one) => one.open).map(({ name }) => name);
+        const fullest = () => Math.max(...open.map((name) => picture.pressure(name)));
+        const before = fullest();
+        const moves = planBalance(picture, { mostMoves: 1000 });
+        assert.ok(fullest() <= before + 1e-9);
+        for (const { to } of moves) assert.ok(open.includes(to));
+        assert.deepEqual(planBalance(picture, { mostMoves: 1000 }), []);
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
