@@ -18,6 +18,7 @@ import { EventLog } from "./events.ts";
 import { Instances } from "./instances.ts";
 import { layoutOf } from "./layout.ts";
 import { limits } from "./limits.ts";
+import { LoadMeter } from "./load.ts";
 import { Locks } from "./locks.ts";
 import { Peers } from "./peers.ts";
 import { undoHalfDone } from "./protect.ts";
@@ -58,8 +59,13 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
     problems: new Map(),
     protecting: new Map(),
     switching: new Map(),
+    drained: new Set(),
+    get load() {
+      return load;
+    },
     wake: () => reconciler.wake(),
   };
+  const load = new LoadMeter(context);
   const reconciler: Reconciler = new Reconciler(context);
   events.follow(({ sequence, at, node, message, ...event }) => log.info(event, message), new AbortController().signal);
 
@@ -80,6 +86,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
     labels: config.labels,
     ...(config.authority !== undefined && { authority: true }),
   };
+  load.start(ended.signal);
   void keepRenewed(context, identity, ended.signal);
   void register(context, node, ended.signal)
     .then(() => undoHalfDone(context))

@@ -1,6 +1,8 @@
 /** What the API's documents look like (docs/api.md). Fields are only ever added. */
 
 import type { ApplicationInput } from "../cluster/application.ts";
+import type { Move } from "../cluster/balance.ts";
+import type { Load } from "../cluster/placement.ts";
 import type { ApplyPlan } from "../cluster/plan.ts";
 import type { CommitPolicy, OnTooFew, OnUnprotectable } from "../cluster/spec.ts";
 import type { FileEntry } from "../files/own.ts";
@@ -36,7 +38,7 @@ export interface ProtectProgress {
 }
 
 /** One line of a streamed answer: progress, then one result or one error. */
-export type StreamLine<T> = { progress: ProtectProgress } | { result: T } | { error: Failure };
+export type StreamLine<T, P = ProtectProgress> = { progress: P } | { result: T } | { error: Failure };
 
 export type ApplicationState =
   | "starting"
@@ -86,12 +88,16 @@ export interface NodeReport {
   /** Applications whose primary it is, as far as the store knows. */
   primaryOf: string[];
   standbyOf: string[];
+  /** Being emptied, or empty, for maintenance. */
+  drained: boolean;
   agent: { pid: number; startedAt: string; version: string } | null;
 }
 
 export interface Health {
   name: string;
   agent: { pid: number; startedAt: string; version: string };
+  /** Absent from agents of older versions. */
+  load?: { capacity: Load; applications: Record<string, Load> };
   instances: { application: string; pid: number; role: string; state: string; term: number }[];
 }
 
@@ -134,6 +140,23 @@ export interface FileListing {
   path: string;
   isDirectory: boolean;
   entries: FileEntry[];
+}
+
+export interface DrainProgress {
+  step: "switching" | "failed";
+  application: string;
+  message: string;
+}
+
+export interface DrainResult {
+  node: string;
+  moved: SwitchResult[];
+}
+
+export interface BalanceResult {
+  plan: Move[];
+  /** Those of the plan that were made. */
+  done: Move[];
 }
 
 /** A user of the API. */

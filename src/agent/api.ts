@@ -26,6 +26,7 @@ import { limits } from "./limits.ts";
 import { lineStream } from "./line-stream.ts";
 import { checkpointNow, checkpoints, promoteHere, promoteSomewhere, stop, switchPlanned, tree } from "./operations.ts";
 import { nodeHeader, passOn } from "./pass-on.ts";
+import { placementRoutes } from "./placement-routes.ts";
 import { report, reportAll, reportNodes } from "./report.ts";
 import { atPrimary, forwardedHeader, type Question } from "./route.ts";
 import { startAtHome } from "./start-at-home.ts";
@@ -52,6 +53,7 @@ export function createApi(context: AgentContext): Hono {
   });
 
   accessRoutes(api, context);
+  placementRoutes(api, context);
   api.get("/v1/health", (c) => c.json(health(context)));
   api.get("/v1/nodes", async (c) => c.json(await reportNodes(context)));
   api.get("/v1/events", (c) => answerEvents(context, c));
@@ -164,7 +166,8 @@ function health(context: AgentContext): Health {
     state: status?.state ?? "unknown",
     term: status?.term ?? 0,
   }));
-  return { name: context.node, agent: { pid: process.pid, startedAt: context.startedAt, version }, instances };
+  const load = { capacity: context.load.capacity, applications: context.load.loads };
+  return { name: context.node, agent: { pid: process.pid, startedAt: context.startedAt, version }, load, instances };
 }
 
 /** Asked before a forced switch, so that it does not wait for the dead. */

@@ -4,7 +4,6 @@ import type { View } from "../cluster/spec.ts";
 import { OperatingError, toFailure } from "../kernel/failure.ts";
 import type { CloneAnswer, CloneRequest } from "./api-types.ts";
 import type { AgentContext } from "./context.ts";
-import { wantedStandbys } from "./desired.ts";
 import { limits } from "./limits.ts";
 
 /**
@@ -160,10 +159,12 @@ function reportProblem(context: AgentContext, name: string, node: string, error:
 
 /** Removes the clones on all nodes that may have one; a node that does not answer cleans up when it is back. */
 export async function removeClones(context: AgentContext, name: string): Promise<void> {
-  const { spec, view } = await context.records.application(name);
+  const record = await context.records.application(name);
+  const { spec, view, placement } = record;
   if (!spec) return;
   const primary = view?.value.primary ?? context.node;
-  const nodes = new Set([...wantedStandbys(spec.value, { primary }), ...(view?.value.inSync ?? []), primary]);
+  const others = [...spec.value.standby, spec.value.home, ...(placement?.value.extra ?? [])];
+  const nodes = new Set([...others, ...(view?.value.inSync ?? []), primary]);
   nodes.delete(context.node);
   await Promise.all(
     [...nodes].map(async (node) => {

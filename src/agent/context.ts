@@ -8,6 +8,7 @@ import type { AgentConfig } from "./config.ts";
 import type { EventLog } from "./events.ts";
 import type { Instances } from "./instances.ts";
 import type { Layout } from "./layout.ts";
+import type { LoadMeter } from "./load.ts";
 import type { Locks } from "./locks.ts";
 import type { Peers } from "./peers.ts";
 import type { Records } from "./records.ts";
@@ -32,6 +33,9 @@ export interface AgentContext {
   protecting: Map<string, AbortController>;
   /** Planned switches away from here that still wait for their instance's word. */
   switching: Map<string, Promise<unknown>>;
+  /** Nodes that are being emptied, or are empty, for maintenance. */
+  drained: Set<string>;
+  load: LoadMeter;
   /** Asks for a look at everything soon. */
   wake(): void;
 }

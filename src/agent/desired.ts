@@ -4,6 +4,7 @@
  * had its record by then.
  */
 import type { ApplicationSpec, View } from "../cluster/spec.ts";
+import { type Placement, wantedStandbys } from "../cluster/standbys.ts";
 import type { StandbyStatus } from "../instance/control.ts";
 
 export interface SeenInstance {
@@ -17,6 +18,7 @@ export interface Seen {
   application: string;
   spec?: ApplicationSpec;
   view?: View;
+  placement?: Placement;
   instance?: SeenInstance;
   /** The application's init lives on this node. */
   initAlive: boolean;
@@ -50,13 +52,11 @@ export type Action =
       files: FilesFate;
     };
 
-/** Nodes that shall hold a clone now: those asked for and the home node, without the primary. */
-export function wantedStandbys(spec: ApplicationSpec, view: Pick<View, "primary">): string[] {
-  return [...new Set([...spec.standby, spec.home])].filter((node) => node !== view.primary);
-}
+const nobody: ReadonlySet<string> = new Set();
 
-export function desired(node: string, seen: readonly Seen[]): Action[] {
-  return seen.flatMap((one) => (one.busy ? [] : desiredFor(node, one)));
+/** @param drained nodes that are being emptied */
+export function desired(node: string, seen: readonly Seen[], drained: ReadonlySet<string> = nobody): Action[] {
+  return seen.flatMap((one) => (one.busy ? [] : desiredFor(node, one, drained)));
 }
 
 /** `stay`: they are the user's now. `aside`: a clone is wanted here, which takes from them what it can. */
@@ -64,7 +64,7 @@ export type FilesFate = "remove" | "stay" | "aside";
 
 type Remove = (reason: string, graceful: boolean, how?: { handsOver?: boolean; files?: FilesFate }) => Action[];
 
-function desiredFor(node: string, seen: Seen): Action[] {
+function desiredFor(node: string, seen: Seen, drained: ReadonlySet<string>): Action[] {
   const { application, spec, view, instance } = seen;
   const isHere = instance !== undefined || seen.leftovers || seen.initAlive;
   // What an application that has ended leaves on its last primary stays until `stop`, or until its name is used again.
@@ -80,16 +80,17 @@ function desiredFor(node: string, seen: Seen): Action[] {
   if (view === undefined) return [];
   if (isUsers && seen.onlyFiles && instance === undefined) return [];
   if (view.ended) return remove("the application has ended", true, { handsOver: instance?.said?.role === "primary" });
-  return view.primary === node ? asPrimary(seen, spec, view) : asOther(node, seen, spec, view, remove);
+  const wanted = wantedStandbys(spec, view, seen.placement, drained);
+  return view.primary === node ? asPrimary(seen, wanted) : asOther(node, seen, view, wanted, remove);
 }
 
-function asPrimary({ application, instance, initAlive }: Seen, spec: ApplicationSpec, view: View): Action[] {
+function asPrimary({ application, instance, initAlive }: Seen, wanted: string[]): Action[] {
   if (instance === undefined) return initAlive ? [{ kind: "attach", application }] : [];
   // A standby that has just won the term says so a moment later.
   if (instance.said?.role !== "primary") return [];
   if (instance.said.state === "starting" || instance.said.state === "switching") return [];
   const held = new Set(instance.said.standbys.filter(({ state }) => state !== "lost").map((standby) => standby.node));
-  return wantedStandbys(spec, view)
+  return wanted
     .filter((standby) => !held.has(standby))
     .map((standby) => ({ kind: "clone", application, node: standby }));
 }
@@ -97,14 +98,13 @@ function asPrimary({ application, instance, initAlive }: Seen, spec: Application
 function asOther(
   node: string,
   { application, instance, initAlive }: Seen,
-  spec: ApplicationSpec,
   view: View,
+  wanted: string[],
   remove: Remove,
 ): Action[] {
   // Until the new primary lives, the old one's copy is what goes on if it never does: silent, but there.
   const mayGoOn = view.inSync.includes(node);
   if (instance === undefined && initAlive && mayGoOn) return [{ kind: "attach", application }];
-  const wanted = wantedStandbys(spec, view);
   const isWanted = wanted.includes(node);
   if (instance === undefined)
     return remove(
@@ -112,12 +112,21 @@ function asOther(
       false,
       isWanted ? { files: "aside" } : {},
     );
-  // One that may take over stays until those that shall have come can; an old primary until the new one lives.
-  const replaced = wanted.every((other) => view.inSync.includes(other)) && instance.said?.state !== "switching";
-  if (!isWanted) return view.inSync.includes(node) && !replaced ? [] : remove("no clone is wanted here", true);
+  const { role, state } = instance.said ?? {};
+  // What was the primary is never asked to stop: it would end the application for everybody.
+  if (!isWanted && role !== "primary") {
+    // One that may take over stays until those that shall have come can; an old primary until the new one lives.
+    const handsOver = state === "switching";
+    const replaced = wanted.every((other) => view.inSync.includes(other)) && !handsOver;
+    if (mayGoOn && !replaced) return [];
+    return remove("no clone is wanted here", role === "standby" && !handsOver, { handsOver });
+  }
   // Unknown yet, or it knows of a term that this look at the store does not show.
   if (instance.said === undefined || instance.said.term > view.term) return [];
   if (instance.said.role === "standby" || mayGoOn) return [];
   const handsOver = instance.said.state === "switching";
-  return remove(`"${view.primary}" took over with term ${view.term}`, false, { handsOver, files: "aside" });
+  return remove(`"${view.primary}" took over with term ${view.term}`, false, {
+    handsOver,
+    ...(isWanted && { files: "aside" as const }),
+  });
 }

@@ -4,6 +4,7 @@
  * done by it, the one application is asked for (reconcile.ts).
  */
 import { type ApplicationSpec, completeSpec, type View } from "../cluster/spec.ts";
+import type { Placement } from "../cluster/standbys.ts";
 import { type Change, type ClusterStore, storeKeys } from "../cluster/store.ts";
 import type { ApplicationRecord } from "./records.ts";
 
@@ -26,6 +27,10 @@ export class KnownRecords {
     return this.#records.get(name);
   }
 
+  all(): ApplicationRecord[] {
+    return [...this.#records.values()];
+  }
+
   names(): Iterable<string> {
     return this.#records.keys();
   }
@@ -33,11 +38,18 @@ export class KnownRecords {
   #take({ key, value, revision }: Change): void {
     const [, name, part] = key.split("/");
     if (name === undefined) return;
-    const { spec, view } = this.#records.get(name) ?? {};
+    const { spec, view, placement } = this.#records.get(name) ?? {};
     const is = value === undefined ? undefined : { value, revision };
     const newSpec = part === "spec" ? is && { ...is, value: completeSpec(is.value as ApplicationSpec) } : spec;
     const newView = part === "view" ? is && { ...is, value: is.value as View } : view;
+    const newPlacement = part === "placement" ? is && { ...is, value: is.value as Placement } : placement;
     if (newSpec === undefined && newView === undefined) this.#records.delete(name);
-    else this.#records.set(name, { name, ...(newSpec && { spec: newSpec }), ...(newView && { view: newView }) });
+    else
+      this.#records.set(name, {
+        name,
+        ...(newSpec && { spec: newSpec }),
+        ...(newView && { view: newView }),
+        ...(newPlacement && { placement: newPlacement }),
+      });
   }
 }

@@ -25,6 +25,8 @@ export const limits = {
   synchronisationAttempts: 4,
   /** A first synchronisation that makes no progress for so long has failed. */
   synchronisationStallMs: 30_000,
+  /** A node that is being emptied on which nothing changes for so long is not emptied. */
+  drainStallMs: 60_000,
   /** What a switch came to is looked for in the record for so long, when the instance that made it does not say. */
   switchOutcomeMs: 5_000,
   /** A program that ends within this time after its start "ended at once". */

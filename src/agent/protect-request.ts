@@ -74,6 +74,13 @@ export async function checkStandbys(context: AgentContext, spec: ApplicationSpec
     );
   }
   for (const node of new Set([spec.home, ...spec.standby])) await context.records.node(node);
+  const drained = [spec.home, ...spec.standby].find((node) => context.drained.has(node));
+  if (drained !== undefined) {
+    throw new OperatingError("node-drained", `"${drained}" is being emptied for maintenance`, {
+      remedy: `Choose another node, or take it back: understudy undrain ${drained}`,
+      details: { node: drained },
+    });
+  }
 }
 
 /** @throws OperatingError `address-in-use` */

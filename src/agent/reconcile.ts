@@ -4,10 +4,12 @@ import { toFailure } from "../kernel/failure.ts";
 import { tryClone } from "./clones.ts";
 import type { AgentContext } from "./context.ts";
 import { type Action, desired, type Seen, type SeenInstance } from "./desired.ts";
+import { followDrained } from "./drained-nodes.ts";
 import { KnownRecords } from "./known-records.ts";
 import { initAlive, keptNames, localNames, onlyFilesLeft } from "./leftovers.ts";
 import { limits } from "./limits.ts";
 import type { LocalInstance } from "./local-instance.ts";
+import { Placer } from "./placer.ts";
 import type { ApplicationRecord } from "./records.ts";
 
 /** Events come in bursts: look once for all of them. */
@@ -29,7 +31,9 @@ export class Reconciler {
 
   start(): void {
     this.#known.follow(this.#context.store, () => this.wake(), this.#abort.signal);
+    followDrained(this.#context.drained, this.#context.store, () => this.wake(), this.#abort.signal);
     void this.#loop();
+    void new Placer(this.#context, () => this.#known.all()).run(this.#abort.signal);
   }
 
   stop(): void {
@@ -75,17 +79,22 @@ export class Reconciler {
     const local = await this.#look();
     const here = (application: string) =>
       local.get(application) ?? { initAlive: false, leftovers: false, onlyFiles: false, kept: false, busy: false };
-    const see = ({ name: application, spec, view }: ApplicationRecord): Seen => ({
+    const see = ({ name: application, spec, view, placement }: ApplicationRecord): Seen => ({
       ...{ application, ...here(application) },
       ...(spec && { spec: spec.value }),
       ...(view && { view: view.value }),
+      ...(placement && { placement: placement.value }),
     });
     // What was told may be old: only where something seems to be amiss the store is asked.
     const seen = [...new Set([...local.keys(), ...this.#known.names()])]
       .map((name) => see(this.#known.get(name) ?? { name }))
-      .filter((one) => desired(context.node, [one]).length > 0);
+      .filter((one) => desired(context.node, [one], context.drained).length > 0);
     for (const { application } of seen)
-      for (const action of desired(context.node, [see(await context.records.application(application))]))
+      for (const action of desired(
+        context.node,
+        [see(await context.records.application(application))],
+        context.drained,
+      ))
         this.#do(action);
   }
 

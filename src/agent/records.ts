@@ -1,5 +1,6 @@
 /** The cluster's records, typed: applications with specification and view, and nodes. */
 import { type ApplicationSpec, completeSpec, type View } from "../cluster/spec.ts";
+import type { Placement } from "../cluster/standbys.ts";
 import { type ClusterStore, storeKeys, type Versioned } from "../cluster/store.ts";
 import { OperatingError } from "../kernel/failure.ts";
 
@@ -7,6 +8,7 @@ export interface ApplicationRecord {
   name: string;
   spec?: Versioned<ApplicationSpec>;
   view?: Versioned<View>;
+  placement?: Versioned<Placement>;
 }
 
 export interface NodeRecord {
@@ -34,6 +36,7 @@ export class Records {
       if (name === undefined) continue;
       const record = records.get(name) ?? { name };
       if (part === "spec") record.spec = { value: completeSpec(value as ApplicationSpec), revision };
+      if (part === "placement") record.placement = { value: value as Placement, revision };
       if (part === "view") record.view = { value: value as View, revision };
       records.set(name, record);
     }
@@ -41,11 +44,17 @@ export class Records {
   }
 
   async application(name: string): Promise<ApplicationRecord> {
-    const [spec, view] = await Promise.all([
+    const [spec, view, placement] = await Promise.all([
       this.#store.get<ApplicationSpec>(storeKeys.specification(name)),
       this.#store.get<View>(storeKeys.view(name)),
+      this.#store.get<Placement>(storeKeys.placement(name)),
     ]);
-    return { name, ...(spec && { spec: { ...spec, value: completeSpec(spec.value) } }), ...(view && { view }) };
+    return {
+      name,
+      ...(spec && { spec: { ...spec, value: completeSpec(spec.value) } }),
+      ...(view && { view }),
+      ...(placement && { placement }),
+    };
   }
 
   /** @throws OperatingError `application-unknown` */
@@ -105,8 +114,9 @@ export class Records {
   /** Removes view and specification of the application that was created at `createdAt`, and of no other. */
   async forget(name: string, createdAt: string): Promise<void> {
     for (let attempt = 0; attempt < SWAP_ATTEMPTS; attempt++) {
-      const { spec, view } = await this.application(name);
+      const { spec, view, placement } = await this.application(name);
       if (spec?.value.createdAt !== createdAt) return;
+      if (placement && !(await this.#store.delete(storeKeys.placement(name), placement.revision)).ok) continue;
       if (view && !(await this.#store.delete(storeKeys.view(name), view.revision)).ok) continue;
       if ((await this.#store.delete(storeKeys.specification(name), spec.revision)).ok) return;
     }

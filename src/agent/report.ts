@@ -3,10 +3,10 @@ import type { InstanceStatus } from "../instance/control.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { ApplicationReport, ApplicationState, NodeReport } from "./api-types.ts";
 import type { AgentContext } from "./context.ts";
-import { wantedStandbys } from "./desired.ts";
 import { initAlive } from "./leftovers.ts";
 import { limits } from "./limits.ts";
 import type { ApplicationRecord } from "./records.ts";
+import { wanted } from "./wanted.ts";
 
 /** The report as this node sees it. @throws OperatingError `application-unknown` */
 export async function report(context: AgentContext, name: string): Promise<ApplicationReport> {
@@ -31,14 +31,15 @@ function stateHere(context: AgentContext, { name, view }: ApplicationRecord): Ap
 
 function describe(
   context: AgentContext,
-  { name, spec, view }: ApplicationRecord,
+  record: ApplicationRecord,
   state: ApplicationState,
   instance: InstanceStatus | null,
 ): ApplicationReport {
+  const { name, spec, view } = record;
   const { command, commit, period, keep, home, address, createdAt, minInSync, onTooFew, onUnprotectable } = spec!.value;
   const primary = view?.value.primary ?? null;
   const problems = [...(context.problems.get(name) ?? [])].map(([node, failure]) => ({ node, failure }));
-  const wanted = wantedStandbys(spec!.value, { primary: primary ?? home });
+  const shall = wanted(context, record);
   return {
     name,
     state,
@@ -54,11 +55,11 @@ function describe(
     keep,
     onUnprotectable,
     home,
-    wanted,
+    wanted: shall,
     createdAt,
     ...(view?.value.ended && { ended: view.value.ended }),
     // A clone that is not wanted any more is not lost.
-    standbys: (instance?.standbys ?? []).filter((one) => one.state !== "lost" || wanted.includes(one.node)),
+    standbys: (instance?.standbys ?? []).filter((one) => one.state !== "lost" || shall.includes(one.node)),
     instance,
     problems,
   };
@@ -106,6 +107,7 @@ export async function reportNodes(context: AgentContext): Promise<NodeReport[]> 
       const health = await context.peers.health(node.name).catch(() => undefined);
       return {
         ...node,
+        drained: context.drained.has(node.name),
         alive: health !== undefined,
         agent: health?.agent ?? null,
         primaryOf: views.filter(({ view }) => view!.value.primary === node.name).map(({ name }) => name),

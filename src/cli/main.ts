@@ -6,6 +6,7 @@ import { registerApply, registerDiff } from "./apply.ts";
 import { registerAudit } from "./audit.ts";
 import { registerCheck } from "./check.ts";
 import { registerCheckpoint, registerCheckpoints } from "./checkpoints.ts";
+import { registerBalance, registerDrain } from "./drain.ts";
 import { registerEvents } from "./events.ts";
 import { registerFiles } from "./files.ts";
 import { registerInit } from "./init.ts";
@@ -46,6 +47,8 @@ export function createProgram(): Command {
   registerStop(program);
   registerEvents(program);
   registerNodes(program);
+  registerDrain(program);
+  registerBalance(program);
   registerInit(program);
   registerToken(program);
   registerJoin(program);

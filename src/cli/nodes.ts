@@ -9,9 +9,9 @@ export function registerNodes(program: Command): void {
   remoteCommand(program, "nodes", "list nodes: which are up, what they hold").action(async (options: RemoteOptions) => {
     const nodes = await withAgent(options, (agent) => agent.json<NodeReport[]>("GET", "/v1/nodes"));
     if (options.json) return printJson({ nodes });
-    const rows = nodes.map(({ name, alive, api, primaryOf, standbyOf }) => [
+    const rows = nodes.map(({ name, alive, api, primaryOf, standbyOf, drained }) => [
       name,
-      alive ? "up" : "down",
+      `${alive ? "up" : "down"}${drained ? ", drained" : ""}`,
       api,
       primaryOf.join(", "),
       standbyOf.join(", "),

@@ -13,6 +13,7 @@ import { applicationDefaults as defaults } from "./spec.ts";
 export const applicationPattern = /^[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?$/;
 
 const nodeName = z.string().min(1);
+const labels = z.record(z.string(), z.string()).describe("labels with their values, all texts");
 
 export const applicationSchema = z.strictObject({
   name: z
@@ -37,6 +38,29 @@ export const applicationSchema = z.strictObject({
   gateway: z.ipv4().exactOptional().describe("an IPv4 address, such as 10.77.0.1"),
   /** Where it is started; that node is a standby once it is not the primary any more. */
   home: nodeName.exactOptional().describe("the name of a node"),
+  /** Where clones shall be that `standby` does not name, and what stands in for a node that is away or being emptied. */
+  placement: z
+    .strictObject({
+      /** How many clones there shall be at least. */
+      standbys: z.int().min(0).max(16).default(defaults.placement.standbys).describe("a whole number from 0 to 16"),
+      /** Labels that a node must have, and labels of which it shall have as many as can be. */
+      require: labels.default(defaults.placement.require),
+      prefer: labels.default(defaults.placement.prefer),
+      avoid: z.array(nodeName).default(defaults.placement.avoid).describe("a list of names of nodes"),
+      /** Label whose values are failure domains. */
+      spread: z.string().min(1).default(defaults.placement.spread).describe("the name of a label"),
+      /** Applications of which no copy shall be on the same node. */
+      apart: z.array(z.string()).default(defaults.placement.apart).describe("a list of names of applications"),
+      /** Seconds that a node may be away before another stands in for it. */
+      replaceAfter: z
+        .int()
+        .min(1)
+        .max(86_400)
+        .default(defaults.placement.replaceAfter)
+        .describe("seconds from 1 to 86400"),
+    })
+    .default(defaults.placement)
+    .describe("keys as in docs/app.yaml"),
   /** Nodes that shall hold a clone. */
   standby: z.array(nodeName).default(defaults.standby).describe("a list of names of nodes"),
   /** So many standbys shall be in sync at least. */
@@ -77,6 +101,7 @@ export const keyChanges = {
   gateway: "recreate",
   home: "live",
   standby: "live",
+  placement: "live",
   minInSync: "live",
   onTooFew: "live",
   commit: "live",

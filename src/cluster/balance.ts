@@ -14,7 +14,7 @@ export interface BalanceOptions {
   mostMoves: number;
 }
 
-export const balanceDefaults: BalanceOptions = { startAt: 0.25, stopAt: 0.1, leastGain: 0.03, mostMoves: 20 };
+export const balanceDefaults: BalanceOptions = { startAt: 0.25, stopAt: 0.1, leastGain: 0.005, mostMoves: 20 };
 
 export interface Move {
   application: string;

@@ -24,6 +24,15 @@ export const applicationDefaults = {
   keep: 3,
   onUnprotectable: "hold",
   syncLimit: 0,
+  placement: {
+    standbys: 0,
+    require: {} as Record<string, string>,
+    prefer: {} as Record<string, string>,
+    avoid: [] as string[],
+    spread: "zone",
+    apart: [] as string[],
+    replaceAfter: 60,
+  },
 } as const;
 
 /** A record as it is read: one that an older version wrote lacks keys that came since. */

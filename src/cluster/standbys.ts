@@ -18,6 +18,12 @@ export function standbyCount(spec: Wishes): number {
   return Math.max(spec.placement?.standbys ?? 0, new Set([...spec.standby, spec.home]).size - 1);
 }
 
+/** A primary that is about to leave its node wants one clone more: it shall be protected after that as before. */
+function countNow(spec: Wishes, view: Pick<View, "primary">, drained: ReadonlySet<string>): number {
+  const count = standbyCount(spec);
+  return count > 0 && drained.has(view.primary) ? count + 1 : count;
+}
+
 /**
  * Nodes that shall hold a clone now: those asked for and the home node, without the primary and nodes that are being emptied; for
  * those that are missing then, as many of the chosen ones.
@@ -31,8 +37,7 @@ export function wantedStandbys(
   const may = (node: string) => node !== view.primary && !drained.has(node);
   const wished = [...new Set([...spec.standby, spec.home])].filter(may);
   const there = wished.filter((node) => !placement.without.includes(node));
-  // A primary that nobody wished for is a copy too many of nobody.
-  const missing = Math.max(0, standbyCount(spec) - there.length);
+  const missing = Math.max(0, countNow(spec, view, drained) - there.length);
   const extra = placement.extra.filter((node) => may(node) && !wished.includes(node));
   return [...wished, ...extra.slice(0, missing)];
 }
@@ -45,5 +50,5 @@ export function missingStandbys(
   drained: ReadonlySet<string>,
 ): number {
   const there = wantedStandbys(spec, view, placement, drained).filter((node) => !placement.without.includes(node));
-  return Math.max(0, standbyCount(spec) - there.length);
+  return Math.max(0, countNow(spec, view, drained) - there.length);
 }

@@ -54,5 +54,7 @@ export const storeKeys = {
   nodes: "nodes/",
   specification: (application: string) => `applications/${application}/spec`,
   view: (application: string) => `applications/${application}/view`,
+  placement: (application: string) => `applications/${application}/placement`,
+  drained: (node: string) => `drained/${node}`,
   node: (node: string) => `nodes/${node}`,
 } as const;

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { desired, type Seen, type SeenInstance, wantedStandbys } from "../../../src/agent/desired.ts";
+import { desired, type Seen, type SeenInstance } from "../../../src/agent/desired.ts";
 import { type ApplicationSpec, applicationDefaults, type View } from "../../../src/cluster/spec.ts";
+import { wantedStandbys } from "../../../src/cluster/standbys.ts";
 import type { StandbyStatus } from "../../../src/instance/control.ts";
 
 const spec: ApplicationSpec = {
@@ -106,6 +107,12 @@ describe("desired", () => {
     assert.deepEqual(at(["node-b"]), []);
     assert.deepEqual(at(["node-b", "node-c"]), ["remove"]);
     assert.deepEqual(at(["node-c"]), ["remove"]);
+    // An old primary is not asked to stop, which would end the application for everybody.
+    for (const said of [instance.said!, { ...clone.said, state: "switching" }]) {
+      const elsewhere = { ...view, term: 2, primary: "node-c", inSync: [] };
+      const [action] = desired("node-b", [{ ...calm, spec: moved, view: elsewhere, instance: { ...instance, said } }]);
+      assert.deepEqual([action?.kind, action?.kind === "remove" && action.graceful], ["remove", false]);
+    }
     // It stands aside until the new primary lives.
     const aside = { ...clone, said: { ...clone.said, state: "switching" } };
     const inSync = ["node-b", "node-c"];

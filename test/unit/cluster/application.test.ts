@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
+import { parse } from "yaml";
 import { type ApplicationKey, applicationSchema, keyChanges } from "../../../src/cluster/application.ts";
+import { applicationDefaults } from "../../../src/cluster/spec.ts";
 import { parseYaml } from "../../../src/cluster/yaml.ts";
 
 const reference = readFileSync(new URL("../../../docs/app.yaml", import.meta.url), "utf8");
@@ -35,6 +37,14 @@ describe("docs/app.yaml", () => {
   it("names every key of the schema and no other, and parses with and without those that are optional", () => {
     assert.deepEqual(Object.keys(all!).sort(), [...keys].sort());
     assert.deepEqual([...paragraphs().keys()].sort(), [...keys].sort());
+  });
+
+  it("names every key inside of keys", () => {
+    const written = parse(reference.replace(/^#(?=\S)/gm, "")) as Record<string, object>;
+    for (const [key, value] of Object.entries(applicationDefaults)) {
+      const inside = typeof value === "object" && !Array.isArray(value) ? Object.keys(value) : [];
+      assert.deepEqual(Object.keys(inside.length > 0 ? written[key]! : {}).sort(), inside.sort(), key);
+    }
   });
 
   it("shows true defaults", () => {

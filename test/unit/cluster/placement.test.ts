@@ -3,19 +3,36 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { planBalance } from "../../../src/cluster/balance.ts";
-import { type ApplicationPicture, chooseStandby, type NodePicture, noWishes, Picture } from "../../../src/cluster/placement.ts";
+import {
+  type ApplicationPicture,
+  chooseStandby,
+  type NodePicture,
+  noWishes,
+  Picture,
+} from "../../../src/cluster/placement.ts";
 import { missingStandbys, noPlacement, wantedStandbys } from "../../../src/cluster/standbys.ts";
+import { simulatePlacement } from "../../../src/sim/placement.ts";
 
 const GB = 2 ** 30;
 const capacity = { cpu: 8, memory: 32 * GB, network: 125e6 };
 const node = (name: string, labels = {}, open = true): NodePicture => ({ name, labels, capacity, open });
-const application = (name: string, primary: string, standbys: string[], more: Partial<ApplicationPicture> = {}): ApplicationPicture => ({
+const application = (
+  name: string,
+  primary: string,
+  standbys: string[],
+  more: Partial<ApplicationPicture> = {},
+): ApplicationPicture => ({
   ...{ name, primary, standbys, load: { cpu: 1, memory: GB, network: 1e6 }, wishes: noWishes },
   ...more,
 });
 
 describe("a standby is chosen", () => {
-  const zones = [node("a", { zone: "1" }), node("b", { zone: "1" }), node("c", { zone: "2" }), node("d", { zone: "2" })];
+  const zones = [
+    node("a", { zone: "1" }),
+    node("b", { zone: "1" }),
+    node("c", { zone: "2" }),
+    node("d", { zone: "2" }),
+  ];
 
   it("in another failure domain first, then where there is room, then by name", () => {
     const busy = application("busy", "c", []);
@@ -27,7 +44,12 @@ describe("a standby is chosen", () => {
   });
 
   it("only where it may be: labels, avoided nodes, apart from others, nodes that are open", () => {
-    const disks = [node("a"), node("b", { disk: "ssd" }), node("c", { disk: "ssd" }), node("d", { disk: "ssd" }, false)];
+    const disks = [
+      node("a"),
+      node("b", { disk: "ssd" }),
+      node("c", { disk: "ssd" }),
+      node("d", { disk: "ssd" }, false),
+    ];
     const wishes = { ...noWishes, require: { disk: "ssd" }, avoid: ["b"], apart: ["rival"] };
     const x = application("x", "a", [], { wishes });
     assert.equal(chooseStandby(new Picture(disks, [x]), "x"), "c");
@@ -66,7 +88,10 @@ describe("wanted standbys", () => {
   it("may be given by their number alone", () => {
     const counted = { standby: [], home: "a", placement: { standbys: 2 } };
     assert.equal(missingStandbys(counted, { primary: "a" }, noPlacement, none), 2);
-    assert.deepEqual(wantedStandbys(counted, { primary: "a" }, { extra: ["x", "y", "z"], without: [] }, none), ["x", "y"]);
+    assert.deepEqual(wantedStandbys(counted, { primary: "a" }, { extra: ["x", "y", "z"], without: [] }, none), [
+      "x",
+      "y",
+    ]);
   });
 });
 
@@ -81,7 +106,9 @@ describe("the load is shared", () => {
   });
 
   it("a full node gives to its standbys until it is not much fuller, and then all is quiet", () => {
-    const crowd = Array.from({ length: 8 }, (_, index) => application(`app-${index}`, "a", [four[1 + (index % 3)]!.name]));
+    const crowd = Array.from({ length: 8 }, (_, index) =>
+      application(`app-${index}`, "a", [four[1 + (index % 3)]!.name]),
+    );
     const picture = new Picture(four, crowd);
     const before = picture.pressure("a");
     const moves = planBalance(picture);
@@ -92,7 +119,10 @@ describe("the load is shared", () => {
   });
 
   it("one application alone on a node is not moved to and fro", () => {
-    const picture = new Picture([node("a"), node("b")], [application("x", "a", ["b"], { load: { cpu: 8, memory: GB, network: 0 } })]);
+    const picture = new Picture(
+      [node("a"), node("b")],
+      [application("x", "a", ["b"], { load: { cpu: 8, memory: GB, network: 0 } })],
+    );
     assert.deepEqual(planBalance(picture), []);
   });
 
@@ -117,5 +147,34 @@ describe("the load is shared", () => {
       }),
       { numRuns: 200 },
     );
+  });
+});
+
+describe("a large cluster", () => {
+  it("1,000 nodes with 10,000 applications are placed, balanced and emptied; the costs are printed", (t) => {
+    const outcome = simulatePlacement({ nodes: 1000, applications: 10_000, seed: 7, drains: 20 });
+    const { imbalance, moves, oneDomain, left, picture } = outcome;
+    for (const decision of ["build", "standby", "primary", "balance"] as const) {
+      const { count, medianMs, worstMs } = outcome[decision];
+      t.diagnostic(`${decision}: ${count} times, median ${medianMs.toFixed(3)} ms, worst ${worstMs.toFixed(3)} ms`);
+    }
+    t.diagnostic(
+      `${moves} moves; fullest node above the mean: ${imbalance.before.toFixed(2)} → ${imbalance.after.toFixed(2)}`,
+    );
+    assert.ok(imbalance.after < imbalance.before);
+    assert.ok(moves > 0);
+    assert.deepEqual([oneDomain, left], [0, 0]);
+    for (const { name, primary, standbys } of picture.applications.values()) {
+      assert.equal(standbys.length, 1, name);
+      assert.ok(!standbys.includes(primary), name);
+    }
+  });
+
+  it("the same seed decides the same", () => {
+    const run = () => {
+      const { picture, moves } = simulatePlacement({ nodes: 50, applications: 500, seed: 3, drains: 5 });
+      return [moves, [...picture.applications.values()].map(({ primary, standbys }) => [primary, standbys])];
+    };
+    assert.deepEqual(run(), run());
   });
 });
