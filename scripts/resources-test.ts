@@ -4,6 +4,7 @@
  *
  *   npm run test:resources                       all; ends with 1 when a cell fails
  *   npm run test:resources -- --write            and writes docs/resources.md
+ *   npm run test:resources -- --page             only writes the page anew, from the sources and the results that stand in it
  *   npm run test:resources -- --json             what was found, as one JSON document
  *   npm run test:resources -- --program pipe --program memory/fuzz --event switch     a part (with --write: of the page, too)
  *   npm run test:resources -- --name LAB         the lab's name

@@ -24,6 +24,9 @@ const NOT_NOW = new Set([
   ...["no-instance", "instance-gone", "instance-ended"],
 ]);
 
+/** A phase that is armed and not gone through by then: load has led the application another way. */
+const FAIL_LIMIT_MS = 60_000;
+
 export class Application {
   readonly run: Run;
   readonly #cluster: Cluster;
@@ -236,9 +239,21 @@ export class Application {
       });
       client.on("close", () => reject(new Error(`The instance ended before ${[...left].join(", ")} failed`)));
     });
-    made.catch(() => {});
+    const late = new Error(`The phases ${phases.join(", ")} were not gone through within ${FAIL_LIMIT_MS / 1000} s`);
+    const armed = performance.now();
+    const timer = setTimeout(() => client.close(), FAIL_LIMIT_MS);
+    const inTime = made.catch((error: unknown) => {
+      throw left.size > 0 && performance.now() - armed > FAIL_LIMIT_MS ? late : error;
+    });
+    inTime.catch(() => {});
     await client.call("fail", { phases });
-    return { made, [Symbol.dispose]: () => client.close() };
+    return {
+      made: inTime,
+      [Symbol.dispose]: () => {
+        clearTimeout(timer);
+        client.close();
+      },
+    };
   }
 
   /** What happened to it since, on all nodes that are on. */

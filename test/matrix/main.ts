@@ -17,6 +17,7 @@ const { values } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
     write: { type: "boolean", default: false },
+    page: { type: "boolean", default: false },
     program: { type: "string", multiple: true },
     event: { type: "string", multiple: true },
     "per-node": { type: "string", default: "6" },
@@ -60,6 +61,10 @@ function write(results: readonly Result[]): void {
 }
 
 const { runs, events, perNode } = chosen();
+if (values.page) {
+  write([]);
+  process.exit(0);
+}
 buildPrograms();
 const lab = new Lab({ name: values.name });
 process.on("SIGINT", () => void lab.down().finally(() => process.exit(130)));

@@ -1,6 +1,11 @@
 /** Timers of timer_create(2): what each is comes from /proc/PID/timers, what is left of it from the process itself. */
 import type { Remote, RemoteCall } from "../../kernel/remote.ts";
 
+/**
+ * @kind time
+ * @kept the monotonic and the boot clock go on without a jump; timers keep what is left of them.
+ * @unkept the clock of the day, which is the node's own.
+ */
 export interface PosixTimer {
   id: number;
   clock: number;
