@@ -2,6 +2,7 @@
  * The primary's side of a checkpoint, from the running application to operations for its clones. Pre-copy while it runs, one
  * stop in which what is left is taken, encoding after it runs again. See ARCHITECTURE.md, "The way of one checkpoint".
  */
+import { OperatingError } from "../kernel/failure.ts";
 import { PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { makeShadow } from "../kernel/pages.ts";
 import { readStatus, statusField } from "../kernel/procfs.ts";
@@ -307,13 +308,14 @@ export class Capture {
   dump(mark: (epoch: number) => void, final: boolean, term: number): Dump {
     const { tracees, stopTimeoutUs } = this.#options;
     const begun = performance.now();
-    tracees.stop(stopTimeoutUs);
+    tracees.stop(stopTimeoutUs, { leaveSleepers: !final });
     let taken: Taken;
     let stopUs = 0;
     try {
       mark(++this.epoch);
       this.#surroundings.check(tracees.processes.values(), Date.now(), final);
       taken = this.#take(final);
+      if (!tracees.allStillAsleep()) throw disturbed();
       phaseEnd("dump");
     } catch (error) {
       tracees.release();
@@ -377,6 +379,11 @@ export class Capture {
 interface Taken {
   resources: Map<string, Resource>;
   clock: string;
+}
+
+/** A thread that was left asleep was woken up by a signal from outside: the next try stops it. */
+function disturbed(): OperatingError {
+  return new OperatingError("barrier-disturbed", "A signal came to a thread while all were stopped");
 }
 
 function monotonicClock(): string {

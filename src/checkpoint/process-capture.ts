@@ -1,4 +1,5 @@
 /** One process of the application as the capture follows it: its memory tracker and what only itself could tell. */
+import { isDeepStrictEqual } from "node:util";
 import { openPath, Reader } from "../kernel/calls.ts";
 import { readStatus, statusField } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
@@ -165,13 +166,27 @@ export class ProcessCapture {
     };
     // Otherwise one thread after the other: what they changed late is not missed for long.
     const threads = [...this.traced.threads.values()];
-    const visited = stale.length > 0 ? stale : [threads[this.#turn++ % threads.length]!];
+    const next = threads[this.#turn++ % threads.length]!;
+    if (next.asleep) this.#lookAtSleeper(next.tid);
+    const visited = stale.length > 0 ? stale : [next.asleep ? threads[0]! : next];
     let scratch = 0;
     visited.forEach((thread, i) => {
       scratch = this.#visit(thread, scratch, i === visited.length - 1, i === 0 ? read : () => {});
     });
     this.#signalMasks = masks;
     if (whole) this.#innerAt = now;
+  }
+
+  /** What others may have changed of it: no call is made in it. */
+  #lookAtSleeper(tid: number): void {
+    const known = this.#threads.get(tid)!;
+    const now = { ...known, name: statusField(readStatus(tid), "Name"), scheduling: readScheduling(tid) };
+    if (!isDeepStrictEqual(now, known)) this.#threads.set(tid, now);
+  }
+
+  /** What is known of a thread besides its record: another object when anything of it has changed. */
+  factsOf(tid: number): unknown {
+    return this.#threads.get(tid);
   }
 
   /** The lines SigIgn and SigCgt of /proc/PID/status; notices what else there has changed. */

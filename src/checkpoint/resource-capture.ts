@@ -1,16 +1,30 @@
 /** The resources side of a capture, in the stop: threads, descriptors, ended processes, and what each process consists of. */
 import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
-import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength } from "../kernel/trace.ts";
+import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength, waitsForFutex } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { KINDS, kindNamed } from "../resources/kinds.ts";
 import { Contents, type Found } from "../resources/nameless/contents.ts";
 import { namelessAt, namelessBehind } from "../resources/nameless/find.ts";
-import type { Tracees } from "../tree/tracees.ts";
+import type { TracedThread, Tracees } from "../tree/tracees.ts";
 import type { Resource, ZombieState } from "./operations.ts";
 import type { ProcessCapture } from "./process-capture.ts";
 
 type Resources = Map<string, Resource>;
 type Processes = ReadonlyMap<number, ProcessCapture>;
+
+/** A thread that has stood at the same place for so long is likely to stay there. */
+const SLEEPER_MS = 1000;
+
+interface TakenThread {
+  thread: TracedThread;
+  record: Buffer;
+  /** Time of the first stop that found it so, ms. */
+  since: number;
+  /** What else is known of it: another object when anything of it has changed. */
+  facts: unknown;
+  key: string;
+  resource: Resource;
+}
 
 export class ResourceCapture {
   readonly #tracees: Tracees;
@@ -18,6 +32,8 @@ export class ResourceCapture {
   /** Of files without a name. */
   readonly contents = new Contents();
   #records = Buffer.alloc(0);
+  /** As of the last stop, by thread. */
+  #threads: ReadonlyMap<number, TakenThread> = new Map();
 
   constructor(tracees: Tracees) {
     this.#tracees = tracees;
@@ -34,7 +50,7 @@ export class ResourceCapture {
 
   /** @param nowMs time of the stop */
   take(resources: Resources, processes: Processes, nowMs: number, parentOf: (pid: number) => number): void {
-    this.#takeThreads(resources, processes);
+    this.#takeThreads(resources, processes, nowMs);
     this.#takeDescriptors(resources, processes);
     this.#takeZombies(resources);
     const leaders = [...processes.values()];
@@ -49,19 +65,45 @@ export class ResourceCapture {
     }
   }
 
-  #takeThreads(resources: Resources, processes: Processes): void {
+  #takeThreads(resources: Resources, processes: Processes, nowMs: number): void {
     const tids = this.#tracees.tids();
     if (this.#records.length < tids.length * RECORD_BYTES) this.#records = Buffer.alloc(tids.length * RECORD_BYTES);
     dumpThreads(tids, this.#records);
     const pending = pendingSignals(tids, false);
+    const taken = new Map<number, TakenThread>();
     tids.forEach((tid, i) => {
-      const thread = this.#tracees.thread(tid)!;
-      const process = processes.get(thread.process.pid)!;
       const own = this.#records.subarray(i * RECORD_BYTES, (i + 1) * RECORD_BYTES);
-      const record = Buffer.from(own.subarray(0, recordLength(own)));
-      const state = process.threadState(thread, record, pending.get(i) ?? []);
-      resources.set(`thread/${state.process}/${state.tid}`, { kind: "thread", version: 1, state });
+      const record = own.subarray(0, recordLength(own));
+      taken.set(tid, this.#takeThread(this.#tracees.thread(tid)!, record, pending.get(i) ?? [], processes, nowMs));
     });
+    for (const thread of this.#tracees.threads())
+      if (thread.asleep) taken.set(thread.tid, this.#takeSleeper(thread, processes));
+    for (const { key, resource } of taken.values()) resources.set(key, resource);
+    this.#threads = taken;
+  }
+
+  #takeThread(thread: TracedThread, now: Buffer, pending: Buffer[], processes: Processes, nowMs: number): TakenThread {
+    const before = this.#threads.get(thread.tid);
+    const same = before?.thread === thread && pending.length === 0 && before.record.equals(now);
+    const record = same ? before.record : Buffer.from(now);
+    const since = same ? before.since : nowMs;
+    if (nowMs - since > SLEEPER_MS && waitsForFutex(record)) this.#tracees.letSleep(thread.tid);
+    return this.#taken(thread, record, pending, processes, since);
+  }
+
+  /** Nothing has happened to it since its last record. */
+  #takeSleeper(thread: TracedThread, processes: Processes): TakenThread {
+    const before = this.#threads.get(thread.tid)!;
+    if (before.facts === processes.get(thread.process.pid)!.factsOf(thread.tid)) return before;
+    return this.#taken(thread, before.record, [], processes, before.since);
+  }
+
+  #taken(thread: TracedThread, record: Buffer, pending: Buffer[], processes: Processes, since: number): TakenThread {
+    const process = processes.get(thread.process.pid)!;
+    const state = process.threadState(thread, record, pending);
+    const resource = { kind: "thread", version: 1, state };
+    const key = `thread/${state.process}/${state.tid}`;
+    return { thread, record, since, facts: process.factsOf(thread.tid), key, resource };
   }
 
   #takeDescriptors(resources: Resources, processes: Processes): void {

@@ -607,8 +607,8 @@ export class Primary {
   #stopFailed(error: Error): void {
     const code = error instanceof OperatingError ? error.code : "checkpoint-failed";
     if (error instanceof OperatingError && code.startsWith("unprotectable-")) this.#refused(error);
-    // A thread that cannot stop just now (it waits for its vfork's child) is nothing to tell, unless it goes on.
-    if (code === "barrier-timeout" && performance.now() - this.#last.lastStart < LATE_MS) return;
+    // A thread that cannot stop just now (it waits for its vfork's child), or woke up, is nothing to tell, unless it goes on.
+    if (code.startsWith("barrier-") && performance.now() - this.#last.lastStart < LATE_MS) return;
     if (code === this.#lastFailure) return;
     this.#lastFailure = code;
     this.#shell.note(code, `No checkpoint could be taken: ${error.message}${this.#consequence()}`);

@@ -195,6 +195,7 @@ export const PTRACE = {
   getRegisters: 12,
   setRegisters: 13,
   detach: 17,
+  untilCall: 24,
   setOptions: 0x4200,
   getEventMessage: 0x4201,
   getSigInfo: 0x4202,

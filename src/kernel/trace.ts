@@ -41,6 +41,11 @@ export function resume(tid: number, signal = 0): void {
   addon.syscall(NR.ptrace, PTRACE.cont, tid, null, signal);
 }
 
+/** As `resume`, up to the next beginning or end of a system call. */
+export function untilCall(tid: number): void {
+  addon.syscall(NR.ptrace, PTRACE.untilCall, tid, null, 0);
+}
+
 /** Lets all go on. */
 export function resumeAll(tids: Int32Array): void {
   addon.continueAll(tids);
@@ -92,7 +97,12 @@ export type Stop =
   | { kind: "exited"; code: number }
   | { kind: "killed"; signal: number }
   | { kind: "event"; event: number; signal: number }
+  /** At the beginning or the end of a system call, where `untilCall` asked for it. */
+  | { kind: "call" }
   | { kind: "signal"; signal: number };
+
+/** SIGTRAP and the bit that PTRACE_O_TRACESYSGOOD adds. */
+const CALL_STOP = 0x85;
 
 export function parseStatus(status: number): Stop {
   const low = status & 0x7f;
@@ -100,7 +110,8 @@ export function parseStatus(status: number): Stop {
   if (low !== 0x7f) return { kind: "killed", signal: low };
   const signal = (status >> 8) & 0xff;
   const event = status >> 16;
-  return event ? { kind: "event", event, signal } : { kind: "signal", signal: signal & 0x7f };
+  if (event) return { kind: "event", event, signal };
+  return signal === CALL_STOP ? { kind: "call" } : { kind: "signal", signal: signal & 0x7f };
 }
 
 export function isInterruptStop(status: number): boolean {
@@ -152,6 +163,22 @@ export function dumpThreads(tids: Int32Array, out: Buffer): void {
 /** The used part of a record: the xsave area has the length this processor gives it. */
 export function recordLength(record: Buffer): number {
   return SIGMASK_AT + 16 + Number(record.readBigUInt64LE(XSAVE_LENGTH_AT));
+}
+
+/** futex(2): FUTEX_WAIT and FUTEX_WAIT_BITSET, without the flags for private memory and the clock. */
+const FUTEX = 202;
+const FUTEX_COMMAND = 0x7fn;
+const FUTEX_WAITS = new Set([0n, 9n]);
+const RESTARTS = -512n;
+
+/** Whether a stop found the thread in a futex wait without a timeout, to which it goes back at once. */
+export function waitsForFutex(record: Buffer): boolean {
+  return (
+    record.readBigInt64LE(REGISTER.origRax) === BigInt(FUTEX) &&
+    record.readBigInt64LE(REGISTER.rax) === RESTARTS &&
+    record.readBigInt64LE(REGISTER.r10) === 0n &&
+    FUTEX_WAITS.has(record.readBigInt64LE(REGISTER.rsi) & FUTEX_COMMAND)
+  );
 }
 
 export function setThread(tid: number, record: Buffer): void {

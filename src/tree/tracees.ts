@@ -20,8 +20,10 @@ import {
   seize,
   setTraceOptions,
   stopAll,
+  untilCall,
   waitAny,
 } from "../kernel/trace.ts";
+import { ThreadWalks } from "../resources/process/thread-walk.ts";
 
 export interface TracedThread {
   /** As this program sees it. */
@@ -30,6 +32,8 @@ export interface TracedThread {
   virtualTid: number;
   process: TracedProcess;
   bornAt: number;
+  /** It has been in a futex wait without an end since its last record was taken: see `letSleep`. */
+  asleep: boolean;
 }
 
 export interface TracedProcess {
@@ -51,6 +55,11 @@ export interface Ending {
   signal?: number;
 }
 
+export interface StopOptions {
+  /** Who is known to be asleep is left so: `TracedThread.asleep` tells who that is. */
+  leaveSleepers?: boolean;
+}
+
 const SIGTRAP = 5;
 /** What the stage's filter says of ptrace(2), see native/init.c. */
 const STAGE_FILTER = 0x5553;
@@ -67,6 +76,12 @@ export class Tracees {
    * has ended, so a stop lets it go on up to there.
    */
   readonly #vforks = new Map<number, number>();
+  /** Threads that are to be left asleep from the next release on. */
+  readonly #drowsy = new Set<number>();
+  /** Those of them that have been released and are not in their wait yet. */
+  readonly #lyingDown = new Set<number>();
+  #sleepers = 0;
+  readonly #walks = threadWalksIfAny();
   /** Threads that a stop has, in the order of `tids`. */
   #stopped: Int32Array | undefined;
   /** Processes that ended since they were looked at last. */
@@ -94,8 +109,57 @@ export class Tracees {
     return this.#stopped !== undefined;
   }
 
+  /** Of threads that a stop has. */
   tids(): Int32Array {
-    return Int32Array.from(this.#threads.keys());
+    return this.#stopped ?? new Int32Array(0);
+  }
+
+  threads(): Iterable<TracedThread> {
+    return this.#threads.values();
+  }
+
+  /**
+   * A stopped thread that waits for a futex without an end, and has for long, need not be stopped each time: nobody can wake it
+   * but threads that are stopped themselves, or a signal. From its release on it may not leave the call unseen (PTRACE_SYSCALL);
+   * as long as it has not, its last record is true. The first thread of a process is always stopped, for calls made in it.
+   */
+  letSleep(tid: number): void {
+    const thread = this.#threads.get(tid);
+    if (!thread || !this.#walks || this.#groupStopped.has(tid)) return;
+    if (thread.process.threads.keys().next().value !== tid) this.#drowsy.add(tid);
+  }
+
+  #setAsleep(tid: number, asleep: boolean): void {
+    this.#lyingDown.delete(tid);
+    const thread = this.#threads.get(tid);
+    if (!thread || thread.asleep === asleep) return;
+    thread.asleep = asleep;
+    this.#sleepers += asleep ? 1 : -1;
+  }
+
+  /** Takes sleepers that something has woken up for awake. Returns how many. */
+  #noticeAwake(): number {
+    if (this.#sleepers === 0) return 0;
+    let awake = 0;
+    for (const { pid, threads } of this.processes.values()) {
+      const sleepers = [...threads.values()].filter((thread) => thread.asleep);
+      if (sleepers.length === 0) continue;
+      const asleep = this.#walks!.asleep(pid);
+      for (const { tid } of sleepers) {
+        if (asleep.has(tid)) continue;
+        this.#setAsleep(tid, false);
+        awake++;
+      }
+    }
+    return awake;
+  }
+
+  /**
+   * Whether all who were asleep when the stop was made still are, as the end of what is taken in it must find them: a signal may
+   * have come from outside.
+   */
+  allStillAsleep(): boolean {
+    return this.#noticeAwake() === 0;
   }
 
   thread(tid: number): TracedThread | undefined {
@@ -129,7 +193,7 @@ export class Tracees {
       process = { pid, virtualPid: virtualPid(readStatus(pid)), threads: new Map(), image: 0, bornAt, debugs: false };
       this.processes.set(pid, process);
     }
-    const thread = { tid, virtualTid: virtualPid(status), process, bornAt };
+    const thread = { tid, virtualTid: virtualPid(status), process, bornAt, asleep: false };
     process.threads.set(tid, thread);
     this.#threads.set(tid, thread);
     this.onChange();
@@ -138,12 +202,15 @@ export class Tracees {
 
   #remove(tid: number, ending?: Ending): void {
     const thread = this.#threads.get(tid);
+    this.#setAsleep(tid, false);
+    this.#drowsy.delete(tid);
     this.#threads.delete(tid);
     this.#groupStopped.delete(tid);
     if (!thread) return;
     thread.process.threads.delete(tid);
     if (thread.process.threads.size === 0) {
       this.#vforks.delete(thread.process.pid);
+      this.#walks?.forget(thread.process.pid);
       this.processes.delete(thread.process.pid);
       if (ending) {
         const whole = { ...ending, pid: thread.process.pid, virtualPid: thread.process.virtualPid };
@@ -170,7 +237,14 @@ export class Tracees {
       else resume(tid, stop.kind === "signal" ? stop.signal : 0);
       return false;
     }
+    // At the beginning of its wait it is on its way into it; anything else that it tells comes out of it.
+    const begins = stop.kind === "call" && this.#lyingDown.has(tid) && !stopping;
+    this.#setAsleep(tid, begins);
     switch (stop.kind) {
+      case "call":
+        if (begins) untilCall(tid);
+        else resume(tid);
+        return false;
       case "exited":
         this.#remove(tid, { pid: tid, virtualPid: 0, code: stop.code });
         return false;
@@ -231,7 +305,10 @@ export class Tracees {
 
   #go(tid: number): void {
     if (this.#groupStopped.has(tid)) leaveStopped(tid);
-    else resume(tid);
+    else if (this.#drowsy.has(tid)) {
+      this.#lyingDown.add(tid);
+      untilCall(tid);
+    } else resume(tid);
   }
 
   /** The thread that called exec has the leader's id now; all other threads are gone without a word. */
@@ -252,8 +329,10 @@ export class Tracees {
   }
 
   /** Whom a stop waits for next: who stands in a vfork, and its child, come when all others stand still. */
-  #nextToStop(stopped: ReadonlySet<number>): number[] {
-    const left = [...this.#threads.keys()].filter((tid) => !stopped.has(tid));
+  #nextToStop(stopped: ReadonlySet<number>, leaveSleepers: boolean): number[] {
+    const left: number[] = [];
+    for (const { tid, asleep } of this.#threads.values())
+      if (!stopped.has(tid) && !(asleep && leaveSleepers)) left.push(tid);
     if (this.#vforks.size === 0) return left;
     const waiting = new Set(this.#vforks.values());
     const free = left.filter((tid) => !waiting.has(tid) && !this.#isOfVfork(tid));
@@ -264,13 +343,17 @@ export class Tracees {
    * Stops every thread. On return all stand still, until `release`.
    * Errors: `barrier-timeout` (a thread cannot be stopped now, e.g. its vfork's child does not come to exec): all run again.
    */
-  stop(timeoutUs: number): Int32Array {
+  stop(timeoutUs: number, { leaveSleepers = false }: StopOptions = {}): Int32Array {
     const deadline = performance.now() + timeoutUs / 1000;
     const stopped = new Set<number>();
     const interrupted = new Set<number>();
     for (;;) {
-      const tids = Int32Array.from(this.#nextToStop(stopped));
-      if (tids.length === 0) break;
+      const tids = Int32Array.from(this.#nextToStop(stopped, leaveSleepers));
+      if (tids.length === 0) {
+        // Now nobody is left to wake them up; who was woken before that is stopped like all others.
+        if (leaveSleepers && this.#noticeAwake() > 0) continue;
+        break;
+      }
       const ofVfork = this.#isOfVfork(tids[0]!);
       const first = interrupted.size === 0 && !ofVfork;
       if (!first && !ofVfork) for (const tid of tids) if (!interrupted.has(tid)) interruptAgain(tid);
@@ -309,8 +392,9 @@ export class Tracees {
     const stopped = this.#stopped;
     if (!stopped) return;
     this.#stopped = undefined;
-    if (this.#groupStopped.size === 0) resumeAll(stopped);
+    if (this.#groupStopped.size === 0 && this.#drowsy.size === 0) resumeAll(stopped);
     else for (const tid of stopped) this.#go(tid);
+    this.#drowsy.clear();
   }
 
   /** A clone that has come to life no longer ends with its tracer. */
@@ -326,6 +410,15 @@ export class Tracees {
 
   get options(): number {
     return this.#options;
+  }
+}
+
+/** Undefined where the kernel has no such walk: then every thread is stopped each time. */
+function threadWalksIfAny(): ThreadWalks | undefined {
+  try {
+    return new ThreadWalks();
+  } catch {
+    return undefined;
   }
 }
 

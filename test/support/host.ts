@@ -197,6 +197,7 @@ const commands = {
     return [...traced.processes.values()].find((process) => process.virtualPid === 2)?.pid ?? tids[0]!;
   },
   endings: () => [...endings],
+  sleepers: () => [...(tracees?.threads() ?? [])].filter(({ asleep }) => asleep).length,
   processes: () => [...(tracees?.processes.values() ?? [])].map(({ pid, virtualPid }) => ({ pid, virtualPid })),
   /** Ends everything and is ready for another program. */
   clear(): void {

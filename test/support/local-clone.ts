@@ -169,6 +169,11 @@ export class Life {
     return new Life(clone, pid);
   }
 
+  /** Threads that the next stop will leave asleep. */
+  sleepers(): Promise<number> {
+    return this.#host.ask("sleepers");
+  }
+
   processes(): Promise<Array<{ pid: number; virtualPid: number }>> {
     return this.#host.ask("processes");
   }
