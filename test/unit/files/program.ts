@@ -2,7 +2,7 @@
 import { hash } from "node:crypto";
 import * as fs from "node:fs";
 import fc from "fast-check";
-import { call } from "../../../src/kernel/calls.ts";
+import { addressOf, call } from "../../../src/kernel/calls.ts";
 import {
   getExtended,
   listExtended,
@@ -35,6 +35,8 @@ export type Step =
   | { do: "setExtended"; path: string; name: string; value: string }
   | { do: "removeExtended"; path: string; name: string }
   | { do: "many"; path: string; count: number }
+  | { do: "copyRange" | "sendfile" | "splice"; from: string; to: string; at: number; length: number }
+  | { do: "direct"; path: string; block: number; fill: number }
   | { do: "preDump" | "cut" | "newcomer" };
 
 const attribute = fc.constantFrom("user.a", "user.b", "trusted.c");
@@ -88,6 +90,20 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 1,
     arbitrary: fc.record({ do: fc.constant("many" as const), path, count: fc.integer({ min: 2, max: 40 }) }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constantFrom("copyRange" as const, "sendfile" as const, "splice" as const),
+      from: path,
+      to: path,
+      at: place,
+      length,
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant("direct" as const), path, block: fc.nat(200), fill: fc.nat(255) }),
   },
   { weight: 4, arbitrary: fc.record({ do: fc.constantFrom("preDump" as const, "cut" as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("newcomer" as const) }) },
@@ -197,9 +213,55 @@ function performOrThrow(root: string, rootFd: number, step: FileStep): void {
     case "removeExtended":
       if (!fs.lstatSync(buffer(root, step.path)).isSymbolicLink()) removeExtended(`${root}/${step.path}`, step.name);
       return;
+    case "copyRange":
+    case "sendfile":
+    case "splice":
+      onFile(rootFd, step.from, (from) =>
+        onFile(rootFd, step.to, (to) => copy(step.do, from, to, step.at, step.length)),
+      );
+      return;
+    case "direct": {
+      const fd = openBelow(rootFd, step.path, O_RDWR | O_DIRECT | 0o4000 | 0o400000);
+      try {
+        if (fs.fstatSync(fd).isFile()) fs.writeSync(fd, aligned.fill(step.fill), 0, aligned.length, step.block * 4096);
+      } finally {
+        fs.closeSync(fd);
+      }
+      return;
+    }
     case "many":
       for (let i = 0; i < step.count; i++) fs.writeFileSync(buffer(root, `${step.path}/many-${i}`), `number ${i}`);
       return;
+  }
+}
+
+const O_DIRECT = 0o40000;
+const page = Buffer.allocUnsafeSlow(3 * 4096);
+/** Two blocks that O_DIRECT takes. */
+const aligned = page.subarray((4096 - (addressOf(page) % 4096)) % 4096).subarray(0, 8192);
+
+/** From the file's beginning to `at`, without the bytes passing through the program. */
+function copy(way: "copyRange" | "sendfile" | "splice", from: number, to: number, at: number, length: number): void {
+  const offset = (value: number) => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigInt64LE(BigInt(value));
+    return bytes;
+  };
+  if (way === "copyRange") call("copy_file_range", from, offset(0), to, offset(at), length, 0);
+  else if (way === "sendfile") {
+    call("lseek", to, at, 0);
+    call("sendfile", to, from, offset(0), length);
+  } else {
+    const ends = Buffer.alloc(8);
+    call("pipe2", ends, 0o4000);
+    const [reading, writing] = [ends.readInt32LE(0), ends.readInt32LE(4)];
+    try {
+      call("splice", from, offset(0), writing, null, length, 0);
+      call("splice", reading, null, to, offset(at), length, 0);
+    } finally {
+      fs.closeSync(reading);
+      fs.closeSync(writing);
+    }
   }
 }
 
