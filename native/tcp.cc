@@ -261,6 +261,7 @@ static int copyQueues(int fd, Record& r, const Record* previous, bool repaired, 
   return peekReceived(fd, r.receiveFrom - r.receiveStart, r.receiveBytes, out, scratch);
 }
 
+// `previous`: of the same connection, or none.
 static int dumpQueues(int fd, Record& r, const Record* previous, TcpInfo& ti, Output& out) {
   if (!previous)
     if (int e = learnBases(fd, r, ti)) return e;
@@ -366,7 +367,8 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool options, cons
     r.sendScale = ti.scales & 15;
     r.receiveScale = ti.scales >> 4;
     if (int e = setInt(fd, IPPROTO_TCP, TCP_REPAIR, 1)) return e;
-    result = dumpQueues(fd, r, previous, ti, out);
+    // What was not connected yet had neither queues nor sequence numbers.
+    result = dumpQueues(fd, r, previous && isConnected(previous->state) ? previous : nullptr, ti, out);
     endRepair(fd, r);
   }
   if (result < 0) return result;

@@ -6,6 +6,7 @@ import type { Conversation, Opening } from "./conversation.ts";
 import { openCounting, openDownload, openPages } from "./http.ts";
 import { openLines } from "./lines.ts";
 import { openMemcached } from "./memcached.ts";
+import { openSink } from "./sink.ts";
 import { openWebSocket } from "./websocket.ts";
 
 const [kind = "", host = "", port = "", connections = "", ...more] = process.argv.slice(2);
@@ -22,6 +23,7 @@ const openings: Record<string, Opening> = {
   counting: openCounting,
   memcached: openMemcached,
   websocket: openWebSocket,
+  sink: openSink,
   pages: (target, index) => openPages(target, index, more[0]!, more[1]!),
   download: (target, index) => openDownload(target, index, more[0]!, more[1]!),
 };

@@ -7,6 +7,8 @@ import {
   MSG_DONTWAIT,
   receive,
   SO,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
   SOL_SOCKET,
   SOL_TCP,
   send,
@@ -31,7 +33,9 @@ import { type Host, Network, pause } from "./lab.ts";
 const CLIENT = new URL("stream-client.ts", import.meta.url).pathname;
 const EOF_RESULT = 0;
 const EAGAIN = -11;
+const EINPROGRESS = -115;
 const SHUT_WR = 1;
+const NON_BLOCKING = SOCK_STREAM | SOCK_NONBLOCK;
 
 interface Place {
   host: Host;
@@ -72,9 +76,13 @@ for (const [family, address, prefix, client] of [
   const carried = (state: TcpState): TcpState => applyTcpChange(undefined, wholeTcpState(state));
 
   /** Ends the life on one node and begins it on the other; returns the new descriptors. */
-  async function move(from: Place, to: Place, fds: number[], closed?: Orphans): Promise<number[]> {
+  async function move(
+    from: Place,
+    to: Place,
+    fds: number[],
+    { closed, capture = new TcpCapture() }: { closed?: Orphans; capture?: TcpCapture } = {},
+  ): Promise<number[]> {
     from.port.setPort("blocked");
-    const capture = new TcpCapture();
     const open = capture.dump(fds.map((fd, i) => ({ id: String(i), pidfd: -1, fd }))).states;
     const orphans = (closed?.dump() ?? []).map(({ content }) => applyTcpChange(undefined, content));
     const states = [...open, ...orphans];
@@ -304,7 +312,7 @@ for (const [family, address, prefix, client] of [
       "nothing happened: nothing is read again",
     );
     const next = await place(true);
-    const [newListener] = await move(first, next, [listener], closed);
+    const [newListener] = await move(first, next, [listener], { closed });
     closed.close();
     await pause(50);
     const moved = new Orphans(next.port.namespaceFd, undefined);
@@ -333,6 +341,58 @@ for (const [family, address, prefix, client] of [
     }
     moved.close();
     for (const fd of [b, c, newListener!]) closeSocket(fd);
+    next.port.remove();
+  });
+
+  test(`${family}: what was dumped before it was connected is known as it is now`, { timeout: 30_000 }, async () => {
+    const first = await start();
+    const far = peer.run(() => listenOn(client.split("/")[0]!, 7100));
+    const target = socketAddress(client.split("/")[0]!, 7100);
+    const capture = new TcpCapture();
+    const fds = first.host.run(() =>
+      Array.from({ length: 2 }, () => socket(target.length === 16 ? 2 : 10, NON_BLOCKING)),
+    );
+    const [fresh = -1, calling = -1] = fds;
+    const states = () =>
+      capture.dump(fds.map((fd, i) => ({ id: String(i), pidfd: -1, fd }))).states.map(({ record }) => record.state);
+    const call = (fd: number) =>
+      assert.equal(
+        first.host.run(() => connect(fd, target)),
+        EINPROGRESS,
+      );
+    // Nobody hears its first call, so that it is seen calling.
+    first.port.setPort("blocked");
+    call(calling);
+    assert.deepEqual(states(), [STATE.closed, STATE.synSent]);
+    first.port.setPort("forwarding");
+    const heard = await accepted(far);
+    call(fresh);
+    const ends = [await accepted(far), heard];
+    const buffer = Buffer.alloc(100);
+    const expectText = async (fd: number, text: string) => {
+      for (let n = EAGAIN; n === EAGAIN; await pause(5)) {
+        n = receive(fd, buffer, MSG_DONTWAIT);
+        if (n !== EAGAIN) assert.equal(buffer.toString("latin1", 0, n), text);
+      }
+    };
+    for (const [i, fd] of fds.entries()) {
+      assert.equal(send(fd, Buffer.from("question"), 0), 8);
+      await expectText(ends[i]!, "question");
+      assert.equal(send(ends[i]!, Buffer.from("answer"), 0), 6);
+      await expectText(fd, "answer");
+      assert.equal(send(ends[i]!, Buffer.from("unread"), 0), 6);
+    }
+    await pause(50);
+    const next = await place(true);
+    const moved = await move(first, next, fds, { capture });
+    for (const [i, fd] of moved.entries()) {
+      await expectText(fd, "unread");
+      assert.equal(send(fd, Buffer.from("goes on"), 0), 7);
+      await expectText(ends[i]!, "goes on");
+      assert.equal(send(ends[i]!, Buffer.from("as before"), 0), 9);
+      await expectText(fd, "as before");
+    }
+    for (const fd of [...moved, ...ends, far]) closeSocket(fd);
     next.port.remove();
   });
 
