@@ -68,11 +68,16 @@ function desiredFor(node: string, seen: Seen, drained: ReadonlySet<string>): Act
   const { application, spec, view, instance } = seen;
   const isHere = instance !== undefined || seen.leftovers || seen.initAlive;
   // What an application that has ended leaves on its last primary stays until `stop`, or until its name is used again.
-  const isUsers = spec !== undefined && view?.ended !== undefined && view.primary === node;
-  const remove: Remove = (reason, graceful, { handsOver = false, files = isUsers ? "stay" : "remove" } = {}) =>
-    isHere || (seen.kept && files === "remove")
+  const isLast = view?.ended !== undefined && view.primary === node;
+  // And what a durable application's clone had on its disk when the node lost power, until there is another clone.
+  const isOnDisk = spec?.durable === true && view?.ended === undefined && view?.inSync.includes(node) === true;
+  const isUsers = spec !== undefined && (isLast || isOnDisk);
+  const remove: Remove = (reason, graceful, { handsOver = false, files: wanted = "remove" } = {}) => {
+    const files = isUsers ? "stay" : wanted;
+    return isHere || (seen.kept && files === "remove")
       ? [{ kind: "remove", application, pid: instance?.pid, reason, graceful, handsOver, files }]
       : [];
+  };
 
   if (spec === undefined) return remove("the application is not known to the cluster any more", true);
   if (instance && instance.createdAt !== spec.createdAt) return remove("it belongs to an earlier application", false);

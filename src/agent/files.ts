@@ -21,7 +21,7 @@ interface Here {
 
 /** @throws OperatingError `application-unknown`, `files-not-here` */
 async function find(context: AgentContext, name: string): Promise<Here> {
-  const { view } = await context.records.known(name);
+  const { spec, view } = await context.records.known(name);
   const { upper } = layerPaths(context.layout.filesDirectory(name));
   if (!existsSync(upper)) {
     throw new OperatingError("files-not-here", `"${context.node}" has no files of "${name}"`, {
@@ -30,13 +30,17 @@ async function find(context: AgentContext, name: string): Promise<Here> {
     });
   }
   const places: FilePlace[] = [{ at: "/", directory: upper }];
+  for (const { path, directory } of spec.value.volumes)
+    if (directory !== undefined && existsSync(directory))
+      places.push({ at: Buffer.from(path).toString("latin1"), directory });
   const instance = context.instances.get(name);
   await instance?.refresh();
   const init = instance?.status?.initPid ?? 0;
   const shared = `/proc/${init}/root/dev/shm`;
   if (init > 0 && existsSync(shared) && readdirSync(shared).length > 0)
     places.push({ at: "/dev/shm", directory: shared });
-  return { role: view?.value.ended ? "ended" : (instance?.status?.role ?? "primary"), places };
+  const part = instance?.status?.role ?? (view?.value.primary === context.node ? "primary" : "standby");
+  return { role: view?.value.ended ? "ended" : part, places };
 }
 
 /** @throws OperatingError `files-not-here`, `file-unknown` */

@@ -33,6 +33,8 @@ export interface CaptureOptions {
   /** Undefined: files are not the capture's matter (tests). */
   files?: FileSource | undefined;
   stage: Stage;
+  /** Paths at which the stage has mounted something for the application: volumes, scratch space. */
+  mounts?: readonly string[];
   tracees: Tracees;
   /** Where operations go, in order. */
   emit: (operation: Operation) => void;
@@ -89,7 +91,7 @@ export class Capture {
     this.#options = options;
     this.#namespace = new NamespaceCapture(options.stage.ipcFd);
     this.#resources = new ResourceCapture(options.tracees);
-    this.#surroundings = new Surroundings(options.stage.init);
+    this.#surroundings = new Surroundings(options.stage.init, options.mounts ?? []);
     this.#objects = new ObjectCapture(
       this.#resources.contents,
       (look) => this.#inStop(look),

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { ApplicationReport, ProtectRequest, StreamLine } from "../agent/api-types.ts";
+import type { Volume } from "../cluster/application.ts";
 import { fromFailure, OperatingError } from "../kernel/failure.ts";
 import type { Connection } from "./connect.ts";
 import { print, printJson, say } from "./output.ts";
@@ -20,6 +21,8 @@ interface Options extends RemoteOptions {
   keep?: number;
   onUnprotectable?: "hold" | "warn";
   syncLimit?: number;
+  volume?: Volume[];
+  durable?: true;
   env?: Record<string, string>;
   directory?: string;
   file?: string;
@@ -47,6 +50,12 @@ export function registerProtect(program: Command): void {
       ]),
     )
     .option("--sync-limit <bytes>", "bytes per second of first copies, such as 50M; 0: no limit", byteCount)
+    .option(
+      "--volume <path=directory...>",
+      "a real directory of each node, or PATH=scratch: space not replicated",
+      volume,
+    )
+    .option("--durable", "a standby's disk has a checkpoint before it is acknowledged")
     .option("--env <name=value...>", "a variable of its environment", variable)
     .option("--directory <path>", "its working directory (default: /)")
     .option("-f, --file <file>", "a YAML file with all this (docs/app.yaml is the reference)")
@@ -65,7 +74,7 @@ async function run(command: string[], options: Options): Promise<void> {
 
 async function requestOf(command: string[], options: Options): Promise<ProtectRequest> {
   const { name, address, gateway, standby, minInSync, onTooFew, commit, period, keep } = options;
-  const { env, directory, file, wait, onUnprotectable, syncLimit } = options;
+  const { env, directory, file, wait, onUnprotectable, syncLimit, volume, durable } = options;
   const fromFile = file === undefined ? {} : await (await import("./application-file.ts")).readPartialApplication(file);
   const given = {
     ...(command.length > 0 && { command }),
@@ -80,6 +89,8 @@ async function requestOf(command: string[], options: Options): Promise<ProtectRe
     ...(keep !== undefined && { keep }),
     ...(onUnprotectable !== undefined && { onUnprotectable }),
     ...(syncLimit !== undefined && { syncLimit }),
+    ...(volume !== undefined && { volumes: volume }),
+    ...(durable !== undefined && { durable }),
     ...(env !== undefined && { environment: { ...fromFile.environment, ...env } }),
     ...(directory !== undefined && { workingDirectory: directory }),
     wait,
@@ -152,6 +163,12 @@ function variable(value: string, previous: Record<string, string> = {}): Record<
   const at = value.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("Write NAME=VALUE.");
   return { ...previous, [value.slice(0, at)]: value.slice(at + 1) };
+}
+
+function volume(value: string, previous: Volume[] = []): Volume[] {
+  const [path, where, more] = value.split("=");
+  if (!path || !where || more !== undefined) throw new InvalidArgumentError("Write PATH=DIRECTORY, or PATH=scratch.");
+  return [...previous, where === "scratch" ? { path, scratch: true } : { path, directory: where }];
 }
 
 function period(value: string): number | "auto" {

@@ -15,6 +15,17 @@ export const applicationPattern = /^[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?$/;
 const nodeName = z.string().min(1);
 const labels = z.record(z.string(), z.string()).describe("labels with their values, all texts");
 
+/** Absolute, without "..", "." or empty names, and not the root itself. */
+const place = z.string().refine((path) => /^(\/[^/\0]+)+$/.test(path) && !/\/\.\.?(\/|$)/.test(path));
+
+/** Of the application's files: a real directory of each node in its view, or scratch space that no standby gets. */
+const volume = z
+  .strictObject({ path: place, directory: place.exactOptional(), scratch: z.literal(true).exactOptional() })
+  .refine(({ directory, scratch }) => (directory === undefined) !== (scratch === undefined))
+  .refine(({ path }) => !/^\/(proc|sys|dev)(\/|$)/.test(path));
+
+export type Volume = z.output<typeof volume>;
+
 export const applicationSchema = z.strictObject({
   name: z
     .string()
@@ -84,6 +95,16 @@ export const applicationSchema = z.strictObject({
   onUnprotectable: z.enum(["hold", "warn"]).default(defaults.onUnprotectable).describe("hold or warn"),
   /** Bytes a second of the first copies to new standbys; 0: as fast as they go. */
   syncLimit: z.int().min(0).default(defaults.syncLimit).describe("0, or bytes per second"),
+  /** Paths of the application's files that are not kept in its layer over the node's. */
+  volumes: z
+    .array(volume)
+    .refine(areApart)
+    .default(defaults.volumes)
+    .describe(
+      "a list of {path, directory} or {path, scratch: true}; absolute paths outside /proc, /sys and /dev, none in another",
+    ),
+  /** A standby's disk has a checkpoint before it is acknowledged. */
+  durable: z.boolean().default(defaults.durable).describe("true or false"),
 });
 
 /** All defaults filled in. */
@@ -109,7 +130,16 @@ export const keyChanges = {
   keep: "live",
   onUnprotectable: "live",
   syncLimit: "live",
+  volumes: "recreate",
+  durable: "recreate",
 } as const satisfies Record<ApplicationKey, "live" | "recreate">;
+
+/** No path is another or lies in it, neither in the application's view nor on the node. */
+function areApart(volumes: Volume[]): boolean {
+  const apart = (paths: string[]) =>
+    paths.every((path, i) => paths.every((other, j) => i === j || (path !== other && !path.startsWith(`${other}/`))));
+  return apart(volumes.map(({ path }) => path)) && apart(volumes.flatMap(({ directory }) => directory ?? []));
+}
 
 function isAddress(address: string): boolean {
   const [host = "", length = "", more] = address.split("/");

@@ -1,5 +1,5 @@
 /** What the cluster store holds for an application: its specification and its view. */
-import type { Application } from "./application.ts";
+import type { Application, Volume } from "./application.ts";
 
 export type CommitPolicy = Application["commit"];
 export type OnTooFew = Application["onTooFew"];
@@ -33,6 +33,8 @@ export const applicationDefaults = {
     apart: [] as string[],
     replaceAfter: 60,
   },
+  volumes: [] as Volume[],
+  durable: false,
 } as const;
 
 /** A record as it is read: one that an older version wrote lacks keys that came since. */

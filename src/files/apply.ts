@@ -2,7 +2,7 @@
  * The clone's side: each step through the merged view of the clone's stage, so that the overlay does its copying and hiding.
  * Symbolic links are never followed. A step that was taken already does no harm; one that cannot be taken throws.
  */
-import { call, closeDescriptor, tryCall } from "../kernel/calls.ts";
+import { closeDescriptor, tryCall } from "../kernel/calls.ts";
 import { checked } from "../kernel/errors.ts";
 import {
   AT_REMOVEDIR,
@@ -193,25 +193,13 @@ export class FileApply {
     const result = tryCall("unlinkat", fd, name, 0);
     if (result >= 0 || result === ERRNO_FILES.noEntry) return;
     if (result !== ERRNO_FILES.isDirectory) checked(result, "unlinkat", path);
-    this.#empty(openBelow(this.#rootFd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    checked(tryCall("unlinkat", fd, name, AT_REMOVEDIR), "unlinkat", path);
-  }
-
-  /** Removes all in a directory; closes it. */
-  #empty(fd: number): void {
+    const directory = openBelow(this.#rootFd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     try {
-      for (const name of readEntries(fd).keys()) {
-        const result = tryCall("unlinkat", fd, rawPath(name), 0);
-        if (result !== ERRNO_FILES.isDirectory) {
-          checked(result, "unlinkat", name);
-          continue;
-        }
-        this.#empty(openBelow(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-        checked(tryCall("unlinkat", fd, rawPath(name), AT_REMOVEDIR), "unlinkat", name);
-      }
+      emptyDirectory(directory);
     } finally {
-      closeDescriptor(fd);
+      closeDescriptor(directory);
     }
+    checked(tryCall("unlinkat", fd, name, AT_REMOVEDIR), "unlinkat", path);
   }
 
   #makeDirectory(path: string, fresh: boolean): void {
@@ -293,17 +281,25 @@ export class FileApply {
   }
 }
 
+/** Removes all in an open directory; links are removed, not followed. */
+export function emptyDirectory(fd: number): void {
+  for (const name of readEntries(fd).keys()) {
+    const result = tryCall("unlinkat", fd, rawPath(name), 0);
+    if (result !== ERRNO_FILES.isDirectory) {
+      checked(result, "unlinkat", name);
+      continue;
+    }
+    const below = openBelow(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    try {
+      emptyDirectory(below);
+    } finally {
+      closeDescriptor(below);
+    }
+    checked(tryCall("unlinkat", fd, rawPath(name), AT_REMOVEDIR), "unlinkat", name);
+  }
+}
+
 /** Bytes of an operation's data, for figures and limits. */
 export function dataBytes(change: FileChange): number {
   return change.type === "write" ? change.bytes.length : 0;
-}
-
-/** Makes what has been applied survive a power failure of the standby. */
-export function syncFiles(rootFd: number): void {
-  const fd = openBelow(rootFd, "", O_RDONLY | O_DIRECTORY);
-  try {
-    call("syncfs", fd);
-  } finally {
-    closeDescriptor(fd);
-  }
 }

@@ -19,6 +19,10 @@ export interface FileCaptureOptions {
   lower?: string;
   /** Host pid of the application's init: its /dev/shm is a tree of its own. */
   init?: number;
+  /** Paths at which something lies over the layer: volumes, scratch space. */
+  mounts?: readonly string[];
+  /** Directories of the node's that the application sees at paths of its own; their changes belong to its files. */
+  volumes?: ReadonlyArray<{ path: string; directory: string }>;
   /** False: compare, even where the kernel could tell the ranges. A log given stays the caller's. */
   log?: FileLog | false;
 }
@@ -54,12 +58,26 @@ export class FileCapture {
     const directory = join(filesDirectory, "upper");
     const { log, missing, own } = this.#openLog(directory);
     const exactTimes = hasExactTimes(filesDirectory);
-    const layer = new Tree({ directory, at: "/", lower, exactTimes }, log);
+    const layer = new Tree(
+      { directory, at: "/", lower, mounts: (this.#options.mounts ?? []).map(latin1), exactTimes },
+      log,
+    );
     const trees = [layer];
     // A file system of its own.
     const shared = `/proc/${init}/root/dev/shm`;
     if (init !== undefined) trees.push(new Tree({ directory: shared, at: "/dev/shm", exactTimes: false }));
-    this.#started = { layer, trees, log, own, missing };
+    const logs = new Map(log ? [[layer, log]] : []);
+    const ownLogs = log && own ? [log] : [];
+    for (const volume of this.#options.volumes ?? []) {
+      const { log: ofVolume } = this.#options.log === undefined ? openLog(volume.directory) : {};
+      const at = latin1(volume.path);
+      // No trial of how exact its times are: it is the user's directory.
+      const tree = new Tree({ directory: volume.directory, at, exactTimes: false }, ofVolume);
+      trees.push(tree);
+      if (ofVolume) logs.set(tree, ofVolume);
+      if (ofVolume) ownLogs.push(ofVolume);
+    }
+    this.#started = { trees, logs, ownLogs, missing };
     return this.#started;
   }
 
@@ -85,7 +103,7 @@ export class FileCapture {
 
   close(): void {
     for (const tree of this.#started?.trees ?? []) tree.close();
-    if (this.#started?.own) this.#started.log?.close();
+    for (const log of this.#started?.ownLogs ?? []) log.close();
     this.#started = undefined;
   }
 
@@ -140,8 +158,8 @@ export class FileCapture {
   }
 
   #notice(tree: Tree, running: boolean): Noticed {
-    const { layer, log } = this.#started!;
-    if (tree !== layer || !log) return everything(running);
+    const log = this.#started!.logs.get(tree);
+    if (!log) return everything(running);
     const noticed = log.take(running);
     if (noticed) return noticed;
     tree.distrust();
@@ -157,13 +175,18 @@ export class FileCapture {
   }
 }
 
+/** Of the specification, as names are kept here. */
+function latin1(path: string): string {
+  return Buffer.from(path).toString("latin1");
+}
+
 interface Started {
-  /** The application's layer over the node's files. */
-  layer: Tree;
+  /** The application's layer over the node's files first. */
   trees: Tree[];
-  log: FileLog | undefined;
-  /** The log is this capture's. */
-  own: boolean;
+  logs: Map<Tree, FileLog>;
+  /** Of these, those that are this capture's. */
+  ownLogs: FileLog[];
+  /** Why the layer has none. */
   missing: string | undefined;
 }
 

@@ -21,6 +21,8 @@ export interface TreeOptions {
   at: string;
   /** Root of the layer below, whose directories show through; none for a file system of its own. */
   lower?: string;
+  /** Paths in the application's view at which something else is mounted. */
+  mounts?: readonly string[];
   /** A change always gives a new time of change once the old one was looked at (multigrain timestamps, kernel 6.13). */
   exactTimes: boolean;
 }
@@ -125,6 +127,9 @@ export class KnownTree {
 
   /** Nothing of the node's own directory of that name shows in it. */
   isFresh(path: string): boolean {
+    // Made anew, it would take the mount with it: in another mount namespace a mount keeps no directory from being removed.
+    const outer = this.outer(path);
+    if (this.options.mounts?.some((mount) => mount === outer || mount.startsWith(`${outer}/`))) return false;
     if (this.#lowerFd < 0 || this.paths.get(parentOf(path))?.fresh) return true;
     if (isOpaque(`${this.options.directory}/${path}`)) return true;
     return this.#other.read(this.#lowerFd, path) < 0 || kindOf(this.#other) !== "directory";

@@ -13,6 +13,7 @@ import { readPidFile, removePidFile, startTicks, writePidFile } from "./pid-file
 import { Primary, type PrimaryParts } from "./primary.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
 import { createPort } from "./standby.ts";
+import { startVolumes } from "./volumes.ts";
 
 export class PrimaryRole {
   readonly #shell: InstanceShell;
@@ -46,10 +47,12 @@ export class PrimaryRole {
 
   #start(term: number): void {
     const { application, cgroup } = this.#shell.config;
+    const filesDirectory = filesDirectoryOf(this.#shell.config);
     const stage = Stage.create({
       name: application.name,
       cgroup,
-      filesDirectory: filesDirectoryOf(this.#shell.config),
+      filesDirectory,
+      mounts: startVolumes({ application: application.name, volumes: application.volumes, filesDirectory }),
       clockOffsets: { monotonic: 0n, boottime: 0n },
       exitKill: false,
     });

@@ -35,6 +35,7 @@ import { FirstCopy } from "./first-copy.ts";
 import type { LossKind } from "./loss.ts";
 import { residentBytes } from "./resident.ts";
 import { type Greeting, greet, HEARTBEAT_MS, type StandbyLink, TICK_MS } from "./standby-link.ts";
+import { replicatedVolumes } from "./volumes.ts";
 
 export interface PrimaryParts {
   application: ApplicationSpec;
@@ -136,10 +137,16 @@ export class Primary {
     this.#shell = shell;
     this.#period = { ...periodDefaults, period: parts.application.period };
     this.#limit = new RateLimit(parts.application.syncLimit);
-    this.#files = new FileCapture({ filesDirectory: parts.filesDirectory, init: parts.stage.init });
+    this.#files = new FileCapture({
+      filesDirectory: parts.filesDirectory,
+      init: parts.stage.init,
+      mounts: parts.application.volumes.map(({ path }) => path),
+      volumes: replicatedVolumes(parts.application.volumes),
+    });
     this.#watchConnections();
     this.#capture = new Capture({
       stage: parts.stage,
+      mounts: parts.application.volumes.map(({ path }) => path),
       tracees: parts.tracees,
       emit: (operation) => this.#broadcast(operation),
       files: this.#files,

@@ -19,6 +19,8 @@ export class StandbyRole {
   readonly #shell: InstanceShell;
   readonly #store: ClusterStore;
   readonly watch: PrimaryWatch;
+  /** The last checkpoint's way to the disk. */
+  #onDisk: Promise<void> = Promise.resolve();
   #clone: Clone | undefined;
   /** What earlier clones here had, until this one is in sync. */
   #kept: KeptFiles | undefined;
@@ -117,9 +119,7 @@ export class StandbyRole {
         return;
       case "end":
         if (!this.#orGiveUp(() => this.#clone!.end(message.end))) return;
-        this.#shell.view.tell({ kind: "checkpointApplied", term, epoch: message.end.epoch });
-        this.#dropKept();
-        this.#applyOldLater();
+        this.#endReceived(term, message.end.epoch);
         return;
       case "go-live":
         void this.#readView();
@@ -149,6 +149,30 @@ export class StandbyRole {
         if (this.#clone?.applyOld()) this.#applyOldLater();
       });
     });
+  }
+
+  /** It counts from now on; where a disk must have it, from then on. */
+  #endReceived(term: number, epoch: number): void {
+    const tell = () => this.#shell.view.tell({ kind: "checkpointApplied", term, epoch });
+    if (!this.#shell.config.application.durable) {
+      tell();
+      this.#dropKept();
+      this.#applyOldLater();
+      return;
+    }
+    const clone = this.#clone!;
+    this.#onDisk = this.#onDisk
+      .then(() => (this.#clone === clone ? clone.makeDurable() : undefined))
+      .then(
+        () => {
+          if (this.#clone !== clone) return;
+          tell();
+          this.#dropKept();
+        },
+        (error) => {
+          if (this.#clone === clone) this.#cloneLost(error as Error);
+        },
+      );
   }
 
   /** What fails here says nothing against the primary: the clone is given up, and nobody is suspected. */

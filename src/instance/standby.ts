@@ -2,12 +2,15 @@
  * The standby role: receives checkpoints, keeps the last few as they came, applies older ones to the skeleton. What has been
  * acknowledged is here as a whole; what is applied is never newer than what is acknowledged.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operations.ts";
 import { IMAGE_VERSION } from "../checkpoint/operations.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
 import { checkVersions, prepare } from "../clone/life.ts";
+import { Scratch } from "../clone/scratch.ts";
 import { Skeleton } from "../clone/skeleton.ts";
 import type { FileApplyOptions } from "../files/apply.ts";
+import { DurableFiles } from "../files/durable.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { verifyPages } from "../kernel/pages.ts";
 import { OutputHold } from "../network/hold.ts";
@@ -18,6 +21,7 @@ import { vouchingFunction } from "../resources/tcp/revive.ts";
 import { Stage } from "../stage/stage.ts";
 import { Tracees } from "../tree/tracees.ts";
 import type { CheckpointSummary, InstanceConfig } from "./control.ts";
+import { emptyVolumes, scratchPaths } from "./volumes.ts";
 
 interface Held {
   operations: Operation[];
@@ -40,6 +44,7 @@ export class Clone {
   readonly stage: Stage;
   readonly #config: InstanceConfig;
   readonly #skeleton: Skeleton;
+  readonly #scratch: Scratch;
   readonly #port: ApplicationInterface;
   readonly #hold: OutputHold;
   /** Resources as of the last applied checkpoint. */
@@ -50,6 +55,9 @@ export class Clone {
   #operations: Operation[] = [];
   #applied: CheckpointEnd | undefined;
   #newest: CheckpointEnd | undefined;
+  /** Brings what is applied to the disk; undefined when nobody waits for that. */
+  readonly #durable: DurableFiles | undefined;
+  #destroyed = false;
   readonly receivedBytes = { value: 0 };
 
   private constructor(
@@ -62,6 +70,9 @@ export class Clone {
     this.#config = config;
     this.stage = stage;
     this.#skeleton = new Skeleton(stage, files);
+    this.#scratch = new Scratch(stage.rootFd, scratchPaths(config.application.volumes));
+    if (config.application.durable)
+      this.#durable = new DurableFiles(`/proc/self/fd/${stage.rootFd}`, durableRecordOf(config));
     this.#port = port;
     this.#hold = hold;
   }
@@ -70,10 +81,12 @@ export class Clone {
   static create(config: InstanceConfig, hello: Hello, files: FileApplyOptions): Clone {
     const { application } = config;
     const now = process.hrtime.bigint();
+    const filesDirectory = `${config.stateDirectory}/files`;
     const stage = Stage.create({
       name: application.name,
       cgroup: config.cgroup,
-      filesDirectory: `${config.stateDirectory}/files`,
+      filesDirectory,
+      mounts: emptyVolumes({ application: application.name, volumes: application.volumes, filesDirectory }),
       clockOffsets: { monotonic: BigInt(hello.clocks.monotonic) - now, boottime: BigInt(hello.clocks.boottime) - now },
       exitKill: true,
     });
@@ -149,7 +162,9 @@ export class Clone {
   }
 
   #apply(operation: Operation): void {
+    this.#scratch.beforeLayout(operation);
     this.#skeleton.apply(operation);
+    if (operation.op === "file") this.#durable?.note(operation.change);
     if (operation.op === "pages") operation.release?.();
   }
 
@@ -162,6 +177,18 @@ export class Clone {
     for (const [key, resource] of end.changed) this.#states.set(key, resource);
     for (const key of end.gone) this.#states.delete(key);
     this.#applied = end;
+  }
+
+  /** Applies all that there is and resolves when the disk has its files. */
+  async makeDurable(): Promise<void> {
+    while (this.#applying || this.#held[0]) {
+      this.#applying ??= { ...this.#held.shift()!, next: 0 };
+      if (this.#applyUntil(performance.now() + APPLY_SLICE_MS)) continue;
+      await nextTurn();
+      if (this.#destroyed) return;
+    }
+    const { epoch, term, at } = this.#applied!;
+    await this.#durable?.commit({ epoch, term, at });
   }
 
   checkpoints(): CheckpointSummary[] {
@@ -177,8 +204,10 @@ export class Clone {
   }
 
   /** Brings the clone to life as of `epoch`. All threads stand still until `release` of the returned tracees. */
-  live(epoch: number): Living {
+  live(chosen: number): Living {
     if (this.#applying) this.#applyUntil(Number.POSITIVE_INFINITY);
+    // A durable clone may have applied a newer one whose files were still on their way to the disk: nobody was told of it.
+    const epoch = this.#durable ? Math.max(chosen, this.#applied?.epoch ?? 0) : chosen;
     while (this.#held[0] && this.#held[0].end.epoch <= epoch) this.#commit(this.#held.shift()!);
     this.#held = [];
     if (this.#applied?.epoch !== epoch)
@@ -186,6 +215,7 @@ export class Clone {
         "no-checkpoint",
         `Checkpoint ${epoch} is not held here (${this.#applied?.epoch ?? "none"} is)`,
       );
+    this.#scratch.beforeLife(this.#states.values());
     phaseEnd("preRestore");
     const prepared = prepare(this.stage, this.#skeleton, this.#states);
     const tracees = new Tracees(this.stage.init, false);
@@ -201,12 +231,18 @@ export class Clone {
   }
 
   destroy(): void {
+    this.#destroyed = true;
     this.#skeleton.close();
     this.#port.setPort("blocked");
     this.#hold.remove();
     this.stage.destroy();
     this.#port.remove();
   }
+}
+
+/** Tells which checkpoint of a durable application the files here are of, or of the one after. */
+function durableRecordOf(config: InstanceConfig): string {
+  return `${config.stateDirectory}/files/checkpoint.json`;
 }
 
 /** Looked up now, because it takes long; a kernel that has not all of it cannot keep some connections. */

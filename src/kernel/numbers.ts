@@ -135,6 +135,7 @@ export const NR = {
   fallocate: 285,
   statx: 332,
   open_tree: 428,
+  move_mount: 429,
   unshare: 272,
   fdatasync: 75,
   syncfs: 306,

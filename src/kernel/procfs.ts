@@ -172,3 +172,14 @@ export function setSessionNice(pid: number | "self", nice: number): void {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
 }
+
+/** Where something is mounted, from the text of proc_pid_mountinfo(5), in which some characters stand as octal numbers. */
+export function mountPoints(mountinfo: string): string[] {
+  const points = mountinfo
+    .trimEnd()
+    .split("\n")
+    .map((line) => line.split(" ")[4]!);
+  return points.map((point) =>
+    point.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8))),
+  );
+}

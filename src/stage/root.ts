@@ -1,5 +1,8 @@
 /** The application's view of the file system: a layer over the node's own, with devices, /proc and shared memory of its own. */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
+import { SystemCallError } from "../kernel/errors.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import { mountPoints } from "../kernel/procfs.ts";
 import type { Remote } from "../kernel/remote.ts";
 
 const MS_NOSUID = 2;
@@ -12,6 +15,12 @@ const MS_PRIVATE = 1 << 18;
 const MS_STRICTATIME = 1 << 24;
 const MNT_DETACH = 2;
 const S_IFCHR = 0o020000;
+const AT_FDCWD = -100;
+const O_CLOEXEC = 0o2000000;
+const OPEN_TREE_CLONE = 1;
+const MOVE_MOUNT_F_EMPTY_PATH = 4;
+const MOVE_MOUNT_T_SYMLINKS = 0x10;
+const EEXIST = -17;
 
 /** name, major, minor */
 const DEVICES: Array<[string, number, number]> = [
@@ -36,8 +45,21 @@ export function layerPaths(filesDirectory: string): { upper: string; work: strin
   return { upper: `${filesDirectory}/upper`, work: `${filesDirectory}/work`, root: `${filesDirectory}/root` };
 }
 
+/** A directory of the node's that the application sees at a path of its own. */
+export interface Mount {
+  path: string;
+  directory: string;
+}
+
+export interface RootOptions {
+  name: string;
+  filesDirectory: string;
+  /** Their directories are there. */
+  mounts?: readonly Mount[];
+}
+
 /** Makes the new root in the init's mount namespace and moves there. */
-export function prepareRoot(remote: Remote, options: { name: string; filesDirectory: string }): void {
+export function prepareRoot(remote: Remote, options: RootOptions): void {
   const { upper, work, root } = layerPaths(options.filesDirectory);
   for (const directory of [upper, work, root]) mkdirSync(directory, { recursive: true });
   const mount = (source: string, target: string, type: string, flags: number, data = "") => {
@@ -62,6 +84,11 @@ export function prepareRoot(remote: Remote, options: { name: string; filesDirect
   for (const [to, name] of LINKS) make("symlink", [to, `${root}/dev/${name}`]);
   mount("shm", `${root}/dev/shm`, "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=1777");
   mount("devpts", `${root}/dev/pts`, "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620");
+  // Taken while the node's own root is still there, and put where the application's root leads.
+  const taken = (options.mounts ?? []).map(({ directory, path }) => {
+    remote.reset();
+    return { path, fd: remote.call("open_tree", AT_FDCWD, remote.putString(directory), OPEN_TREE_CLONE | O_CLOEXEC) };
+  });
   remote.reset();
   remote.call("chdir", remote.putString(root));
   const here = remote.putString(".");
@@ -69,6 +96,34 @@ export function prepareRoot(remote: Remote, options: { name: string; filesDirect
   remote.call("umount2", here, MNT_DETACH);
   remote.call("chdir", remote.putString("/"));
   remote.call("umask", 0o022);
+  for (const { path, fd } of taken) attachMount(remote, path, fd);
+  checkMounts(remote.tid, options.mounts ?? []);
+  remote.reset();
   const host = remote.putString(options.name);
   remote.call("sethostname", host, options.name.length);
+}
+
+/** Makes the directories on the way where there are none. Links on the way lead where they lead the application. */
+function attachMount(remote: Remote, path: string, fd: number): void {
+  const names = path.split("/").slice(1);
+  for (let i = 1; i <= names.length; i++) {
+    remote.reset();
+    const made = remote.tryCall("mkdir", remote.putString(`/${names.slice(0, i).join("/")}`), 0o755);
+    if (made < 0 && made !== EEXIST) throw new SystemCallError("mkdir", made, path);
+  }
+  remote.reset();
+  const [empty, to] = [remote.putString(""), remote.putString(path)];
+  remote.call("move_mount", fd, empty, AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
+  remote.call("close", fd);
+}
+
+/** What is changed there goes by its path: that must be the one that was asked for. */
+function checkMounts(init: number, mounts: readonly Mount[]): void {
+  const points = new Set(mountPoints(readFileSync(`/proc/${init}/mountinfo`, "utf8")));
+  const other = mounts.find(({ path }) => !points.has(path));
+  if (other)
+    throw new OperatingError("volume-through-link", `The volume's path "${other.path}" leads through a symbolic link`, {
+      remedy: "Give the path that the link leads to.",
+      details: { path: other.path },
+    });
 }

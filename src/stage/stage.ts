@@ -10,7 +10,7 @@ import { closeNamespace, inNamespace, openNamespace } from "../kernel/namespace.
 import { parseMaps } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
 import { detach, interrupt, resume, SEIZE_OPTIONS, seize, setTraceOptions, waitAny, waitFor } from "../kernel/trace.ts";
-import { prepareRoot } from "./root.ts";
+import { prepareRoot, type RootOptions } from "./root.ts";
 
 const INIT_PROGRAM = fileURLToPath(new URL("../../build/understudy-init", import.meta.url));
 const PR_SET_CHILD_SUBREAPER = 36;
@@ -22,12 +22,10 @@ const pause = new Int32Array(new SharedArrayBuffer(4));
 /** Descriptor number, in every process of a new clone, of a handle on this process: clones fetch their descriptors by it. */
 export const INSTANCE_HANDLE = 4;
 
-export interface StageOptions {
-  name: string;
+/** `filesDirectory`: on a real file system, for the application's layer over the node's files. */
+export interface StageOptions extends RootOptions {
   /** cgroup2 directory for the application's processes. */
   cgroup: string;
-  /** Directory on a real file system for the application's layer over the node's files. */
-  filesDirectory: string;
   /** What to add to this node's clocks, nanoseconds. */
   clockOffsets: { monotonic: bigint; boottime: bigint };
   /** Everything ends with this process (a clone that does not live yet). */

@@ -4,6 +4,7 @@
 import { readlinkSync } from "node:fs";
 import { openPath, Reader } from "../kernel/calls.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { mountPoints } from "../kernel/procfs.ts";
 import { hasNews } from "../kernel/watch.ts";
 import type { TracedProcess } from "./tracees.ts";
 
@@ -16,14 +17,19 @@ const FRESH_MS = 1000;
 export class Surroundings {
   readonly #init: number;
   readonly #mounts: Reader;
+  readonly #given: ReadonlySet<string>;
   #added: string | undefined;
   #namespaces: readonly string[] | undefined;
   readonly #lookedAt = new WeakMap<TracedProcess, number>();
   #begun = false;
 
-  /** @param init host pid of the application's init, which has the namespaces that the application was given */
-  constructor(init: number) {
+  /**
+   * @param init host pid of the application's init, which has the namespaces that the application was given
+   * @param given paths of mounts that it was given
+   */
+  constructor(init: number, given: readonly string[]) {
     this.#init = init;
+    this.#given = new Set(given);
     this.#mounts = new Reader(openPath(`/proc/${init}/mountinfo`, 0));
   }
 
@@ -50,11 +56,13 @@ export class Surroundings {
   #refuseMounts(): void {
     if (!this.#begun || hasNews(this.#mounts.fd)) {
       this.#begun = true;
-      const points = this.#mounts.read().toString("latin1").trimEnd().split("\n");
+      const points = mountPoints(this.#mounts.read().toString());
       const seen = new Set<string>();
-      this.#added = points
-        .map((line) => line.split(" ")[4]!)
-        .find((point) => !OF_STAGE.test(point) || (!point.startsWith("/sys") && seen.size === seen.add(point).size));
+      this.#added = points.find(
+        (point) =>
+          (!OF_STAGE.test(point) && !this.#given.has(point)) ||
+          (!point.startsWith("/sys") && seen.size === seen.add(point).size),
+      );
     }
     if (this.#added === undefined) return;
     throw new OperatingError(

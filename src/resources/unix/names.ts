@@ -14,7 +14,8 @@ export function pathOf({ address }: UnixName): string {
   return address.toString("latin1", 2).replace(/\0.*$/s, "");
 }
 
-function absolute(name: UnixName): string {
+/** Of a name in the file system, as the application sees it. */
+export function absolutePathOf(name: UnixName): string {
   const path = pathOf(name);
   return path.startsWith("/") ? path : `${name.directory.replace(/\/$/, "")}/${path}`;
 }
@@ -70,7 +71,7 @@ export class Names {
         remote.call("chmod", path, name.file.mode);
         remote.call("chown", path, name.file.uid, name.file.gid);
       } else {
-        const aside = `${absolute(name)}.~${this.#next++}`;
+        const aside = `${absolutePathOf(name)}.~${this.#next++}`;
         const to = remote.put(Buffer.from(`${aside}\0`, "latin1"));
         remote.call("renameat", AT_FDCWD, path, AT_FDCWD, to);
         this.#moved.set(name.key, aside);
@@ -87,7 +88,7 @@ export class Names {
   #setAside(name: UnixName): Buffer | undefined {
     if (name.file) return undefined;
     const { remote } = this.#context.inside();
-    const was = Buffer.from(`${absolute(name)}.~other\0`, "latin1");
+    const was = Buffer.from(`${absolutePathOf(name)}.~other\0`, "latin1");
     const path = remote.put(Buffer.from(`${pathOf(name)}\0`, "latin1"));
     return remote.tryCall("renameat", AT_FDCWD, path, AT_FDCWD, remote.put(was)) === 0 ? was : undefined;
   }
@@ -95,7 +96,7 @@ export class Names {
   /** Runs `body` with an address that leads this process to the socket so bound. */
   reach<T>(name: UnixName, body: (address: Buffer) => T): T {
     if (!isPath(name)) return body(name.address);
-    const fd = openInRoot(this.#context.rootFd, this.#moved.get(name.key) ?? absolute(name), O_PATH | O_NOFOLLOW);
+    const fd = openInRoot(this.#context.rootFd, this.#moved.get(name.key) ?? absolutePathOf(name), O_PATH | O_NOFOLLOW);
     try {
       const address = Buffer.from(`\0\0/proc/self/fd/${fd}\0`, "latin1");
       address.writeUInt16LE(AF_UNIX, 0);
@@ -108,7 +109,7 @@ export class Names {
   /** As `reach`, for a call made in a process of the clone. */
   addressInside(name: UnixName): Buffer {
     if (!isPath(name)) return name.address;
-    const moved = this.#moved.get(name.key) ?? absolute(name);
+    const moved = this.#moved.get(name.key) ?? absolutePathOf(name);
     const address = Buffer.from(`\0\0${moved}\0`, "latin1");
     address.writeUInt16LE(AF_UNIX, 0);
     return address;

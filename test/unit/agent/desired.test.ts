@@ -130,6 +130,20 @@ describe("desired", () => {
     assert.deepEqual(kinds("node-a", { leftovers: true, onlyFiles: true }), ["remove"]);
   });
 
+  it("leaves what a durable application's clone had on the disk, while the clone may count, until there is another", () => {
+    const durable = { ...spec, durable: true };
+    const lost = { leftovers: true, kept: true };
+    const fate = (seen: Partial<Seen>) => {
+      const [action] = desired("node-b", [{ ...calm, ...lost, ...seen }]);
+      return action?.kind === "remove" ? action.files : action?.kind;
+    };
+    assert.equal(fate({ spec: durable, view }), "stay");
+    assert.equal(fate({ spec: durable, view, onlyFiles: true }), undefined);
+    assert.equal(fate({ spec: durable, view: { ...view, inSync: [] }, onlyFiles: true }), "aside");
+    assert.equal(fate({ spec, view }), "aside");
+    assert.equal(fate({ view }), "remove");
+  });
+
   it("never touches what an operation holds, and never ends the primary of the view's term", () => {
     const instances = fc.option(
       fc.record({

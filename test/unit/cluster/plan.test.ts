@@ -25,6 +25,7 @@ describe("plan", () => {
       ...{ gateway: "10.0.0.254", home: "node-b", standby: ["node-c"], commit: "none", period: 7, keep: 1 },
       ...{ minInSync: 1, onTooFew: "hold", onUnprotectable: "warn", syncLimit: 1_000_000 },
       placement: { ...applicationDefaults.placement, standbys: 2 },
+      ...{ volumes: [{ path: "/data", directory: "/srv/data" }], durable: true },
     };
     for (const [key, to] of Object.entries(others)) {
       const { action, changes } = planOf(is, { ...shall, [key]: to } as Application);
