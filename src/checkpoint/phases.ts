@@ -37,7 +37,21 @@ export const PHASES = [
 
 export type Phase = (typeof PHASES)[number];
 
+/** Where an instance can be halted, for tests that bring a fault at that very instant. */
+export type Place = Phase | "acknowledge";
+
 const armed = new Map<Phase, () => void>();
+const halts = new Set<Place>();
+
+/** The process stops (SIGSTOP) the next time it comes to that place, once; whoever armed it lets it go on (SIGCONT). */
+export function armHalt(place: Place): void {
+  halts.add(place);
+}
+
+/** The calling thread stops in the system call itself: nothing after this line happens before SIGCONT. */
+export function placeReached(place: Place): void {
+  if (halts.delete(place)) process.kill(process.pid, "SIGSTOP");
+}
 
 /** The phase fails the next time it is gone through, once. @param onFailure called when it does */
 export function armFailure(phase: Phase, onFailure: () => void): void {
@@ -46,6 +60,7 @@ export function armFailure(phase: Phase, onFailure: () => void): void {
 
 /** The end of a phase's work. @throws OperatingError `injected`, when a test wants it so */
 export function phaseEnd(phase: Phase): void {
+  placeReached(phase);
   const onFailure = armed.get(phase);
   if (onFailure === undefined) return;
   armed.delete(phase);

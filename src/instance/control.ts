@@ -2,7 +2,7 @@
  * The control protocol between a node's agent and the instance of an application on that node: JSON lines over a unix
  * socket. Request `{id, method, params}`, answer `{id, result}` or `{id, error: Failure}`, event `{event, data}`.
  */
-import type { Phase } from "../checkpoint/phases.ts";
+import type { Phase, Place } from "../checkpoint/phases.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { Failure } from "../kernel/failure.ts";
 import type { Graph } from "../tree/graph.ts";
@@ -50,6 +50,8 @@ export interface ControlMethods {
   promote: { params: { checkpoint?: number; force: boolean }; result: { term: number } };
   /** For tests: lets each of these phases fail once, the next time it is gone through; then the note `failure-injected` comes. */
   fail: { params: { phases: Phase[] }; result: Record<string, never> };
+  /** For tests: the process stops itself (SIGSTOP) when it comes to that place next, once. */
+  halt: { params: { place: Place }; result: Record<string, never> };
   /** Ends the application (primary) or gives the clone up (standby), and the instance. */
   stop: { params: Record<string, never>; result: Record<string, never> };
 }

@@ -3,7 +3,7 @@
  * primary-role.ts, standby-role.ts, stream-server.ts, and requests.ts for what the agent asks.
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { armFailure } from "../checkpoint/phases.ts";
+import { armFailure, armHalt, placeReached } from "../checkpoint/phases.ts";
 import { Identity } from "../cluster/identity.ts";
 import { openStore } from "../cluster/open.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
@@ -77,6 +77,10 @@ export class Instance {
       fail: async ({ phases }) => {
         for (const phase of phases)
           armFailure(phase, () => this.#note("failure-injected", `The phase "${phase}" fails`, { phase }));
+        return {};
+      },
+      halt: async ({ place }) => {
+        armHalt(place);
         return {};
       },
       stop: () => this.#stop(),
@@ -165,6 +169,7 @@ export class Instance {
         this.#streams.refuse();
         return;
       case "acknowledge":
+        placeReached("acknowledge");
         this.#standby.acknowledge(action.term, action.epoch);
         return;
       case "seal":

@@ -146,6 +146,9 @@ const server = new ControlServer(config.controlSocket, {
   async fail() {
     return {};
   },
+  async halt() {
+    return {};
+  },
   async stop() {
     if (role === "primary") {
       await view((v) => (v.ended ? undefined : { ...v, ended: { reason: "stopped", at: new Date().toISOString() } }));
