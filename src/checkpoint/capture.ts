@@ -27,6 +27,8 @@ export interface FileSource {
   /** Returns whether more is left to send. */
   preDump(emit: (operation: Operation) => void, hints: { mapped: Iterable<string> }): boolean;
   cut(hints: { mapped: Iterable<string> }): Operation[];
+  /** After the cut, in the stop: the files that are mapped shared. */
+  mappingsKnown(paths: readonly string[]): void;
 }
 
 export interface CaptureOptions {
@@ -267,12 +269,12 @@ export class Capture {
     return this.#options.files?.preDump((operation) => this.#emit(operation), { mapped }) ?? false;
   }
 
-  /** Files that the application may write without the file system's knowledge: mapped shared and writable. */
-  #mappedFiles(): string[] {
+  /** Files that the application may write without the file system's knowledge: mapped shared, and with the given protection. */
+  #mappedFiles(wanted: number = PROT.write): string[] {
     const paths = new Set<string>();
     for (const { emitted } of this.#processes.values())
       for (const { backing, protection } of emitted)
-        if (backing.type === "file" && backing.shared && (protection & PROT.write) !== 0) paths.add(backing.path);
+        if (backing.type === "file" && backing.shared && (protection & wanted) === wanted) paths.add(backing.path);
     return [...paths];
   }
 
@@ -340,6 +342,8 @@ export class Capture {
     this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now, final);
     this.#memory.take(this.captured());
+    // Every layout is that of this stop: which of them are mapped from now on is seen in it, or told by the kernel.
+    this.#options.files?.mappingsKnown(this.#mappedFiles(0));
     this.#resources.take(resources, this.#processes, now, (pid) => this.#parentOf(pid));
     return { resources, clock: monotonicClock() };
   }

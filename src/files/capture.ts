@@ -157,6 +157,14 @@ export class FileCapture {
     return operations;
   }
 
+  /**
+   * In the stop, after the cut.
+   * @param paths of all files, as the application sees them, that any process has mapped shared; whether it may write or not
+   */
+  mappingsKnown(paths: readonly string[]): void {
+    for (const tree of this.#trees) tree.mappingsKnown(paths.flatMap((path) => tree.inner(path) ?? []));
+  }
+
   #notice(tree: Tree, running: boolean): Noticed {
     const log = this.#started!.logs.get(tree);
     if (!log) return everything(running);

@@ -12,22 +12,28 @@ import { Assembler } from "../kernel/bpf-assembler.ts";
 
 export const INODE_BYTES = 32;
 export const CONTROL_BYTES = 16;
-export const STATE_BYTES = 8;
+export const STATE_BYTES = 16;
+/** So many inodes are remembered as told of in this generation; another is told of more often. */
+export const MOST_MAPPED = 1 << 14;
 /** {sequence number + 1, inode, start, end, generation} */
 export const EVENT_BYTES = 40;
 /** A power of two. */
 export const EVENTS = 1 << 18;
 /** Bit in an event's generation: told before the operation, whose effect may come later. */
 export const EARLY = 1n << 62n;
+/** Bit in an event's generation: a page of the inode has become writable in a shared mapping; followed or not. */
+export const MAPPED = 1n << 61n;
 const FOREVER = (1n << 63n) - 1n;
 
 export interface LogMaps {
   inodes: number;
   /** {generation, device}, written by the capture. */
   control: number;
-  /** {events so far}, written by the programs. */
+  /** {events so far, those of them that tell of mappings}, written by the programs. */
   state: number;
   events: number;
+  /** Generation in which an inode was last told of as mapped. */
+  mapped: number;
 }
 
 export const FIELDS = [
@@ -39,16 +45,40 @@ export const FIELDS = [
   "kiocb.ki_pos",
   "file.f_inode",
   "task_struct.flags",
+  "inode.i_data",
+  "inode.i_rwsem",
+  "rw_semaphore.owner",
+  "address_space.host",
+  "address_space.i_mmap_writable",
+  "buffer_head.b_folio",
+  "folio.mapping",
 ];
 
 type Fields = Map<string, number>;
 
-/** What a tracepoint tells; `required`: the log is not complete without it. */
-export const TRACEPOINTS: Array<{
+interface Tracepoint {
   name: string;
   required: boolean;
   program: (maps: LogMaps, fields: Fields) => Instruction[];
-}> = [
+}
+
+/**
+ * No tracepoint is a mapped write's own. Before a page of a shared mapping becomes writable (fs/ext4/inode.c: ext4_page_mkwrite),
+ * the inode's times are set, if they are not what they shall be already, and the page's buffers are made dirty, whether they are
+ * or not (with delayed allocation); other ways into a dirty page are seen when it was clean. All of that happens without the
+ * inode's lock, which a write(2) has. Later writes to the page give no sign, for as long as it is mapped.
+ */
+const MAPPING_TRACEPOINTS: Tracepoint[] = [
+  // (inode …)
+  { name: "ext4_mark_inode_dirty", required: true, program: (maps, fields) => mapped(maps, fields, "inode") },
+  // (buffer_head)
+  { name: "block_dirty_buffer", required: true, program: (maps, fields) => mapped(maps, fields, "buffer") },
+  // (folio, mapping)
+  { name: "writeback_dirty_folio", required: true, program: (maps, fields) => mapped(maps, fields, "mapping") },
+];
+
+/** What a tracepoint tells; `required`: the log is not complete without it. */
+export const TRACEPOINTS: Tracepoint[] = [
   // (inode, pos, len, copied), the data is in the page cache already.
   { name: "ext4_da_write_end", required: true, program: written },
   { name: "ext4_write_end", required: true, program: written },
@@ -67,6 +97,7 @@ export const TRACEPOINTS: Array<{
   { name: "ext4_mark_inode_dirty", required: true, program: touched },
   // (inode, blocks, reserved, revoked, type …), before extended attributes change.
   { name: "ext4_journal_start_inode", required: true, program: beginning },
+  ...MAPPING_TRACEPOINTS,
 ];
 
 // Stack.
@@ -77,8 +108,8 @@ const GENERATION = -32;
 const SEQUENCE = -40;
 const KEY = -48;
 
-/** r6 = the inode's entry, r7 = the generation now; leaves at "out" for inodes that nobody follows. r6 must be the inode. */
-function find(a: Assembler, maps: LogMaps, fields: Fields): Assembler {
+/** Leaves at "out" when the inode in r6 is on another device; else its number is in r7 and on the stack. */
+function onDevice(a: Assembler, maps: LogMaps, fields: Fields): Assembler {
   const at = (field: string) => fields.get(field)!;
   return a
     .load(2, 6, at("inode.i_sb"))
@@ -87,7 +118,12 @@ function find(a: Assembler, maps: LogMaps, fields: Fields): Assembler {
     .load(3, 1, 8)
     .jump("notEqual", 2, 3, "out")
     .load(7, 6, at("inode.i_ino"))
-    .store(10, INODE, 7)
+    .store(10, INODE, 7);
+}
+
+/** r6 = the inode's entry, r7 = the generation now; leaves at "out" for inodes that nobody follows. r6 must be the inode. */
+function find(a: Assembler, maps: LogMaps, fields: Fields): Assembler {
+  return onDevice(a, maps, fields)
     .lookUp(maps.inodes, INODE)
     .jumpIfZero(0, "out")
     .move(6, 0)
@@ -192,5 +228,34 @@ function early(maps: LogMaps, fields: Fields, extent: "size" | "range" | "offset
   else a.wide(9, FOREVER);
   notice(find(a, maps, fields), maps);
   a.wide(1, EARLY).or(1, 7).store(10, START, 8).store(10, END, 9).store(10, GENERATION, 1);
+  return end(push(a, maps));
+}
+
+/** Bit of a semaphore's owner beside the task (kernel/locking/rwsem.c: RWSEM_NONSPINNABLE); one for readers stays. */
+const WITHOUT_NONSPINNABLE = ~2;
+
+/**
+ * Once a generation: an inode that is mapped shared changes, and not by a task that has its lock. Nobody need follow it yet: it may
+ * be followed soon, with that page still writable.
+ */
+function mapped(maps: LogMaps, fields: Fields, from: "inode" | "buffer" | "mapping"): Instruction[] {
+  const at = (field: string) => fields.get(field)!;
+  const a = new Assembler();
+  if (from === "inode") a.load(6, 1, 0);
+  else {
+    if (from === "buffer") a.load(1, 1, 0).load(1, 1, at("buffer_head.b_folio")).load(1, 1, at("folio.mapping"));
+    else a.load(1, 1, 8);
+    a.jumpIfZero(1, "out").load(6, 1, at("address_space.host")).jumpIfZero(6, "out");
+  }
+  a.load32(1, 6, at("inode.i_data") + at("address_space.i_mmap_writable")).jumpIfZero(1, "out");
+  onDevice(a, maps, fields).load(8, 6, at("inode.i_rwsem") + at("rw_semaphore.owner"));
+  a.currentTask().andConstant(8, WITHOUT_NONSPINNABLE).jump("equal", 0, 8, "out");
+  a.load32(1, 0, at("task_struct.flags")).andConstant(1, KERNEL_THREAD).constant(2, 0).jump("notEqual", 1, 2, "out");
+  a.mapValue(1, maps.control).load(7, 1, 0).store(10, GENERATION, 7);
+  a.lookUp(maps.mapped, INODE).jumpIfZero(0, "new").load(1, 0, 0).jump("equal", 1, 7, "out");
+  a.store(0, 0, 7).goto("tell").label("new").update(maps.mapped, INODE, GENERATION).label("tell");
+  a.mapValue(1, maps.state).constant(0, 1).fetchAdd(1, 8, 0);
+  a.constant(1, 0).store(10, START, 1).store(10, END, 1);
+  a.wide(1, MAPPED).or(1, 7).store(10, GENERATION, 1);
   return end(push(a, maps));
 }

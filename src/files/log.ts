@@ -9,6 +9,7 @@ import { statfsSync } from "node:fs";
 import {
   attachTracing,
   createArrayMap,
+  createRecentMap,
   createSparseMap,
   createValueMap,
   loadTracingProgram,
@@ -31,6 +32,8 @@ import {
   FIELDS,
   INODE_BYTES,
   type LogMaps,
+  MAPPED,
+  MOST_MAPPED,
   STATE_BYTES,
   TRACEPOINTS,
 } from "./log-program.ts";
@@ -54,6 +57,8 @@ interface LogEvent extends Taken {
   inode: number;
   /** Told before the operation. */
   isEarly: boolean;
+  /** A page of it has become writable in a mapping. */
+  isMapped: boolean;
 }
 
 export class FileLog implements Follower {
@@ -73,6 +78,10 @@ export class FileLog implements Follower {
   readonly #again = new Set<number>();
   readonly #early = new Map<number, Range[]>();
   #taken = new Map<number, Taken>();
+  /** Events read so far that tell of mappings. */
+  #mappedTold = 0n;
+  /** Mappings that nobody told of were made since the last stop: what they wrote may come after it was looked at. */
+  #mappingLost = false;
   /** An inode could not be followed. */
   #full = false;
 
@@ -82,7 +91,7 @@ export class FileLog implements Follower {
    */
   constructor(directory: string, device: { major: number; minor: number }) {
     if (statfsSync(directory).type !== EXT4_MAGIC) throw unavailable(`"${directory}" is not on ext4`);
-    const maps = { inodes: -1, control: -1, state: -1, events: -1 };
+    const maps = { inodes: -1, control: -1, state: -1, events: -1, mapped: -1 };
     this.#maps = maps;
     try {
       const types = readKernelTypes(
@@ -97,14 +106,13 @@ export class FileLog implements Follower {
       maps.control = createValueMap(CONTROL_BYTES);
       maps.state = createValueMap(STATE_BYTES);
       maps.events = createArrayMap(EVENT_BYTES, EVENTS);
+      maps.mapped = createRecentMap(8, 8, MOST_MAPPED);
       this.#control.writeBigUInt64LE((BigInt(device.major) << BigInt(MINOR_BITS)) | BigInt(device.minor), 8);
       this.#setGeneration(1);
       for (const { name, program } of TRACEPOINTS) {
         const id = types.tracepoints.get(name);
         if (id === undefined) continue;
-        const fd = loadTracingProgram(`us_${name}`, program(maps, types.fields), id);
-        this.#programs.push(fd);
-        this.#links.push(attachTracing(fd));
+        this.#attach(loadTracingProgram(`us_${name}`, program(maps, types.fields), id));
       }
     } catch (error) {
       this.close();
@@ -112,10 +120,15 @@ export class FileLog implements Follower {
     }
   }
 
+  #attach(programFd: number): void {
+    this.#programs.push(programFd);
+    this.#links.push(attachTracing(programFd));
+  }
+
   close(): void {
     for (const fd of [...this.#links.splice(0), ...this.#programs.splice(0), ...Object.values(this.#maps)])
       closeDescriptor(fd);
-    Object.assign(this.#maps, { inodes: -1, control: -1, state: -1, events: -1 });
+    Object.assign(this.#maps, { inodes: -1, control: -1, state: -1, events: -1, mapped: -1 });
   }
 
   #setGeneration(generation: number): void {
@@ -148,20 +161,22 @@ export class FileLog implements Follower {
     const before = this.#generation;
     this.#setGeneration(before + 1);
     const events = this.#readEvents();
-    if (!events || this.#full) {
+    if (!events || this.#full || (this.#mappingLost && !running)) {
+      this.#mappingLost &&= running;
       this.#forgetRunning();
       this.#full = false;
       return undefined;
     }
     const noticed = new Set<number>();
+    const mapped = new Set<number>();
     const ranges = new Map<number, Range[]>();
     const note = (into: Map<number, Range[]>, inode: number, range: Range) => {
       const list = into.get(inode);
       if (list) list.push(range);
       else into.set(inode, [range]);
     };
-    for (const { inode, start, end, generation, isEarly } of events) {
-      noticed.add(inode);
+    for (const { inode, start, end, generation, isEarly, isMapped } of events) {
+      (isMapped ? mapped : noticed).add(inode);
       if (start >= end) continue;
       const taken = this.#taken.get(inode);
       // The range was read where it was gathered, by an earlier take.
@@ -181,7 +196,7 @@ export class FileLog implements Follower {
     }
     for (const [inode, list] of ranges) ranges.set(inode, merged(list));
     for (const inode of ranges.keys()) noticed.add(inode);
-    return { inodes: noticed, ranges, running };
+    return { inodes: noticed, ranges, mapped, running };
   }
 
   #forgetRunning(): void {
@@ -207,10 +222,16 @@ export class FileLog implements Follower {
   #readEvents(): LogEvent[] | undefined {
     readMap(this.#maps.state, zeroKey, this.#state);
     const head = this.#state.readBigUInt64LE(0);
+    const mappedTold = this.#state.readBigUInt64LE(8);
+    const anyMapped = mappedTold !== this.#mappedTold;
+    this.#mappedTold = mappedTold;
     const count = Number(head - this.#tail);
     const first = this.#tail;
     this.#tail = head;
-    if (count > EVENTS) return undefined;
+    if (count > EVENTS) {
+      this.#mappingLost ||= anyMapped;
+      return undefined;
+    }
     if (count === 0) return [];
     if (this.#events.length < count * EVENT_BYTES) this.#events = Buffer.allocUnsafeSlow(count * EVENT_BYTES);
     const at = Number(first % BigInt(EVENTS));
@@ -222,6 +243,7 @@ export class FileLog implements Follower {
       const events = this.#parse(first, count);
       if (events) return events;
     }
+    this.#mappingLost ||= anyMapped;
     return undefined;
   }
 
@@ -235,15 +257,17 @@ export class FileLog implements Follower {
       const at = (i * EVENT_BYTES) / 4;
       if (wide(at) !== sequence + i) return undefined;
       const isEarly = (words[at + 9]! & EARLY_BIT) !== 0;
-      const generation = words[at + 8]! + (words[at + 9]! & ~EARLY_BIT) * 2 ** 32;
-      events.push({ inode: wide(at + 2), start: wide(at + 4), end: wide(at + 6), generation, isEarly });
+      const isMapped = (words[at + 9]! & MAPPED_BIT) !== 0;
+      const generation = words[at + 8]! + (words[at + 9]! & ~(EARLY_BIT | MAPPED_BIT)) * 2 ** 32;
+      events.push({ inode: wide(at + 2), start: wide(at + 4), end: wide(at + 6), generation, isEarly, isMapped });
     }
     return events;
   }
 }
 
-/** EARLY in an event's upper half. */
+/** In an event's upper half. */
 const EARLY_BIT = Number(EARLY >> 32n);
+const MAPPED_BIT = Number(MAPPED >> 32n);
 
 function unavailable(reason: string, cause?: unknown): OperatingError {
   return new OperatingError("file-log-unavailable", `Changes of files cannot be followed by range: ${reason}`, {

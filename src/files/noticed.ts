@@ -7,6 +7,8 @@ export interface Noticed {
   inodes: Set<number> | undefined;
   /** Ranges written per inode, merged; only for inodes that the log followed all the time. */
   ranges: Map<number, Range[]>;
+  /** Inodes of which a page has become writable in a shared mapping, whether followed or not. */
+  mapped: Set<number>;
   /** The application runs: what the log tells of may still be going on. */
   running: boolean;
 }
@@ -19,5 +21,5 @@ export interface Follower {
 
 /** Nothing tells: look at all. */
 export function everything(running: boolean): Noticed {
-  return { inodes: undefined, ranges: new Map(), running };
+  return { inodes: undefined, ranges: new Map(), mapped: new Set(), running };
 }

@@ -22,6 +22,11 @@ export interface PassLimits {
 export class Tree {
   readonly #known: KnownTree;
   readonly #look: Look;
+  /**
+   * Inodes that are, or were since the last stop, mapped shared with a page that can be written without any sign: looked at
+   * while the application runs or not, they are compared in the stop.
+   */
+  #mapped = new Set<number>();
 
   constructor(options: TreeOptions, follower?: Follower) {
     this.#known = new KnownTree(options, follower);
@@ -64,6 +69,19 @@ export class Tree {
   }
 
   /**
+   * In the stop, after the pass: only these paths (of this tree) are mapped shared. A page of one that cannot be written now may
+   * become writable again without a sign (mprotect), so that what was written once stays compared while it is mapped.
+   */
+  mappingsKnown(paths: Iterable<string>): void {
+    const still = new Set<number>();
+    for (const path of paths) {
+      const node = this.#known.paths.get(path);
+      if (node && (!node.followed || this.#mapped.has(node.inode))) still.add(node.inode);
+    }
+    this.#mapped = still;
+  }
+
+  /**
    * Brings the clones to what the tree is now.
    * @param mapped paths (of this tree) whose content may change without any sign: mapped shared and writable
    * @returns whether something is left for another pass: names beyond `limits.names`, bytes beyond `limits.budget`
@@ -80,18 +98,30 @@ export class Tree {
     }
     const written = this.#keepRanges(noticed, examine);
     const seen = this.#look.run(noticed.inodes === undefined, examine, names);
-    const compared = new Set<Node>();
-    for (const path of mapped) {
-      const node = known.paths.get(path);
-      if (node?.content) compared.add(node);
-    }
     const { running } = noticed;
+    const compared = this.#toCompare(noticed, mapped);
     if (seen.come.size + seen.gone.size + seen.changed.size + compared.size > 0)
       new Tell(known, { seen, compared, running, contentLater, budget }, emit).run();
     for (const node of written) if (node.pending.length > 0) known.suspects.add(node);
     // A time of change may be set before the change is made; the log tells afterwards.
     if (running) for (const node of seen.changed) if (!node.followed) known.suspects.add(node);
     return this.#look.isWaiting || budget.isSpent;
+  }
+
+  #toCompare({ mapped, running }: Noticed, paths: Iterable<string>): Set<Node> {
+    const compared = new Set<Node>();
+    for (const path of paths) {
+      const node = this.#known.paths.get(path);
+      if (!node?.content) continue;
+      compared.add(node);
+      this.#mapped.add(node.inode);
+    }
+    for (const inode of mapped) this.#mapped.add(inode);
+    for (const inode of running ? mapped : this.#mapped) {
+      const node = this.#known.byInode.get(inode);
+      if (node?.content) compared.add(node);
+    }
+    return compared;
   }
 
   /** Until they are sent, ranges belong to the node: it may have no name at this moment. */

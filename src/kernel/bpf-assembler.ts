@@ -9,6 +9,7 @@ const PSEUDO_MAP_FD = 1;
 const ATOMIC_FETCH_ADD = 0x01;
 /** Helper functions by number (include/uapi/linux/bpf.h). */
 const MAP_LOOKUP = 1;
+const MAP_UPDATE = 2;
 const READ_KERNEL = 113;
 const SEQUENCE_WRITE = 127;
 const TO_TCP_SOCKET = 137;
@@ -136,6 +137,14 @@ export class Assembler {
     this.#put(0x18, 1, PSEUDO_MAP_FD, 0, mapFd);
     this.#put(0, 0, 0, 0, 0);
     return this.move(2, 10).addConstant(2, keyAt).#put(0x85, 0, 0, 0, MAP_LOOKUP);
+  }
+
+  /** Sets the value at r10 + `valueAt` for the key at r10 + `keyAt`; r0 = 0 or −errno. Uses up r1–r5. */
+  update(mapFd: number, keyAt: number, valueAt: number): this {
+    this.#put(0x18, 1, PSEUDO_MAP_FD, 0, mapFd);
+    this.#put(0, 0, 0, 0, 0);
+    this.move(2, 10).addConstant(2, keyAt).move(3, 10).addConstant(3, valueAt).constant(4, 0);
+    return this.#put(0x85, 0, 0, 0, MAP_UPDATE);
   }
 
   /** r0 = the running task (kernel 5.11). Uses up r1–r5. */

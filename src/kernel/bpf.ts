@@ -25,6 +25,7 @@ const COMMAND = {
 const ATTRIBUTE_BYTES = 144;
 const MAP_TYPE_HASH = 1;
 const MAP_TYPE_ARRAY = 2;
+const MAP_TYPE_RECENT_HASH = 9;
 const MAP_NO_PREALLOC = 1;
 const MAP_MAPPABLE = 1024;
 const PROGRAM_TYPE_SCHED_CLS = 3;
@@ -66,6 +67,11 @@ export function createMappableMap(valueBytes: number): number {
 /** A hash map whose elements take memory only while they exist. */
 export function createSparseMap(keyBytes: number, valueBytes: number, entries: number): number {
   return createMap(MAP_TYPE_HASH, keyBytes, valueBytes, entries, MAP_NO_PREALLOC);
+}
+
+/** A hash map that gives up what was not used for longest when it is full. */
+export function createRecentMap(keyBytes: number, valueBytes: number, entries: number): number {
+  return createMap(MAP_TYPE_RECENT_HASH, keyBytes, valueBytes, entries);
 }
 
 /** An array map of one value. */

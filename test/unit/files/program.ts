@@ -37,6 +37,7 @@ export type Step =
   | { do: "many"; path: string; count: number }
   | { do: "copyRange" | "sendfile" | "splice"; from: string; to: string; at: number; length: number }
   | { do: "direct"; path: string; block: number; fill: number }
+  | { do: "mapped"; path: string; at: number; length: number; fill: number }
   | { do: "preDump" | "cut" | "newcomer" };
 
 const attribute = fc.constantFrom("user.a", "user.b", "trusted.c");
@@ -105,6 +106,10 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({ do: fc.constant("direct" as const), path, block: fc.nat(200), fill: fc.nat(255) }),
   },
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constant("mapped" as const), path, at: place, length, fill: fc.nat(255) }),
+  },
   { weight: 4, arbitrary: fc.record({ do: fc.constantFrom("preDump" as const, "cut" as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("newcomer" as const) }) },
 );
@@ -133,6 +138,17 @@ function onFile(rootFd: number, path: string, body: (fd: number) => void): void 
   } finally {
     fs.closeSync(fd);
   }
+}
+
+/** Into this process's memory at that address. */
+export function writeMemory(address: number, bytes: Buffer): void {
+  const vector = (at: number) => {
+    const iov = Buffer.alloc(16);
+    iov.writeBigUInt64LE(BigInt(at), 0);
+    iov.writeBigUInt64LE(BigInt(bytes.length), 8);
+    return iov;
+  };
+  call("process_vm_writev", process.pid, vector(addressOf(bytes)), 1, vector(address), 1, 0);
 }
 
 function performOrThrow(root: string, rootFd: number, step: FileStep): void {
@@ -229,6 +245,15 @@ function performOrThrow(root: string, rootFd: number, step: FileStep): void {
       }
       return;
     }
+    case "mapped":
+      onFile(rootFd, step.path, (fd) => {
+        const { size } = fs.fstatSync(fd);
+        if (size <= step.at) return;
+        const address = call("mmap", null, size, 3, 1, fd, 0);
+        writeMemory(address + step.at, Buffer.alloc(Math.min(step.length, size - step.at), step.fill));
+        call("munmap", address, size);
+      });
+      return;
     case "many":
       for (let i = 0; i < step.count; i++) fs.writeFileSync(buffer(root, `${step.path}/many-${i}`), `number ${i}`);
       return;

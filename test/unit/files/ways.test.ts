@@ -11,7 +11,7 @@ import { EVENTS } from "../../../src/files/log-program.ts";
 import { addressOf, call } from "../../../src/kernel/calls.ts";
 import { TestClone } from "./filling.ts";
 import { type Layer, Overlays, ownMounts } from "./overlays.ts";
-import { describe } from "./program.ts";
+import { describe, writeMemory } from "./program.ts";
 
 interface Pair {
   primary: Layer;
@@ -60,16 +60,6 @@ function twice(name: string, body: (pair: Pair) => void | Promise<void>): void {
 
 const started = (pair: Pair) => pair.filled.fill(pair.capture);
 
-function writeMemory(address: number, bytes: Buffer): void {
-  const vector = (at: number) => {
-    const iov = Buffer.alloc(16);
-    iov.writeBigUInt64LE(BigInt(at), 0);
-    iov.writeBigUInt64LE(BigInt(bytes.length), 8);
-    return iov;
-  };
-  call("process_vm_writev", process.pid, vector(addressOf(bytes)), 1, vector(address), 1, 0);
-}
-
 twice("a shared mapping is compared at each cut", async (pair) => {
   const fd = fs.openSync(`${pair.primary.root}/mapped`, "w+");
   fs.writeSync(fd, Buffer.alloc(100_000, 1));
@@ -84,6 +74,85 @@ twice("a shared mapping is compared at each cut", async (pair) => {
   }
   call("munmap", address, 100_000);
   fs.closeSync(fd);
+});
+
+/** A shared mapping of a file of 100,000 bytes; `body` writes through it, and may change what it allows. */
+function mapped(
+  path: string,
+  protection: number,
+  body: (write: (at: number, byte: number) => void, address: number) => void,
+) {
+  const fd = fs.openSync(path, "r+");
+  const address = call("mmap", null, 100_000, protection, 1, fd, 0);
+  fs.closeSync(fd);
+  body((at, byte) => writeMemory(address + at, Buffer.from([byte])), address);
+  call("munmap", address, 100_000);
+}
+
+const READ = 1;
+const READ_WRITE = 3;
+const same = (pair: Pair) => assert.deepEqual(describe(pair.clone.root), describe(pair.primary.root));
+
+twice("a file mapped, written and unmapped between two cuts", async (pair) => {
+  const path = `${pair.primary.root}/mapped`;
+  fs.writeFileSync(path, Buffer.alloc(100_000, 1));
+  await started(pair);
+  pair.cut();
+  for (let round = 0; round < 3; round++) {
+    // The first write of all sets the time of change to what it is for some milliseconds.
+    fs.appendFileSync(path, "more");
+    mapped(path, READ_WRITE, (write) => write(50_000, 10 + round));
+    pair.cut();
+    pair.capture.mappingsKnown([]);
+    same(pair);
+  }
+});
+
+twice("a file written through a mapping before and after it is looked at, and unmapped", async (pair) => {
+  const path = `${pair.primary.root}/mapped`;
+  fs.writeFileSync(path, Buffer.alloc(100_000, 1));
+  await started(pair);
+  pair.cut();
+  mapped(path, READ_WRITE, (write) => {
+    write(50_000, 2);
+    pair.capture.preDump(pair.emit);
+    write(50_001, 3);
+    pair.capture.preDump(pair.emit);
+    write(50_002, 4);
+  });
+  fs.renameSync(path, `${path}-elsewhere`);
+  pair.cut();
+});
+
+twice("a new file written through a mapping before and after it is found", async (pair) => {
+  await started(pair);
+  pair.cut();
+  const path = `${pair.primary.root}/new`;
+  fs.writeFileSync(path, Buffer.alloc(100_000, 1));
+  mapped(path, READ_WRITE, (write) => {
+    write(50_000, 2);
+    pair.capture.preDump(pair.emit);
+    write(50_001, 3);
+  });
+  pair.cut();
+});
+
+twice("a mapping that may not be written at the cut, but was, and is again", async (pair) => {
+  const path = `${pair.primary.root}/mapped`;
+  fs.writeFileSync(path, Buffer.alloc(100_000, 1));
+  await started(pair);
+  pair.cut();
+  mapped(path, READ_WRITE, (write, address) => {
+    write(50_000, 2);
+    call("mprotect", address, 100_000, READ);
+    pair.cut();
+    pair.capture.mappingsKnown(["/mapped"]);
+    call("mprotect", address, 100_000, READ_WRITE);
+    write(50_000, 3);
+  });
+  pair.cut();
+  same(pair);
+  pair.capture.mappingsKnown([]);
 });
 
 twice("direct writes", async (pair) => {
