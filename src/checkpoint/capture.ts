@@ -10,6 +10,7 @@ import type { Area } from "../resources/memory/layout.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
 import { controllingTerminal } from "../resources/pty/controlling.ts";
 import type { Stage } from "../stage/stage.ts";
+import { MappedPrograms, type Program } from "../tree/programs.ts";
 import { Surroundings } from "../tree/surroundings.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
 import { childrenOf } from "../tree/tracees.ts";
@@ -37,6 +38,8 @@ export interface CaptureOptions {
   stage: Stage;
   /** Paths at which the stage has mounted something for the application: volumes, scratch space. */
   mounts?: readonly string[];
+  /** The application's own layer; undefined: clones share this node's files (tests). */
+  layer?: string;
   tracees: Tracees;
   /** Where operations go, in order. */
   emit: (operation: Operation) => void;
@@ -60,6 +63,8 @@ export interface Dump {
   end: CheckpointEnd;
   /** Every resource, for a clone for which this is the first checkpoint. */
   all: Array<[string, Resource]>;
+  /** Likewise all that `end.programs` would tell. */
+  programs: () => Program[];
 }
 
 export interface LastSeen {
@@ -80,6 +85,7 @@ export class Capture {
   readonly #states = new States();
   readonly #namespace: NamespaceCapture;
   readonly #surroundings: Surroundings;
+  readonly #programs: MappedPrograms | undefined;
   /** Of the checkpoint before, and when it was. */
   #lastPages = 0;
   #lastDump = 0;
@@ -94,6 +100,8 @@ export class Capture {
     this.#namespace = new NamespaceCapture(options.stage.ipcFd);
     this.#resources = new ResourceCapture(options.tracees);
     this.#surroundings = new Surroundings(options.stage.init, options.mounts ?? []);
+    const { layer, mounts = [], stage } = options;
+    this.#programs = layer === undefined ? undefined : new MappedPrograms({ rootFd: stage.rootFd, layer, mounts });
     this.#objects = new ObjectCapture(
       this.#resources.contents,
       (look) => this.#inStop(look),
@@ -130,6 +138,7 @@ export class Capture {
     this.#lastDump = 0;
     this.#namespace.reset();
     this.#memory.forgetShared();
+    this.#programs?.reset();
     this.#resources.contents.reset();
     this.#memory.pages = 0;
     this.#bytes = 0;
@@ -242,6 +251,10 @@ export class Capture {
     return this.#last;
   }
 
+  #layouts(): Area[][] {
+    return this.captured().map(({ emitted }) => emitted);
+  }
+
   captured(): ProcessCapture[] {
     return [...this.#processes.values()];
   }
@@ -330,7 +343,8 @@ export class Capture {
     }
     if (!final) tracees.release();
     stopUs = (performance.now() - begun) * 1000;
-    return { end: this.#postDump(taken, stopUs, final, term), all: [...taken.resources] };
+    const end = this.#postDump(taken, stopUs, final, term);
+    return { end, all: [...taken.resources], programs: () => this.#programs?.all(this.#layouts()) ?? [] };
   }
 
   #take(final: boolean): Taken {
@@ -359,6 +373,7 @@ export class Capture {
     this.#memory.flush();
     phaseEnd("postDump");
     const { changed, gone } = this.#states.advance(taken.resources);
+    const programs = this.#programs?.take(this.#layouts()) ?? [];
     const end: CheckpointEnd = {
       version: IMAGE_VERSION,
       epoch: this.epoch,
@@ -369,6 +384,7 @@ export class Capture {
       bytes: this.#bytes,
       changed,
       gone,
+      ...(programs.length > 0 && { programs }),
       clock: taken.clock,
       final,
     };

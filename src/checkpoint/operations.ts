@@ -6,6 +6,7 @@ import type { FileOperation } from "../files/change.ts";
 import type { Area } from "../resources/memory/layout.ts";
 import type { ObjectOperation } from "../resources/nameless/state.ts";
 import type { SegmentOperation } from "../resources/shm/state.ts";
+import type { Program } from "../tree/programs.ts";
 
 /** Grows when an operation or the end changes its meaning. */
 export const IMAGE_VERSION = 2;
@@ -62,6 +63,8 @@ export interface CheckpointEnd {
   /** Resources that are new or not as in the previous checkpoint. */
   changed: Array<[string, Resource]>;
   gone: string[];
+  /** Of the node's own files, those mapped that were not told of before. */
+  programs?: Program[];
   /** Monotonic clock of the application at the instant, nanoseconds, for the clone's clock. */
   clock: string;
   /** The last checkpoint before a planned switch: the application stays stopped. */

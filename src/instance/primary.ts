@@ -145,6 +145,7 @@ export class Primary {
     });
     this.#watchConnections();
     this.#capture = new Capture({
+      layer: layerPaths(parts.filesDirectory).upper,
       stage: parts.stage,
       mounts: parts.application.volumes.map(({ path }) => path),
       tracees: parts.tracees,
@@ -632,7 +633,7 @@ export class Primary {
     // Nobody left to take it for: what was copied belongs to nobody.
     if (this.#ready().length === 0) return;
     const joining = this.#receivers.filter((standby) => standby.phase === "joining");
-    const { end, all } = this.#capture.dump(
+    const { end, all, programs } = this.#capture.dump(
       (epoch) => {
         // What leaves after this instant waits again; what left before is part of this checkpoint.
         if (this.unprotectable && this.#waits) this.parts.hold.hold();
@@ -662,7 +663,8 @@ export class Primary {
     });
     for (const standby of receivers) {
       const first = joining.includes(standby);
-      standby.link.send({ type: "end", end: first ? { ...end, changed: all, gone: [] } : end, digest: 0 });
+      const whole = first ? { ...end, changed: all, gone: [], programs: programs() } : end;
+      standby.link.send({ type: "end", end: whole, digest: 0 });
       standby.phase = "following";
     }
     if (joining.length && this.#receivers.every((standby) => standby.phase === "following"))

@@ -19,6 +19,7 @@ import { damaged, type Hello } from "../replication/frames.ts";
 import { prepareReading } from "../resources/tcp/orphan-reader.ts";
 import { vouchingFunction } from "../resources/tcp/revive.ts";
 import { Stage } from "../stage/stage.ts";
+import { checkPrograms } from "../tree/programs.ts";
 import { Tracees } from "../tree/tracees.ts";
 import type { CheckpointSummary, InstanceConfig } from "./control.ts";
 import { emptyVolumes, scratchPaths } from "./volumes.ts";
@@ -130,6 +131,7 @@ export class Clone {
     if (this.#newest && end.epoch <= this.#newest.epoch)
       throw damaged(`checkpoint ${end.epoch} after ${this.#newest.epoch}`);
     checkVersions(new Map(end.changed));
+    checkPrograms(this.stage.rootFd, end.programs ?? []);
     const first = !this.#newest;
     this.#newest = end;
     if (first) this.#commit({ operations: [], end });
