@@ -7,6 +7,7 @@ import { Lab } from "../src/lab/lab.ts";
 import { failoverBench } from "./failover.ts";
 import { type Figure, renderFigures } from "./figures.ts";
 import { redisBench } from "./redis.ts";
+import { scaleBench } from "./scale.ts";
 
 export interface BenchContext {
   lab: Lab;
@@ -40,6 +41,7 @@ interface Bench {
 const benches: Record<string, Bench> = {
   redis: redisBench,
   failover: failoverBench,
+  scale: scaleBench,
 };
 
 export type { Bench };
