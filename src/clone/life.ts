@@ -15,10 +15,12 @@ import { TRACE_OPTION } from "../kernel/numbers.ts";
 import { readStatus, setSessionNice } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import {
+  ALL_SIGNALS,
   isInterruptStop,
   RECORD_BYTES,
   restartInterrupted,
   SEIZE_OPTIONS,
+  setSignalMask,
   setThread,
   setTraceOptions,
   trapAgain,
@@ -390,6 +392,8 @@ function restorePending(process: SkeletonProcess, state: ProcessResource, thread
     const now = remote.put(Buffer.alloc(16));
     while (remote.tryCall("rt_sigtimedwait", all, 0, now, 8) > 0);
   }
+  // One that the application does not block would end the next call made in it.
+  for (const host of process.threads.values()) setSignalMask(host, ALL_SIGNALS);
   for (const thread of threads) {
     const remote = remoteOf(process, process.threads.get(thread.tid)!);
     for (const info of thread.pending) {

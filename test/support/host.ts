@@ -42,6 +42,8 @@ export interface CheckpointOptions {
   /** Throws at the beginning of the stop. */
   failInMark?: boolean;
   stopTimeoutUs?: number;
+  /** Sends it to every process once all are stopped. */
+  signalInMark?: NodeJS.Signals;
   /** Only the stop, nothing before it. */
   noPreDump?: boolean;
 }
@@ -124,6 +126,7 @@ function checkpoint(options: CheckpointOptions): CheckpointAnswer {
     if (!options.noPreDump) for (const _pause of capture!.preDump());
     const mark = () => {
       if (options.failInMark) throw new OperatingError("injected", "The test lets the dump fail");
+      if (options.signalInMark) for (const pid of tracees!.processes.keys()) process.kill(pid, options.signalInMark);
     };
     const { end } = capture!.dump(mark, options.final ?? false, 1);
     parts.push(...writer.encode({ type: "end", end, digest: 0 }));

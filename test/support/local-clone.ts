@@ -159,8 +159,8 @@ export class Life {
   }
 
   /** One last checkpoint; the original ends, the clone lives on. */
-  async liveOnCloneAndKillOriginal(): Promise<Life> {
-    const { error } = await this.checkpoint({ final: true });
+  async liveOnCloneAndKillOriginal(options: CheckpointOptions = {}): Promise<Life> {
+    const { error } = await this.checkpoint({ ...options, final: true });
     if (error) throw new Error(`The last checkpoint failed: ${error}`);
     const pid = await this.#clone!.ask("live", { upper: this.#upper });
     const clone = this.#clone!;
