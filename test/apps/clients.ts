@@ -11,7 +11,7 @@ const PROGRAM = fileURLToPath(new URL("client/main.ts", import.meta.url));
 /** So many turns after something happened show that the server goes on. */
 const TURNS_SEEN = 20;
 
-export type ClientKind = "lines" | "counting" | "memcached" | "websocket" | "sink" | "pages" | "download";
+export type ClientKind = "lines" | "ledger" | "counting" | "memcached" | "websocket" | "sink" | "pages" | "download";
 
 export class Clients {
   readonly kind: ClientKind;

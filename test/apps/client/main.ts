@@ -4,6 +4,7 @@
  */
 import type { Conversation, Opening } from "./conversation.ts";
 import { openCounting, openDownload, openPages } from "./http.ts";
+import { openLedger } from "./ledger.ts";
 import { openLines } from "./lines.ts";
 import { openMemcached } from "./memcached.ts";
 import { openSink } from "./sink.ts";
@@ -20,6 +21,7 @@ export interface ClientResult {
 
 const openings: Record<string, Opening> = {
   lines: openLines,
+  ledger: openLedger,
   counting: openCounting,
   memcached: openMemcached,
   websocket: openWebSocket,
