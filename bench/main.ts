@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { Lab } from "../src/lab/lab.ts";
 import { failoverBench } from "./failover.ts";
 import { type Figure, renderFigures } from "./figures.ts";
+import { filesBench } from "./files.ts";
 import { redisBench } from "./redis.ts";
 import { scaleBench } from "./scale.ts";
 
@@ -41,6 +42,7 @@ interface Bench {
 const benches: Record<string, Bench> = {
   redis: redisBench,
   failover: failoverBench,
+  files: filesBench,
   scale: scaleBench,
 };
 
