@@ -71,13 +71,14 @@ export class FaultRun {
 
   /** @returns the worst silence, ms @throws what is wrong */
   async #one(plan: Plan): Promise<number> {
-    const { primary, standbys } = await this.#site.untilProtected({ standbys: NODES.length - 1 });
-    const roles: Roles = { primary: primary!, standby: standbys[plan.seed % standbys.length]!.node, nodes: NODES };
     const counters = await startWorkload("counters", this.#site.spawn, { ...COUNTERS, connections: CLIENTS });
     const watch = this.#watch();
     let repair: Repair = async () => {};
     try {
       await answersCome(counters);
+      // Asked last: load may let a standby take over while the clients come.
+      const { primary, standbys } = await this.#site.untilProtected({ standbys: NODES.length - 1 });
+      const roles: Roles = { primary: primary!, standby: standbys[plan.seed % standbys.length]!.node, nodes: NODES };
       await counters.mark("fault");
       repair = await this.#strike(plan, roles);
       if (isAnsweredMeanwhile(plan)) await answersCome(counters);
