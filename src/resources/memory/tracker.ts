@@ -99,6 +99,8 @@ export class MemoryTracker {
   #fileWords: BigUint64Array = NO_RANGES;
   #fileRanges: Array<[number, number]> = [];
   #ownPages: BigUint64Array[] = [];
+  /** Every page of those that was sent is among `#ownPages`. */
+  #ownKnown = false;
   areas: Area[] = [];
   /** Ranges of memory that other mappings may write too. */
   shared: BigUint64Array = NO_RANGES;
@@ -141,6 +143,7 @@ export class MemoryTracker {
     this.shadow = null;
     this.#owed = [];
     this.#ownPages = [];
+    this.#ownKnown = false;
   }
 
   close(): void {
@@ -466,7 +469,7 @@ export class MemoryTracker {
     );
     if (n === ERRNO.noSpace) return false;
     staging.pages = n;
-    if (from) this.#noteCopied(from);
+    this.#noteCopied(from ?? regions.subarray(0, 3 * count));
     return true;
   }
 
@@ -475,12 +478,15 @@ export class MemoryTracker {
    * their mark "protected", no scan for written pages reports them.
    */
   #revertedToFile(): Array<[number, number]> {
+    const before = this.#ownPages.length === 1 ? this.#ownPages[0]! : mergeRegions(this.#ownPages);
     const { file, present } = PAGE_IS;
-    const n = scanPages(this.#pagemapFd, this.#fileWords, 0, file, file, PRESENT, present, regions);
+    // Only where there were any, if that is known: the rest of the mapped files are many times as much.
+    const ranges = this.#ownKnown ? rangesOf(before) : this.#fileWords;
+    this.#ownKnown = true;
+    const n = scanPages(this.#pagemapFd, ranges, 0, file, file, PRESENT, present, regions);
     checked(n, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
     reported = Math.max(reported, n);
-    const now = regions.slice(0, 3 * n);
-    const before = this.#ownPages.length === 1 ? this.#ownPages[0]! : mergeRegions(this.#ownPages);
+    const now = mergeRegions([regions.slice(0, 3 * n)]);
     this.#ownPages = [now];
     if (sameWords(before, now)) return [];
     const missing = subtractRegions(before, now);
@@ -507,6 +513,7 @@ export class MemoryTracker {
   /** Copies at most `most` pages from the cursor on straight into a page stream; returns its bytes. */
   copyEncode(regions: BigUint64Array, cursor: Float64Array, most: number, out: Buffer, whole: boolean): number {
     const { pid, memoryFd, shadow, shared } = this;
+    this.#ownKnown = false;
     return copyEncode(pid, memoryFd, regions, regions.length / 3, cursor, most, shadow, out, whole, shared);
   }
 
@@ -544,6 +551,16 @@ export function hugePages(what: string, details: Record<string, unknown>): Opera
       details,
     },
   );
+}
+
+/** Regions without what they say of their pages. */
+function rangesOf(regions: BigUint64Array): BigUint64Array {
+  const ranges = new BigUint64Array((regions.length / 3) * 2);
+  for (let i = 0, at = 0; i < regions.length; i += 3) {
+    ranges[at++] = regions[i]!;
+    ranges[at++] = regions[i + 1]!;
+  }
+  return ranges;
 }
 
 function placeOf({ start, end, backing }: Area): string {
