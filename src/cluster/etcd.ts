@@ -1,4 +1,5 @@
 /** The cluster store of a real cluster: etcd 3.4, by its JSON gateway. Keys stand under a prefix, so that an etcd may be shared. */
+import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { OperatingError } from "../kernel/failure.ts";
@@ -69,8 +70,9 @@ export class EtcdStore implements ClusterStore {
   }
 
   compareAndSwap(key: string, expectedRevision: number, value: unknown): Promise<SwapResult> {
-    const text = JSON.stringify(value);
-    if (text === undefined) throw new TypeError(`The value of "${key}" is not JSON`);
+    const json = JSON.stringify(value);
+    if (json === undefined) throw new TypeError(`The value of "${key}" is not JSON`);
+    const text = json + signature();
     const put = { request_put: { key: this.#encode(key), value: Buffer.from(text).toString("base64") } };
     return this.#transact(key, expectedRevision, put, text);
   }
@@ -117,7 +119,7 @@ export class EtcdStore implements ClusterStore {
     const answer = swapAnswer.parse(told);
     if (answer.succeeded) return { ok: true, revision: answer.header.revision };
     const kv = answer.responses[0]?.response_range?.kvs[0];
-    // Nobody else makes this very change: an attempt of ours whose answer was overdue has been done.
+    // Nobody else writes this very text: an attempt of ours whose answer was overdue has been done. (Who deletes finds it deleted.)
     if (attempts > 1 && kv?.value === value) return { ok: true, revision: kv?.mod_revision ?? answer.header.revision };
     return { ok: false, current: kv === undefined ? undefined : versioned(kv) };
   }
@@ -249,4 +251,12 @@ class ListenerError extends Error {}
 
 function versioned<T>(kv: Pair): Versioned<T> {
   return { value: JSON.parse(kv.value) as T, revision: kv.mod_revision };
+}
+
+const SIGNATURE_BYTES = 8;
+
+/** Space that means nothing in JSON and is different each time: two who write the same value can tell whose it is. */
+function signature(): string {
+  const bits = [...randomBytes(SIGNATURE_BYTES)].map((byte) => byte.toString(2).padStart(8, "0")).join("");
+  return `\n${bits.replaceAll("0", " ").replaceAll("1", "\t")}`;
 }

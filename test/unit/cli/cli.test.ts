@@ -130,7 +130,7 @@ describe("commands", { timeout: 90_000 }, () => {
     let interrupted = false;
     const done = await run(slow, socket, (text, kill) => {
       if (interrupted) return;
-      interrupted = /Synchronising "node-b": 0 B of 1\.0 kB/.test(text);
+      interrupted = /Synchronising "node-b" \(files\): 1\.0 kB of 2\.0 kB/.test(text);
       if (interrupted) kill();
     });
     assert.equal(done.code, 1, done.stderr);
