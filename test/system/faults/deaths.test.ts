@@ -167,6 +167,7 @@ test("the application itself is killed: that is its end, everywhere", { timeout:
   });
   assert.deepEqual([ended.primary, ended.term], [primary, term]);
   assert.match(ended.ended!.reason, /ended/);
-  await untilNothingOfApplications(lab);
+  // Its files stay, for whoever wants them, until it is removed.
   await site.stop();
+  await untilNothingOfApplications(lab);
 });

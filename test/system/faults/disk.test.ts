@@ -20,11 +20,11 @@ const lab = new Lab({ name: `dsk${process.pid}` });
 const site = new RedisSite(lab);
 const STATE = "/var/lib/understudy";
 
-/** node-b's state stands on a disk of its own, of four megabytes. */
+/** node-b's state stands on a small disk of its own; it must bear what is compiled of Understudy itself. */
 before(
   async () => {
     await lab.up({ nodes: 2 });
-    await onB(`mount -t tmpfs -o size=4m,nr_inodes=300 tmpfs ${STATE}`);
+    await onB(`mount -t tmpfs -o size=32m,nr_inodes=2000 tmpfs ${STATE}`);
   },
   { timeout: 90_000 },
 );
