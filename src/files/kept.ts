@@ -31,15 +31,18 @@ import {
 import type { OfferedBlocks } from "./apply.ts";
 import { digestOf, OFFER_BLOCK_BYTES } from "./offer.ts";
 
+/** Another file system; a full one. */
+const CANNOT_KEEP = new Set(["EXDEV", "ENOSPC", "EDQUOT"]);
+
 /** Takes a layer's upper directory out of the way. Both must be on one file system; nothing may be mounted over it any more. */
 export function keepLayer(upper: string, directory: string): void {
   if (!existsSync(upper)) return;
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
   try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
     renameSync(upper, join(directory, String(1 + Math.max(-1, ...generations(directory)))));
   } catch (error) {
     // What cannot be kept is sent again.
-    if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
+    if (!CANNOT_KEEP.has((error as NodeJS.ErrnoException).code ?? "")) throw error;
   }
 }
 
