@@ -42,6 +42,16 @@ const fill = () =>
     `mkdir -p ${STATE}/filler; cd ${STATE}/filler; cat /dev/zero >> zeros 2>/dev/null;
      i=0; while touch $i 2>/dev/null; do i=$((i + 1)); done; test -s zeros`,
   );
+/** From now on whatever comes free is taken at once; the returned function ends that. */
+async function keepFull(): Promise<() => Promise<void>> {
+  const script = "while :; do cat /dev/zero >> zeros; i=0; while touch more$i; do i=$((i + 1)); done; sleep 0.01; done";
+  const { stdout } = await lab.exec("node-b", [
+    "sh",
+    "-c",
+    `cd ${STATE}/filler; setsid sh -c '${script}' > /dev/null 2>&1 < /dev/null & echo $!`,
+  ]);
+  return () => onB(`kill ${stdout.trim()}`);
+}
 const empty = () => onB(`rm -rf ${STATE}/filler`);
 
 test("protect says what is full, and undoes all", { timeout: 120_000 }, async () => {
@@ -60,15 +70,15 @@ test("full in the midst: nobody notices, and a new clone comes when there is roo
     await fill();
     const { primary, term } = await site.report();
     await answersCome(counters);
-    // Whatever the clone still wanted to write: it makes way for one that cannot be made now.
+    // Whatever the clone still wanted to write: it makes way for one that cannot be made now. What it had there comes free.
+    const leaveRoom = await keepFull();
     process.kill(await instancePid(lab, "node-b"), "SIGKILL");
     await eventually("the failure is told", async () => {
-      // What the old clone had there is free now.
-      await fill();
       const { problems } = await site.report();
       return problems.some(({ node, failure }) => node === "node-b" && failure.code === "disk-full");
     });
     await answersCome(counters);
+    await leaveRoom();
     await empty();
     const then = await site.untilProtected();
     assert.deepEqual([then.primary, then.term], [primary, term]);
