@@ -46,6 +46,7 @@ export class ResourceCapture {
 
   close(): void {
     this.#descriptors.close();
+    for (const { forget } of KINDS) forget?.();
   }
 
   /** @param nowMs time of the stop */

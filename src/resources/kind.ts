@@ -104,13 +104,15 @@ export interface DescriptorKind<State = unknown> {
   dump(descriptions: Description[], context: DumpContext): State[];
   /** What of this kind goes on in the kernel though no process has it any more, by names of their own. After `dump`. */
   dumpOwnerless?(pids: readonly number[]): Array<[id: string, state: State]>;
+  /** Lets go of what it keeps between dumps: the application is captured no more. */
+  forget?(): void;
   /** Makes the description anew and returns a descriptor of this process. */
   create(state: State, context: CreateContext): number;
   /** As `create` for all of the kind at once, in their order, where that is cheaper. */
   createAll?(states: State[], context: CreateContext): number[];
-  /** Calls to make in the process that has it as `fd`, once all its descriptors are in place. */
   /** `connect` is asked for in every process that has it. */
   readonly connectsEach?: true;
+  /** Calls to make in the process that has it as `fd`, once all its descriptors are in place. */
   connect?(state: State, fd: number, context: ConnectContext): RemoteCall[];
 }
 

@@ -6,7 +6,7 @@ import { Status } from "../../kernel/files.ts";
 import { readStatus, virtualPid } from "../../kernel/procfs.ts";
 import { type DescriptorKind, O } from "../kind.ts";
 import { type Message, messagesOf, type Wish, wishOf } from "./content.ts";
-import { inNamespaceOf, openQueues, type QueueLimits, readLimits, writeLimits } from "./namespace.ts";
+import { inNamespaceOf, openQueues, type QueueLimits, readLimits, unfollow, writeLimits } from "./namespace.ts";
 
 /** A queue, whoever has it open. */
 export interface QueueState {
@@ -151,6 +151,7 @@ export const mqueue: DescriptorKind<MqueueState> = {
       for (const fd of named.values()) closeDescriptor(fd);
     }
   },
+  forget: unfollow,
   createAll(states, context) {
     made = { fds: new Map(), registered: new Set() };
     const queues = states.filter((state) => state.type === "queue");

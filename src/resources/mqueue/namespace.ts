@@ -15,6 +15,8 @@ export interface QueueLimits {
 
 interface Followed {
   namespace: string;
+  /** Keeps the namespace: another could get its number otherwise, while the mount of the old one shows nothing any more. */
+  handle: number;
   directory: number;
 }
 
@@ -48,9 +50,23 @@ function mountQueues(pid: number): number {
 function directoryOf(pid: number): number {
   const namespace = readlinkSync(`/proc/${pid}/ns/ipc`);
   if (followed?.namespace === namespace) return followed.directory;
-  closeDescriptor(followed?.directory ?? -1);
-  followed = { namespace, directory: mountQueues(pid) };
+  unfollow();
+  const handle = openNamespace(`/proc/${pid}/ns/ipc`);
+  try {
+    followed = { namespace, handle, directory: mountQueues(pid) };
+  } catch (error) {
+    closeDescriptor(handle);
+    throw error;
+  }
   return followed.directory;
+}
+
+/** Lets go of the namespace whose queues were read last. */
+export function unfollow(): void {
+  if (!followed) return;
+  closeDescriptor(followed.directory);
+  closeDescriptor(followed.handle);
+  followed = undefined;
 }
 
 /** Descriptors of all that have a name, which the caller closes. @param pid of a process in the namespace */
