@@ -1,0 +1,146 @@
+/** The whole application, to new standbys; beside the checkpoints that others get. One after the other. */
+import type { Capture } from "../checkpoint/capture.ts";
+import type { Operation } from "../checkpoint/operations.ts";
+import type { ProcessCapture } from "../checkpoint/process-capture.ts";
+import type { FileCapture, FileNewcomer } from "../files/capture.ts";
+import { OperatingError } from "../kernel/failure.ts";
+import { RateLimit } from "../replication/rate-limit.ts";
+import { FirstCopy } from "./first-copy.ts";
+import type { PrimaryShell } from "./primary-parts.ts";
+import { residentBytes } from "./resident.ts";
+import { type Greeting, greet, type StandbyLink } from "./standby-link.ts";
+import type { Standbys } from "./standbys.ts";
+
+/** After so long a first copy is given up whose processes do not stop to be watched. */
+const ATTACH_LIMIT_MS = 10_000;
+/** Between two tries to stop them. */
+const RETRY_MS = 10;
+
+export interface FirstCopiesOptions {
+  shell: PrimaryShell;
+  standbys: Standbys;
+  capture: Capture;
+  files: FileCapture;
+  /** Bytes a second of first copies, all together; 0: as fast as they go. */
+  bytesPerSecond: number;
+  /** Its first checkpoint is due. */
+  onCopied: () => void;
+}
+
+export class FirstCopies {
+  readonly #options: FirstCopiesOptions;
+  /** Of all together. */
+  readonly limit: RateLimit;
+  /** The one that is under way. */
+  #copying: Promise<void> = Promise.resolve();
+
+  constructor(options: FirstCopiesOptions) {
+    this.#options = options;
+    this.limit = new RateLimit(options.bytesPerSecond);
+  }
+
+  synchronise(node: string, greeting: Greeting): Promise<void> {
+    const copied = this.#copying.then(() => this.#firstCopy(node, greeting));
+    this.#copying = copied;
+    return copied;
+  }
+
+  async #firstCopy(node: string, greeting: Greeting): Promise<void> {
+    const { standbys, shell, onCopied } = this.#options;
+    const standby = standbys.links.get(node);
+    if (!standby) return;
+    try {
+      const holds = await greet(standby, greeting);
+      if (standbys.links.get(node) !== standby) return;
+      standbys.listenTo(standby);
+      const copy = new FirstCopy(standby, this.limit);
+      standby.copy = copy;
+      standby.phase = "copying";
+      await this.#copyAll(standby, copy, holds);
+      standby.copy = undefined;
+      standby.phase = "joining";
+      this.#tellCopied(node, copy);
+      onCopied();
+    } catch (error) {
+      standby.copy = undefined;
+      // Another clone has taken its place: that one is not to suffer for it.
+      if (standbys.links.get(node) !== standby) return;
+      const { message } = error as Error;
+      shell.note("synchronisation-failed", `The first copy to "${node}" failed: ${message}`, { node });
+      standbys.remove(node, message);
+    }
+  }
+
+  async #copyAll(standby: StandbyLink, copy: FirstCopy, holds: boolean): Promise<void> {
+    const { capture, files, standbys } = this.#options;
+    const alone = standbys.receivers.length === 0;
+    if (alone) {
+      capture.reset();
+      files.reset();
+    }
+    standbys.receive(standby);
+    capture.whole = true;
+    const emit = (operation: Operation) => standby.link.send({ type: "operation", operation });
+    if (!alone) {
+      for (const operation of files.introduce()) emit(operation);
+      for (const operation of capture.introduce()) emit(operation);
+    }
+    const newcomer = newcomerOf(copy, emit, holds);
+    await files.copyAll(newcomer, alone ? undefined : (operation) => standbys.broadcast(operation));
+    copy.step = "memory";
+    await this.#attachNew();
+    for (const process of capture.captured()) await this.#copyMemory(process, alone, copy);
+    // What was written while memory was copied.
+    if (alone) await files.copyAll(newcomer);
+  }
+
+  /** As with any stop: threads that cannot stop just now are tried again. */
+  async #attachNew(): Promise<void> {
+    const begun = performance.now();
+    for (;;) {
+      try {
+        this.#options.capture.attachNew();
+        return;
+      } catch (error) {
+        const isLate = error instanceof OperatingError && error.code === "barrier-timeout";
+        if (!isLate || performance.now() - begun > ATTACH_LIMIT_MS) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+  }
+
+  async #copyMemory(process: ProcessCapture, alone: boolean, copy: FirstCopy): Promise<void> {
+    let left = residentBytes([process.pid]);
+    copy.expect(left);
+    await this.#options.capture.copyAll(process, alone, copy.pause, (leftBytes) => {
+      copy.progress(Math.max(0, left - leftBytes));
+      left = Math.min(left, leftBytes);
+    });
+    copy.progress(left);
+  }
+
+  #tellCopied(node: string, copy: FirstCopy): void {
+    const { seconds, bytes, sentBytes, keptBytes } = copy.summary();
+    const text = `"${node}" has everything: ${megabytes(bytes)} in ${seconds.toFixed(1)} s, ${megabytes(sentBytes)} sent`;
+    const kept = keptBytes > 0 ? `, ${megabytes(keptBytes)} were there` : "";
+    this.#options.shell.note("synchronised", text + kept, { node, seconds, bytes, sentBytes, keptBytes });
+  }
+}
+
+/** How the files know the standby that is filled. */
+function newcomerOf(copy: FirstCopy, emit: (operation: Operation) => void, holds: boolean): FileNewcomer {
+  return {
+    emit,
+    answers: copy.answers,
+    holds,
+    pause: copy.pause,
+    progress: (bytes, kept) => copy.progress(bytes, kept),
+    sentBytes: () => copy.sentBytes,
+    expect: (files) => {
+      copy.expect(files.reduce((sum, file) => sum + file.size, 0));
+      return files;
+    },
+  };
+}
+
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
