@@ -170,18 +170,20 @@ export function loadTracingProgram(name: string, instructions: readonly Instruct
   });
 }
 
-/** Loads a program that runs when it is asked to, see `runTracepointProgram`. */
+/** Loads a program that runs when it is asked to, see `tracepointRun`. */
 export function loadTracepointProgram(name: string, instructions: readonly Instruction[]): number {
   return loadProgram(PROGRAM_TYPE_RAW_TRACEPOINT, name, instructions, () => {});
 }
 
-/** Runs it now; its context are the words of `args`. */
-export function runTracepointProgram(programFd: number, args: Buffer): void {
+/** What runs it: each time its context are the words of `args` as they are then. */
+export function tracepointRun(programFd: number, args: Buffer): () => void {
   const attributes = Buffer.alloc(80);
   attributes.writeUInt32LE(programFd, 0);
   attributes.writeUInt32LE(args.length, 40);
   pointer(attributes, 48, args);
-  checked(bpf(COMMAND.programRun, attributes), "bpf", "run");
+  return () => {
+    checked(bpf(COMMAND.programRun, attributes), "bpf", "run");
+  };
 }
 
 /** Runs a traffic program on a packet that nobody sends, in the calling thread's network namespace. */

@@ -1,239 +1,249 @@
 /**
- * Reads the kernel's own memory, which a BPF program may (`bpf_probe_read_kernel`; not under lockdown=confidentiality): for
- * what the kernel keeps and tells nobody. Nothing is locked: who reads must find out himself whether it held still.
+ * Reads the kernel's own memory, for what no call tells without taking it (messages of a queue) or at all (SEM_UNDO). A BPF
+ * program that is run when asked copies a piece. Nothing is locked: who reads must find out himself whether it held still.
+ * Refused by the kernel under lockdown=confidentiality.
  */
-import { randomBytes } from "node:crypto";
-import {
-  createMappableMap,
-  type Instruction,
-  loadMapValue,
-  loadTracepointProgram,
-  runTracepointProgram,
-} from "./bpf.ts";
-import { readKernelTypes } from "./btf.ts";
-import { call, closeDescriptor } from "./calls.ts";
-import { SystemCallError } from "./errors.ts";
-import { PAGE_BYTES } from "./numbers.ts";
+import { createMappableMap, loadTracepointProgram, tracepointRun } from "./bpf.ts";
+import { Assembler } from "./bpf-assembler.ts";
+import { closeDescriptor } from "./calls.ts";
+import { checked, SystemCallError } from "./errors.ts";
+import { KernelFields, memoryClosed } from "./kernel-fields.ts";
 import { mapShared } from "./pages.ts";
-import { readSmall } from "./procfs.ts";
 
-/** The most that one call of the program reads. */
-const MOST_BYTES = 0xffff;
-const RESULT_BYTES = 16;
-const MAP_BYTES = Math.ceil((RESULT_BYTES + MOST_BYTES) / PAGE_BYTES) * PAGE_BYTES;
-const HELPER = { currentTask: 35, readKernel: 113 } as const;
+/** One run copies so much at most. */
+const PIECE_BYTES = 65536;
+const RESULT_AT = 0;
+const TASK_AT = 8;
+const PIECE_AT = 16;
+const MAP_BYTES = PIECE_AT + PIECE_BYTES;
+/** Gathered together: so many structs, so much of each. */
+const GATHERED = 64;
+export const GATHERED_BYTES = 64;
+const ADDRESSES_AT = GATHERED * GATHERED_BYTES;
+const GATHER_BYTES = ADDRESSES_AT + 8 * GATHERED;
 
-/** Context: address, bytes. Value: {result, current task, what was read}. */
-function program(mapFd: number): Instruction[] {
-  return [
-    [0xbf, 7, 1, 0, 0],
-    ...loadMapValue(6, mapFd),
-    [0x85, 0, 0, 0, HELPER.currentTask],
-    [0x7b, 6, 0, 8, 0],
-    [0x79, 3, 7, 0, 0],
-    [0x79, 2, 7, 8, 0],
-    [0x57, 2, 0, 0, MOST_BYTES],
-    [0xbf, 1, 6, 0, 0],
-    [0x07, 1, 0, 0, RESULT_BYTES],
-    [0x85, 0, 0, 0, HELPER.readKernel],
-    [0x7b, 6, 0, 0, 0],
-    [0xb7, 0, 0, 0, 0],
-    [0x95, 0, 0, 0, 0],
-  ];
-}
-
-const FIELDS = [
-  "sk_buff",
-  "sk_buff.len",
-  "sk_buff.data_len",
-  "sk_buff.head",
-  "sk_buff.data",
-  "sk_buff.end",
-  "skb_shared_info.nr_frags",
-  "skb_shared_info.frag_list",
-  "skb_shared_info.frags",
+const FIELDS = new KernelFields(
+  "task_struct.ptraced",
+  "task_struct.ptrace_entry",
+  "task_struct.thread_pid",
+  "pid.level",
+  "pid.numbers",
+  "upid.nr",
+  "upid",
   "task_struct.files",
   "files_struct.fdt",
   "fdtable.fd",
+  "file.f_inode",
   "file.private_data",
-  "pipe_inode_info.bufs",
-  "pipe_buffer.page",
-  "page",
-];
+);
 
-/** Where the kernel sees all memory, and its descriptors of pages: both are random at each boot, by whole gigabytes. */
-interface Layout {
-  memory: bigint;
-  pages: bigint;
-  pageDescriptorBytes: bigint;
+/** An address in the kernel; 0n is none. */
+export type Address = bigint;
+
+/** Whether an error tells that nothing is at an address: what is given back while it is read leads anywhere. */
+export function isNothingThere(error: unknown): boolean {
+  return error instanceof SystemCallError && (error.code === "EFAULT" || error.code === "ERANGE");
 }
 
-const GIGABYTE = 1n << 30n;
-const PATTERN_BYTES = 64;
-
-/** struct skb_frag {page, length, offset} */
-const FRAGMENT_BYTES = 16;
-const SHARED_BYTES = 512;
-/** A page that is no memory of this machine (net_iov) is marked so. */
-const NOT_MEMORY = 1n;
-
-export interface Packet {
-  /** struct sk_buff */
-  head: Buffer;
-  bytes: Buffer;
+/** A program of ours and the memory through which it answers. */
+interface Runnable {
+  value: Buffer;
+  run: () => void;
 }
 
-let only: KernelMemory | undefined;
+function runnable(
+  name: string,
+  bytes: number,
+  args: Buffer,
+  write: (code: Assembler, mapFd: number) => void,
+): Runnable {
+  const mapFd = createMappableMap(bytes);
+  try {
+    const code = new Assembler();
+    write(code, mapFd);
+    const programFd = loadTracepointProgram(name, code.exit().finish());
+    return { value: mapShared(mapFd, bytes), run: tracepointRun(programFd, args) };
+  } finally {
+    // The program and the mapping hold it.
+    closeDescriptor(mapFd);
+  }
+}
 
-/** The one of this process; finding its way takes some 70 ms at the first call. Throws when the kernel refuses. */
-export function kernelMemory(): KernelMemory {
-  only ??= new KernelMemory();
-  return only;
+/** Context: address, bytes. */
+function writePiece(code: Assembler, mapFd: number): void {
+  code
+    .move(6, 1)
+    .load(3, 6, 0)
+    .load(2, 6, 8)
+    .andConstant(2, 2 * PIECE_BYTES - 1)
+    .constant(7, PIECE_BYTES)
+    .jump("greater", 2, 7, "end")
+    .mapValue(1, mapFd)
+    .addConstant(1, PIECE_AT)
+    .readKernel()
+    .mapValue(7, mapFd)
+    .store(7, RESULT_AT, 0)
+    .currentTask()
+    .store(7, TASK_AT, 0)
+    .label("end");
+}
+
+/** Reads the beginnings of many structs in one run. */
+function writeGather(code: Assembler, mapFd: number): void {
+  for (let i = 0; i < GATHERED; i++)
+    code
+      .mapValue(6, mapFd)
+      .load(3, 6, ADDRESSES_AT + 8 * i)
+      .move(1, 6)
+      .addConstant(1, i * GATHERED_BYTES)
+      .constant(2, GATHERED_BYTES)
+      .readKernel();
 }
 
 export class KernelMemory {
-  readonly #mapFd: number;
-  readonly #programFd: number;
-  readonly #value: Buffer;
+  /** Of `#piece`: address, bytes. */
   readonly #args = Buffer.alloc(16);
-  readonly #fields: ReadonlyMap<string, number>;
-  readonly #layout: Layout;
+  readonly #piece = runnable("us_peek", MAP_BYTES, this.#args, writePiece);
+  readonly #gather = runnable("us_gather", GATHER_BYTES, Buffer.alloc(16), writeGather);
 
-  constructor() {
-    this.#fields = readKernelTypes([], FIELDS).fields;
-    const missing = FIELDS.filter((name) => !this.#fields.has(name));
-    if (missing.length > 0) throw new Error(`This kernel's types do not tell of ${missing.join(", ")}`);
-    this.#mapFd = createMappableMap(MAP_BYTES);
+  private constructor() {}
+
+  static #opened: KernelMemory | Error | undefined;
+
+  /** Takes some 50 ms the first time: to be called outside of a stop. What fails then is told by `open`. */
+  static prepare(): void {
+    if (KernelMemory.#opened !== undefined) return;
     try {
-      this.#programFd = loadTracepointProgram("understudy_read", program(this.#mapFd));
+      KernelFields.lookUpAll();
+      KernelMemory.#opened = new KernelMemory();
     } catch (error) {
-      closeDescriptor(this.#mapFd);
-      throw error;
+      KernelMemory.#opened = error as Error;
     }
-    this.#value = mapShared(this.#mapFd, MAP_BYTES);
-    this.#layout = this.#findLayout();
   }
 
-  #at(name: string): number {
-    return this.#fields.get(name)!;
+  /** Undefined where it may not be read. */
+  static tryOpen(): KernelMemory | undefined {
+    KernelMemory.prepare();
+    return KernelMemory.#opened instanceof KernelMemory ? KernelMemory.#opened : undefined;
   }
 
-  #run(address: bigint, bytes: number): boolean {
-    this.#args.writeBigUInt64LE(address, 0);
-    this.#args.writeBigUInt64LE(BigInt(bytes), 8);
-    runTracepointProgram(this.#programFd, this.#args);
-    return this.#value.readBigInt64LE(0) === 0n;
+  /** One for this process. Errors: `kernel-memory-closed` */
+  static open(): KernelMemory {
+    KernelMemory.prepare();
+    const opened = KernelMemory.#opened;
+    if (opened instanceof KernelMemory) return opened;
+    throw memoryClosed(opened);
   }
 
-  /** A copy; undefined where there is nothing. */
-  tryRead(address: bigint, bytes: number): Buffer | undefined {
-    const out = Buffer.allocUnsafe(bytes);
-    for (let at = 0; at < bytes; ) {
-      const length = Math.min(MOST_BYTES, bytes - at);
-      if (!this.#run(address + BigInt(at), length)) return undefined;
-      this.#value.copy(out, at, RESULT_BYTES, RESULT_BYTES + length);
-      at += length;
+  /** The first `GATHERED_BYTES` of each struct; zeros where nothing is. */
+  *gather(addresses: readonly Address[]): Generator<Buffer> {
+    const { value, run } = this.#gather;
+    for (let from = 0; from < addresses.length; from += GATHERED) {
+      const part = addresses.slice(from, from + GATHERED);
+      for (let i = 0; i < GATHERED; i++) value.writeBigUInt64LE(part[i] ?? 0n, ADDRESSES_AT + 8 * i);
+      run();
+      for (let i = 0; i < part.length; i++) yield value.subarray(i * GATHERED_BYTES, (i + 1) * GATHERED_BYTES);
     }
-    return out;
   }
 
-  /** Throws SystemCallError where there is nothing. */
-  read(address: bigint, bytes: number): Buffer {
-    const found = this.tryRead(address, bytes);
-    if (found === undefined) throw new SystemCallError("bpf_probe_read_kernel", -14, address.toString(16));
-    return found;
+  /** A copy; throws EFAULT or ERANGE where nothing is: see `isNothingThere`. */
+  read(address: Address, length: number): Buffer {
+    const bytes = Buffer.allocUnsafe(length);
+    checked(this.#copy(address, bytes), "read of the kernel's memory", address.toString(16));
+    return bytes;
   }
 
-  pointer(address: bigint): bigint {
+  /** Undefined where nothing is. */
+  tryRead(address: Address, length: number): Buffer | undefined {
+    const bytes = Buffer.allocUnsafe(length);
+    return this.#copy(address, bytes) === 0 ? bytes : undefined;
+  }
+
+  /** 0 or −errno. */
+  #copy(address: Address, into: Buffer): number {
+    const { value, run } = this.#piece;
+    for (let done = 0; done < into.length; done += PIECE_BYTES) {
+      const length = Math.min(PIECE_BYTES, into.length - done);
+      this.#args.writeBigUInt64LE(BigInt.asUintN(64, address + BigInt(done)), 0);
+      this.#args.writeBigUInt64LE(BigInt(length), 8);
+      run();
+      const result = Number(value.readBigInt64LE(RESULT_AT));
+      if (result !== 0) return result;
+      value.copy(into, done, PIECE_AT, PIECE_AT + length);
+    }
+    return 0;
+  }
+
+  pointer(address: Address): Address {
     return this.read(address, 8).readBigUInt64LE();
   }
 
-  /** Where the kernel sees the content of the page that the `struct page` at `descriptor` describes. */
-  pageAt(descriptor: bigint): bigint {
-    const { memory, pages, pageDescriptorBytes } = this.#layout;
-    return memory + ((descriptor - pages) / pageDescriptorBytes) * BigInt(PAGE_BYTES);
+  /** Structs on a list, by its head and where in them the field is that links them. */
+  *list(head: Address, link: bigint): Generator<Address> {
+    for (let at = this.pointer(head); at !== head; at = this.pointer(at)) yield at - link;
+  }
+
+  /** What runs this program now. */
+  #current(): Address {
+    this.#args.fill(0);
+    this.#piece.run();
+    return this.#piece.value.readBigUInt64LE(TASK_AT);
+  }
+
+  readonly #tasks = new Map<number, Address>();
+
+  /** The task of a thread that this one traces and that stands still, by its id as this program sees it. 0n: there is none. */
+  task(tid: number): Address {
+    const known = this.#tasks.get(tid);
+    if (known !== undefined && this.isTraced(known, tid)) return known;
+    this.#tasks.clear();
+    const own = this.#current();
+    const level = this.#level();
+    for (const task of this.list(own + FIELDS.offset("task_struct.ptraced"), FIELDS.offset("task_struct.ptrace_entry")))
+      this.#tasks.set(this.#pidOf(task, level), task);
+    return this.#tasks.get(tid) ?? 0n;
+  }
+
+  /** Of this program's pid namespace. */
+  #level(): number {
+    const own = this.pointer(this.#current() + FIELDS.offset("task_struct.thread_pid"));
+    return this.#integer(own + FIELDS.offset("pid.level"));
+  }
+
+  /** Whether a task is still what `task` found. What is none any more is not on the list, whatever is there now. */
+  isTraced(task: Address, tid: number): boolean {
+    const entry = task + FIELDS.offset("task_struct.ptrace_entry");
+    try {
+      return this.pointer(this.pointer(entry + 8n)) === entry && this.#pidOf(task, this.#level()) === tid;
+    } catch (error) {
+      if (isNothingThere(error)) return false;
+      throw error;
+    }
+  }
+
+  #integer(address: Address): number {
+    return this.read(address, 4).readInt32LE();
+  }
+
+  /** As seen in the pid namespace of that level. */
+  #pidOf(task: Address, level: number): number {
+    const numbers = this.pointer(task + FIELDS.offset("task_struct.thread_pid")) + FIELDS.offset("pid.numbers");
+    return this.#integer(numbers + BigInt(level) * FIELDS.offset("upid") + FIELDS.offset("upid.nr"));
   }
 
   /** The `struct file` behind a descriptor of this process. */
-  fileOf(fd: number): bigint {
-    this.#run(0n, 0);
-    const files = this.#pointerIn(this.#task, "task_struct.files");
-    return this.pointer(this.#pointerIn(this.#pointerIn(files, "files_struct.fdt"), "fdtable.fd") + BigInt(fd * 8));
+  file(fd: number): Address {
+    const files = this.pointer(this.#current() + FIELDS.offset("task_struct.files"));
+    const table = this.pointer(files + FIELDS.offset("files_struct.fdt"));
+    return this.pointer(this.pointer(table + FIELDS.offset("fdtable.fd")) + BigInt(8 * fd));
+  }
+
+  inodeOf(file: Address): Address {
+    return this.pointer(file + FIELDS.offset("file.f_inode"));
   }
 
   /** What a file's own kind keeps for it: a socket, a pipe. */
-  privateOf(file: bigint): bigint {
-    return this.#pointerIn(file, "file.private_data");
-  }
-
-  #pointerIn(struct: bigint, field: string): bigint {
-    return this.pointer(struct + BigInt(this.#at(field)));
-  }
-
-  get #task(): bigint {
-    return this.#value.readBigUInt64LE(8);
-  }
-
-  /** A packet (`struct sk_buff`) and what it holds. Throws RangeError for one that is not as expected. */
-  packet(address: bigint): Packet {
-    const head = this.read(address, this.#at("sk_buff"));
-    const length = head.readUInt32LE(this.#at("sk_buff.len"));
-    const inPages = head.readUInt32LE(this.#at("sk_buff.data_len"));
-    const parts: Buffer[] = [];
-    if (length > inPages) parts.push(this.read(head.readBigUInt64LE(this.#at("sk_buff.data")), length - inPages));
-    if (inPages > 0) {
-      const end = BigInt(head.readUInt32LE(this.#at("sk_buff.end")));
-      parts.push(...this.#fragments(head.readBigUInt64LE(this.#at("sk_buff.head")) + end));
-    }
-    const bytes = Buffer.concat(parts);
-    if (bytes.length !== length) throw new RangeError(`A packet of ${length} bytes has ${bytes.length}`);
-    return { head, bytes };
-  }
-
-  #fragments(address: bigint): Buffer[] {
-    const shared = this.read(address, SHARED_BYTES);
-    if (shared.readBigUInt64LE(this.#at("skb_shared_info.frag_list")) !== 0n)
-      throw new RangeError("Packets in a packet");
-    const count = shared.readUInt8(this.#at("skb_shared_info.nr_frags"));
-    return Array.from({ length: count }, (_, i) => {
-      const from = this.#at("skb_shared_info.frags") + i * FRAGMENT_BYTES;
-      const page = shared.readBigUInt64LE(from);
-      if (page & NOT_MEMORY) throw new RangeError("A packet outside memory");
-      const start = this.pageAt(page) + BigInt(shared.readUInt32LE(from + 12));
-      return this.read(start, shared.readUInt32LE(from + 8));
-    });
-  }
-
-  /** A pattern is put into a page (of a pipe) whose descriptor can be found, and looked for. */
-  #findLayout(): Layout {
-    const pipe = Buffer.alloc(8);
-    call("pipe2", pipe, 0o2000000);
-    const [reader, writer] = [pipe.readInt32LE(0), pipe.readInt32LE(4)];
-    try {
-      const pattern = randomBytes(PATTERN_BYTES);
-      call("write", writer, pattern, pattern.length);
-      const buffers = this.#pointerIn(this.privateOf(this.fileOf(writer)), "pipe_inode_info.bufs");
-      const page = this.#pointerIn(buffers, "pipe_buffer.page");
-      return this.#search(this.#task, page, BigInt(this.#at("page")), pattern);
-    } finally {
-      closeDescriptor(reader);
-      closeDescriptor(writer);
-    }
-  }
-
-  /** Physical memory may have holes: twice what there is, and some more, is looked at. */
-  #search(someObject: bigint, descriptor: bigint, pageDescriptorBytes: bigint, pattern: Buffer): Layout {
-    const memoryKb = BigInt(/MemTotal:\s+(\d+)/.exec(readSmall("/proc/meminfo"))![1]!);
-    const gigabytes = (2n * memoryKb) / (1n << 20n) + 8n;
-    const descriptorGigabytes = (gigabytes * pageDescriptorBytes) / BigInt(PAGE_BYTES) + 1n;
-    const floor = (address: bigint) => address - (address % GIGABYTE);
-    for (let m = 0n; m < descriptorGigabytes; m++)
-      for (let n = 0n; n < gigabytes; n++) {
-        const memory = floor(someObject) - n * GIGABYTE;
-        const pages = floor(descriptor) - m * GIGABYTE;
-        const address = memory + ((descriptor - pages) / pageDescriptorBytes) * BigInt(PAGE_BYTES);
-        if (this.tryRead(address, pattern.length)?.equals(pattern)) return { memory, pages, pageDescriptorBytes };
-      }
-    throw new Error("The kernel's view of memory was not found");
+  privateOf(file: Address): Address {
+    return this.pointer(file + FIELDS.offset("file.private_data"));
   }
 }

@@ -2,8 +2,18 @@
  * What a process has asked for its areas (madvise, mlock, mmap's rarer flags): /proc/PID/smaps tells, but counts all pages on the
  * way. So the flags are read where the kernel has them; that an area changed shows in a counter of the address space's lock.
  */
-import { SystemCallError } from "../../kernel/errors.ts";
-import { type Address, GATHERED_BYTES, KernelMemory } from "../../kernel/peek.ts";
+import { KernelFields } from "../../kernel/kernel-fields.ts";
+import { type Address, GATHERED_BYTES, isNothingThere, KernelMemory } from "../../kernel/kernel-memory.ts";
+
+const FIELDS = new KernelFields(
+  "task_struct.mm",
+  "mm_struct.mm_mt",
+  "mm_struct.mm_lock_seq",
+  "mm_struct.def_flags",
+  "maple_tree.ma_root",
+  "vm_area_struct.vm_start",
+  "vm_area_struct.vm_flags",
+);
 
 /** As in include/linux/mm.h, the same from Linux 6.7 to 6.18. */
 export const AREA_FLAG = {
@@ -41,6 +51,11 @@ export interface FlagsNow {
   future: bigint;
 }
 
+/** The address space of a process's task; 0n: it has none any more. */
+function spaceOf(memory: KernelMemory, task: Address): Address {
+  return memory.pointer(task + FIELDS.offset("task_struct.mm"));
+}
+
 export class AreaFlags {
   readonly #memory: KernelMemory;
   readonly #pid: number;
@@ -52,7 +67,7 @@ export class AreaFlags {
     this.#memory = memory;
     this.#pid = pid;
     this.#task = task;
-    this.#space = memory.follow(task, "task_struct.mm");
+    this.#space = spaceOf(memory, task);
   }
 
   /** The process is traced by this thread and stands still. Undefined where the kernel's memory cannot be read. */
@@ -73,8 +88,7 @@ export class AreaFlags {
       this.#sequence = sequence;
       return now;
     } catch (error) {
-      const moved = error instanceof SystemCallError && (error.code === "EFAULT" || error.code === "ERANGE");
-      if (moved && !this.#isSame()) return undefined;
+      if (isNothingThere(error) && !this.#isSame()) return undefined;
       throw error;
     }
   }
@@ -82,29 +96,29 @@ export class AreaFlags {
   /** Whether what is read here is the process's memory still: none since it ended, another since an exec. */
   #isSame(): boolean {
     const memory = this.#memory;
-    return memory.isTraced(this.#task, this.#pid) && memory.follow(this.#task, "task_struct.mm") === this.#space;
+    return memory.isTraced(this.#task, this.#pid) && spaceOf(memory, this.#task) === this.#space;
   }
 
   #sequenceNow(): number {
-    return this.#memory.read(this.#space + this.#memory.offset("mm_struct.mm_lock_seq"), 4).readInt32LE();
+    return this.#memory.read(this.#space + FIELDS.offset("mm_struct.mm_lock_seq"), 4).readInt32LE();
   }
 
   #read(): FlagsNow {
     const memory = this.#memory;
-    const start = Number(memory.offset("vm_area_struct.vm_start"));
-    const flagsAt = Number(memory.offset("vm_area_struct.vm_flags"));
+    const start = FIELDS.at("vm_area_struct.vm_start");
+    const flagsAt = FIELDS.at("vm_area_struct.vm_flags");
     if (flagsAt + 8 > GATHERED_BYTES) throw new RangeError("The kernel's areas have their flags too far behind");
     const areas = new Map<number, bigint>();
     for (const area of memory.gather([...this.#entries()])) {
       const flags = area.readBigUInt64LE(flagsAt) & KEPT;
       if (flags !== 0n) areas.set(Number(area.readBigUInt64LE(start)), flags);
     }
-    return { areas, future: memory.follow(this.#space, "mm_struct.def_flags") & LOCKING };
+    return { areas, future: memory.pointer(this.#space + FIELDS.offset("mm_struct.def_flags")) & LOCKING };
   }
 
   /** Addresses of all areas. */
   *#entries(): Generator<Address> {
-    const root = this.#space + this.#memory.offset("mm_struct.mm_mt") + this.#memory.offset("maple_tree.ma_root");
+    const root = this.#space + FIELDS.offset("mm_struct.mm_mt") + FIELDS.offset("maple_tree.ma_root");
     yield* this.#walk(this.#memory.pointer(root), 2n ** 64n - 1n, DEEPEST);
   }
 

@@ -1,6 +1,6 @@
 /** System V semaphore sets: their values, and what is undone when a process ends (SEM_UNDO, see semop(2)). */
 import { call } from "../../kernel/calls.ts";
-import { KernelMemory } from "../../kernel/peek.ts";
+import { KernelMemory } from "../../kernel/kernel-memory.ts";
 import type { Inside } from "../kind.ts";
 import type { Member, NamespaceKind } from "../namespace-kind.ts";
 import {

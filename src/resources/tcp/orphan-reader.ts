@@ -1,6 +1,7 @@
 /** One closed TCP connection as the kernel's memory has it (struct tcp_sock, struct tcp_timewait_sock), as a record and a queue. */
-import { readKernelTypes } from "../../kernel/btf.ts";
-import { kernelMemory } from "../../kernel/kernel-memory.ts";
+import { KernelFields } from "../../kernel/kernel-fields.ts";
+import { type Address, isNothingThere, KernelMemory } from "../../kernel/kernel-memory.ts";
+import { packetMemory } from "../../kernel/packet-memory.ts";
 import { FLAG, markWhole, STATE, writeRecord } from "./record.ts";
 import { assemble, readSendQueue } from "./send-queue.ts";
 import { SocketFinder } from "./socket-finder.ts";
@@ -26,7 +27,7 @@ export interface Found {
   receiveScale: number;
 }
 
-const SOCKET_FIELDS = [
+const FIELDS = new KernelFields(
   "sock_common.skc_state",
   "sock_common.skc_cookie",
   "sock_common.skc_tw_rcv_nxt",
@@ -53,7 +54,8 @@ const SOCKET_FIELDS = [
   "inet_timewait_sock.tw_substate",
   "sk_buff.cb",
   "tcp_skb_cb.seq",
-];
+);
+type Field = Parameters<typeof FIELDS.at>[0];
 const TRIES = 16;
 /** TIME_WAIT has forgotten it, and sends no data. */
 const SOME_SEGMENT = 536;
@@ -66,26 +68,19 @@ export interface Reading {
   content: Buffer;
 }
 
-let fields: ReadonlyMap<string, number> | undefined;
-
-/** Looked up once, some 70 ms: a standby does so before it is needed. Throws when this kernel's memory cannot be read. */
-export function prepareReading(): ReadonlyMap<string, number> {
-  kernelMemory();
-  if (fields !== undefined) return fields;
-  const found = readKernelTypes([], SOCKET_FIELDS).fields;
-  const missing = SOCKET_FIELDS.filter((name) => !found.has(name));
-  if (missing.length > 0) throw new Error(`This kernel's types do not tell of ${missing.join(", ")}`);
-  fields = found;
-  return found;
+/** Looked up once: a standby does so before it is needed. Throws when this kernel's memory cannot be read. */
+export function prepareReading(): void {
+  packetMemory();
+  FIELDS.require();
 }
 
 export class OrphanReader {
-  readonly #fields = prepareReading();
-  readonly #memory = kernelMemory();
+  readonly #packets = packetMemory();
+  readonly #memory = KernelMemory.open();
   readonly #finder = new SocketFinder();
 
-  #at(name: string): number {
-    return this.#fields.get(name)!;
+  constructor() {
+    FIELDS.require();
   }
 
   /**
@@ -106,23 +101,23 @@ export class OrphanReader {
     );
   }
 
-  #attempt(address: bigint, found: Found, now: number): Reading | undefined {
+  #attempt(address: Address, found: Found, now: number): Reading | undefined {
     try {
-      const head = this.#memory.read(address, this.#at("tcp_timewait_sock"));
-      if (head.readBigUInt64LE(this.#at("sock_common.skc_cookie")) !== found.cookie) return undefined;
-      const state = head.readUInt8(this.#at("sock_common.skc_state"));
+      const head = this.#memory.read(address, FIELDS.at("tcp_timewait_sock"));
+      if (head.readBigUInt64LE(FIELDS.at("sock_common.skc_cookie")) !== found.cookie) return undefined;
+      const state = head.readUInt8(FIELDS.at("sock_common.skc_state"));
       return state === STATE.timeWait ? this.#readTimeWait(head, found, now) : this.#readFull(address, found, now);
     } catch (error) {
       // What is given back while it is read leads anywhere; the next look tells.
-      if (error instanceof RangeError || (error as NodeJS.ErrnoException).code === "EFAULT") return undefined;
+      if (error instanceof RangeError || isNothingThere(error)) return undefined;
       throw error;
     }
   }
 
-  #readFull(address: bigint, found: Found, now: number): Reading | undefined {
-    const socket = this.#memory.read(address, this.#at("tcp_sock"));
-    const word = (name: string) => socket.readUInt32LE(this.#at(name));
-    const state = socket.readUInt8(this.#at("sock_common.skc_state"));
+  #readFull(address: Address, found: Found, now: number): Reading | undefined {
+    const socket = this.#memory.read(address, FIELDS.at("tcp_sock"));
+    const word = (name: Field) => socket.readUInt32LE(FIELDS.at(name));
+    const state = socket.readUInt8(FIELDS.at("sock_common.skc_state"));
     if (!CLOSING.includes(state)) return undefined;
     const finReceived = state === STATE.lastAck || state === STATE.closing;
     // The FIN takes the last number of what was written.
@@ -140,8 +135,10 @@ export class OrphanReader {
       receiveEnd: (word("tcp_sock.rcv_nxt") - (finReceived ? 1 : 0)) >>> 0,
       sendStart,
       sendEnd,
-      window: ["snd_wl1", "snd_wnd", "max_window", "rcv_wnd", "rcv_wup"].map((name) => word(`tcp_sock.${name}`)),
-      mss: socket.readUInt16LE(this.#at("tcp_sock.rx_opt") + this.#at("tcp_options_received.mss_clamp")),
+      window: (["snd_wl1", "snd_wnd", "max_window", "rcv_wnd", "rcv_wup"] as const).map((name) =>
+        word(`tcp_sock.${name}`),
+      ),
+      mss: socket.readUInt16LE(FIELDS.at("tcp_sock.rx_opt") + FIELDS.at("tcp_options_received.mss_clamp")),
       sendScale,
       receiveScale,
       negotiated,
@@ -152,31 +149,33 @@ export class OrphanReader {
   }
 
   #stampOf(socket: Buffer): string {
-    const state = socket.readUInt8(this.#at("sock_common.skc_state"));
-    const cookie = socket.readBigUInt64LE(this.#at("sock_common.skc_cookie"));
+    const state = socket.readUInt8(FIELDS.at("sock_common.skc_state"));
+    const cookie = socket.readBigUInt64LE(FIELDS.at("sock_common.skc_cookie"));
     if (state === STATE.timeWait) return `${state} ${cookie}`;
-    const root = socket.readBigUInt64LE(this.#at("sock.tcp_rtx_queue"));
-    const counts = ["segs_in", "segs_out", "snd_una"].map((name) => socket.readUInt32LE(this.#at(`tcp_sock.${name}`)));
+    const root = socket.readBigUInt64LE(FIELDS.at("sock.tcp_rtx_queue"));
+    const counts = (["segs_in", "segs_out", "snd_una"] as const).map((name) =>
+      socket.readUInt32LE(FIELDS.at(`tcp_sock.${name}`)),
+    );
     return `${state} ${cookie} ${root} ${counts.join(" ")}`;
   }
 
-  #stampAt(address: bigint): string | undefined {
-    const socket = this.#memory.tryRead(address, this.#at("tcp_sock"));
+  #stampAt(address: Address): string | undefined {
+    const socket = this.#memory.tryRead(address, FIELDS.at("tcp_sock"));
     return socket && this.#stampOf(socket);
   }
 
-  #readQueue(address: bigint, socket: Buffer, start: number, end: number): Buffer | undefined {
-    const root = socket.readBigUInt64LE(this.#at("sock.tcp_rtx_queue"));
-    const list = address + BigInt(this.#at("sock.sk_write_queue"));
-    const sequenceAt = this.#at("sk_buff.cb") + this.#at("tcp_skb_cb.seq");
-    return assemble(readSendQueue(this.#memory, root, list, sequenceAt), start, end);
+  #readQueue(address: Address, socket: Buffer, start: number, end: number): Buffer | undefined {
+    const root = socket.readBigUInt64LE(FIELDS.at("sock.tcp_rtx_queue"));
+    const list = address + FIELDS.offset("sock.sk_write_queue");
+    const sequenceAt = FIELDS.at("sk_buff.cb") + FIELDS.at("tcp_skb_cb.seq");
+    return assemble(readSendQueue(this.#packets, root, list, sequenceAt), start, end);
   }
 
   /** What is left of a connection with nothing more to send: it waits for the peer's FIN, or for repetitions of it. */
   #readTimeWait(socket: Buffer, found: Found, now: number): Reading {
-    const word = (name: string) => socket.readUInt32LE(this.#at(name));
+    const word = (name: Field) => socket.readUInt32LE(FIELDS.at(name));
     const { local, remote, family, negotiated } = found;
-    const state = socket.readUInt8(this.#at("inet_timewait_sock.tw_substate"));
+    const state = socket.readUInt8(FIELDS.at("inet_timewait_sock.tw_substate"));
     const finReceived = state === STATE.timeWait;
     const receiveEnd = (word("sock_common.skc_tw_rcv_nxt") - (finReceived ? 1 : 0)) >>> 0;
     const sendEnd = (word("sock_common.skc_tw_snd_nxt") - 1) >>> 0;

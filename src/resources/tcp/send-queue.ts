@@ -2,7 +2,8 @@
  * The send queue of a TCP socket that no descriptor leads to any more, read from the kernel's memory: the segments that were
  * sent and wait for their acknowledgement (a tree) and those that were not sent yet (a list). include/linux/skbuff.h, net/tcp.h.
  */
-import type { KernelMemory } from "../../kernel/kernel-memory.ts";
+import type { Address } from "../../kernel/kernel-memory.ts";
+import type { Packet, PacketMemory } from "../../kernel/packet-memory.ts";
 
 /** Bytes from a sequence number on. */
 export interface Piece {
@@ -19,23 +20,24 @@ const MOST_SEGMENTS = 1 << 16;
  * Every segment of the tree below `root` and of the list that begins at `list`. Throws when it does not hold still.
  * @param sequenceAt where a packet has its sequence number
  */
-export function readSendQueue(memory: KernelMemory, root: bigint, list: bigint, sequenceAt: number): Piece[] {
-  const found: Piece[] = [];
-  const take = (address: bigint): Buffer => {
-    if (found.length >= MOST_SEGMENTS) throw new RangeError("A send queue without an end");
-    const { head, bytes } = memory.packet(address);
-    found.push({ sequence: head.readUInt32LE(sequenceAt), bytes });
-    return head;
-  };
+export function readSendQueue(packets: PacketMemory, root: Address, list: Address, sequenceAt: number): Piece[] {
+  const piece = ({ head, bytes }: Packet): Piece => ({ sequence: head.readUInt32LE(sequenceAt), bytes });
+  return [...treeBelow(packets, root), ...packets.queue(list)].map(piece);
+}
+
+/** All of a tree, in any order. */
+function treeBelow(packets: PacketMemory, root: Address): Packet[] {
+  const found: Packet[] = [];
   const nodes = root === 0n ? [] : [root];
   for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) {
-    const head = take(node);
+    if (found.length >= MOST_SEGMENTS) throw new RangeError("A send queue without an end");
+    const packet = packets.packet(node);
+    found.push(packet);
     for (const side of [NODE.right, NODE.left]) {
-      const child = head.readBigUInt64LE(side);
+      const child = packet.head.readBigUInt64LE(side);
       if (child !== 0n) nodes.push(child);
     }
   }
-  for (let next = memory.pointer(list); next !== list; ) next = take(next).readBigUInt64LE(0);
   return found;
 }
 
