@@ -15,14 +15,18 @@ const KEYS_PER_MEGABYTE = 1000;
 
 export const keysOf = (megabytes: number) => megabytes * KEYS_PER_MEGABYTE;
 
-function redisCommand(port: number): string[] {
-  const noDisk = ["--save", "", "--appendonly", "no"];
-  return ["redis-server", "--port", String(port), "--bind", "0.0.0.0", "--protected-mode", "no", ...noDisk];
+const NO_DISK = ["--save", "", "--appendonly", "no"];
+
+function redisCommand(port: number, options: string[]): string[] {
+  return ["redis-server", "--port", String(port), "--bind", "0.0.0.0", "--protected-mode", "no", ...options];
 }
 
 export class RedisSite extends ProtectedApplication {
-  constructor(lab: Lab) {
-    super(lab, { name: APPLICATION, command: redisCommand(SERVICE.port), address: `${SERVICE.host}/24` });
+  readonly #options: string[];
+
+  constructor(lab: Lab, options = NO_DISK) {
+    super(lab, { name: APPLICATION, command: redisCommand(SERVICE.port, options), address: `${SERVICE.host}/24` });
+    this.#options = options;
   }
 
   /** Sets `megabytes` of data, every key once. */
@@ -36,7 +40,7 @@ export class RedisSite extends ProtectedApplication {
   /** An unprotected Redis on a node's own address; it ends with the scope. */
   async unprotected(node = "node-a"): Promise<{ host: string; port: number } & AsyncDisposable> {
     const { address: host } = await this.lab.requireNode(node);
-    const child = await this.lab.spawn(node, redisCommand(UNPROTECTED_PORT), { stdio: "ignore" });
+    const child = await this.lab.spawn(node, redisCommand(UNPROTECTED_PORT, this.#options), { stdio: "ignore" });
     const target = { host, port: UNPROTECTED_PORT };
     try {
       await this.#untilAnswers(target, child);

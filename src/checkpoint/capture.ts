@@ -2,11 +2,14 @@
  * The primary's side of a checkpoint, from the running application to operations for its clones. Pre-copy while it runs, one
  * stop in which what is left is taken, encoding after it runs again. See ARCHITECTURE.md, "The way of one checkpoint".
  */
+import { openPath, Reader } from "../kernel/calls.ts";
+import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { O_RDONLY } from "../kernel/files.ts";
 import { PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { makeShadow } from "../kernel/pages.ts";
 import { readStatus, statusField } from "../kernel/procfs.ts";
-import type { Area } from "../resources/memory/layout.ts";
+import { type Area, parseLayout } from "../resources/memory/layout.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
 import { controllingTerminal } from "../resources/pty/controlling.ts";
 import type { Stage } from "../stage/stage.ts";
@@ -251,6 +254,12 @@ export class Capture {
     return this.#last;
   }
 
+  /** Of the node's own files, those that the application has mapped at this moment. */
+  programs(): Program[] {
+    const pids = [...this.#options.tracees.processes.keys()];
+    return this.#programs?.all(pids.map(layoutOf)) ?? [];
+  }
+
   #layouts(): Area[][] {
     return this.captured().map(({ emitted }) => emitted);
   }
@@ -402,6 +411,23 @@ interface Taken {
   resources: Map<string, Resource>;
   clock: string;
 }
+
+/** None of a process that has just ended. */
+function layoutOf(pid: number): Area[] {
+  try {
+    const maps = new Reader(openPath(`/proc/${pid}/maps`, O_RDONLY));
+    try {
+      return parseLayout(maps.read().toString("latin1"));
+    } finally {
+      maps.close();
+    }
+  } catch (error) {
+    if (error instanceof SystemCallError && ENDED.has(error.code)) return [];
+    throw error;
+  }
+}
+
+const ENDED = new Set(["ENOENT", "ESRCH"]);
 
 /** A thread that was left asleep was woken up by a signal from outside: the next try stops it. */
 function disturbed(): OperatingError {

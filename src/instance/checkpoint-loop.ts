@@ -180,7 +180,9 @@ export class CheckpointLoop {
     underWay.add({ epoch: end.epoch, begun, sentAt: performance.now(), end, waiting });
     const whole = (): CheckpointEnd => ({ ...end, changed: all, gone: [], programs: programs() });
     for (const standby of receivers) {
-      standby.link.send({ type: "end", end: joining.includes(standby) ? whole() : end, digest: 0 });
+      const told = joining.includes(standby) ? whole() : end;
+      standby.programs?.note(told.programs ?? []);
+      standby.link.send({ type: "end", end: told, digest: 0 });
       standby.phase = "following";
     }
     if (joining.length && standbys.receivers.every(isFollowing)) capture.whole = false;

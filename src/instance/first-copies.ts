@@ -7,6 +7,7 @@ import { OperatingError } from "../kernel/failure.ts";
 import { RateLimit } from "../replication/rate-limit.ts";
 import { FirstCopy } from "./first-copy.ts";
 import type { PrimaryShell } from "./primary-parts.ts";
+import { ProgramSupply } from "./program-supply.ts";
 import { residentBytes } from "./resident.ts";
 import { type Greeting, greet, type StandbyLink } from "./standby-link.ts";
 import type { Standbys } from "./standbys.ts";
@@ -21,6 +22,8 @@ export interface FirstCopiesOptions {
   standbys: Standbys;
   capture: Capture;
   files: FileCapture;
+  /** Of the application's root. */
+  rootFd: number;
   /** Bytes a second of first copies, all together; 0: as fast as they go. */
   bytesPerSecond: number;
   /** Its first checkpoint is due. */
@@ -46,7 +49,7 @@ export class FirstCopies {
   }
 
   async #firstCopy(node: string, greeting: Greeting): Promise<void> {
-    const { standbys, shell, onCopied } = this.#options;
+    const { standbys, shell, capture, rootFd, onCopied } = this.#options;
     const standby = standbys.links.get(node);
     if (!standby) return;
     try {
@@ -56,6 +59,9 @@ export class FirstCopies {
       const copy = new FirstCopy(standby, this.limit);
       standby.copy = copy;
       standby.phase = "copying";
+      standby.programs = new ProgramSupply(standby.link, rootFd);
+      // Beside others it hears at once of everything that is mapped.
+      if (standbys.receivers.length > 0) await standby.programs.offer(capture.programs());
       await this.#copyAll(standby, copy, holds);
       standby.copy = undefined;
       standby.phase = "joining";
@@ -88,6 +94,7 @@ export class FirstCopies {
     const newcomer = newcomerOf(copy, emit, holds);
     await files.copyAll(newcomer, alone ? undefined : (operation) => standbys.broadcast(operation));
     copy.step = "memory";
+    if (alone) await standby.programs!.offer(capture.programs());
     await this.#attachNew();
     for (const process of capture.captured()) await this.#copyMemory(process, alone, copy);
     // What was written while memory was copied.

@@ -8,6 +8,7 @@ import { Link } from "../replication/link.ts";
 import { freshPace, type Pace } from "../replication/pace.ts";
 import type { StandbyStatus } from "./control.ts";
 import type { FirstCopy } from "./first-copy.ts";
+import type { ProgramSupply } from "./program-supply.ts";
 
 /** A standby is given more time than a primary: while it is waited for, output is only late. */
 const STANDBY_FLOOR_MS = 250;
@@ -27,6 +28,8 @@ export class StandbyLink {
   phase: "greeting" | "waiting" | "copying" | "joining" | "following" = "greeting";
   /** The first copy, while `copying`. */
   copy: FirstCopy | undefined;
+  /** From the first copy on. */
+  programs: ProgramSupply | undefined;
   acknowledgedEpoch = 0;
   acknowledgedAt = 0;
   pace: Pace = freshPace;

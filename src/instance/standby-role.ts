@@ -10,6 +10,7 @@ import type { Link } from "../replication/link.ts";
 import { layerPaths } from "../stage/root.ts";
 import type { LossKind } from "./loss.ts";
 import { PrimaryWatch } from "./primary-watch.ts";
+import { ProgramWait } from "./program-wait.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
 import { Clone, type Living } from "./standby.ts";
 import { STANDBY_HEARTBEAT_MS, TICK_MS } from "./standby-link.ts";
@@ -22,6 +23,7 @@ export class StandbyRole {
   /** The last checkpoint's way to the disk. */
   #onDisk: Promise<void> = Promise.resolve();
   #clone: Clone | undefined;
+  #programs: ProgramWait | undefined;
   /** What earlier clones here had, until this one is in sync. */
   #kept: KeptFiles | undefined;
   #applySoon = false;
@@ -91,7 +93,9 @@ export class StandbyRole {
       const kept = new KeptFiles(this.#shell.config.keptDirectory);
       this.#kept = kept;
       const answer = (lacking: Lacking) => link.send({ type: "lacking", lacking });
-      this.#clone = Clone.create(this.#shell.config, hello, { blocks: kept, answer });
+      const clone = Clone.create(this.#shell.config, hello, { blocks: kept, answer });
+      this.#clone = clone;
+      this.#programs = new ProgramWait(clone, (paths) => link.send({ type: "programs-wanted", paths }));
     } catch (error) {
       this.worn = true;
       this.#kept?.close();
@@ -111,6 +115,8 @@ export class StandbyRole {
   #receive(link: Link, term: number, message: Message): void {
     if (this.#upstream !== link) return;
     this.watch.beat();
+    let waits = false;
+    if (!this.#orGiveUp(() => (waits = this.#programs!.holds(message))) || waits) return;
     switch (message.type) {
       case "operation":
         this.#orGiveUp(() => this.#clone!.operation(message.operation));
@@ -121,6 +127,15 @@ export class StandbyRole {
         if (!this.#orGiveUp(() => this.#clone!.end(message.end))) return;
         this.#endReceived(term, message.end.epoch);
         return;
+      case "programs":
+        this.#orGiveUp(() => this.#programs!.told(message.programs));
+        return;
+      case "program":
+        this.#orGiveUp(() => this.#programs!.part(message.part));
+        return;
+      case "programs-sent":
+        this.#programsSent(link, term);
+        return;
       case "go-live":
         void this.#readView();
         return;
@@ -128,6 +143,18 @@ export class StandbyRole {
         this.#upstreamClosed(link, message.reason, "goodbye");
         return;
     }
+  }
+
+  /** What waited for the programs goes on. */
+  #programsSent(link: Link, term: number): void {
+    let kept: Message[] = [];
+    const taken = this.#orGiveUp(() => {
+      const sent = this.#programs!.sent();
+      kept = sent.kept;
+      for (const { path } of sent.programs)
+        this.#shell.note("program-taken", `"${path}" is not the same on this node: the primary's is used`, { path });
+    });
+    if (taken) for (const message of kept) this.#receive(link, term, message);
   }
 
   /** In sync: what the clone had to look for elsewhere it has itself. */

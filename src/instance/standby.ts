@@ -11,6 +11,7 @@ import { Scratch } from "../clone/scratch.ts";
 import { Skeleton } from "../clone/skeleton.ts";
 import type { FileApplyOptions } from "../files/apply.ts";
 import { DurableFiles } from "../files/durable.ts";
+import { type ProgramPart, ProgramTaker } from "../files/program-file.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { verifyPages } from "../kernel/pages.ts";
 import { OutputHold } from "../network/hold.ts";
@@ -19,7 +20,7 @@ import { damaged, type Hello } from "../replication/frames.ts";
 import { prepareReading } from "../resources/tcp/orphan-reader.ts";
 import { vouchingFunction } from "../resources/tcp/revive.ts";
 import { Stage } from "../stage/stage.ts";
-import { checkPrograms } from "../tree/programs.ts";
+import { differingPrograms, type Program, programDiffers } from "../tree/programs.ts";
 import { Tracees } from "../tree/tracees.ts";
 import type { CheckpointSummary, InstanceConfig } from "./control.ts";
 import { emptyVolumes, scratchPaths } from "./volumes.ts";
@@ -46,6 +47,7 @@ export class Clone {
   readonly #config: InstanceConfig;
   readonly #skeleton: Skeleton;
   readonly #scratch: Scratch;
+  readonly #programs: ProgramTaker;
   readonly #port: ApplicationInterface;
   readonly #hold: OutputHold;
   /** Resources as of the last applied checkpoint. */
@@ -72,6 +74,7 @@ export class Clone {
     this.stage = stage;
     this.#skeleton = new Skeleton(stage, files);
     this.#scratch = new Scratch(stage.rootFd, scratchPaths(config.application.volumes));
+    this.#programs = new ProgramTaker(stage.rootFd, (change) => this.#apply({ op: "file", change }));
     if (config.application.durable)
       this.#durable = new DurableFiles(`/proc/self/fd/${stage.rootFd}`, durableRecordOf(config));
     this.#port = port;
@@ -131,12 +134,32 @@ export class Clone {
     if (this.#newest && end.epoch <= this.#newest.epoch)
       throw damaged(`checkpoint ${end.epoch} after ${this.#newest.epoch}`);
     checkVersions(new Map(end.changed));
-    checkPrograms(this.stage.rootFd, end.programs ?? []);
+    this.checkPrograms(end.programs ?? []);
     const first = !this.#newest;
     this.#newest = end;
     if (first) this.#commit({ operations: [], end });
     else this.#held.push({ operations: this.#operations, end });
     this.#operations = [];
+  }
+
+  /** Of the primary's node's own files, those that this node lacks or has another version of. */
+  differing(programs: readonly Program[]): Program[] {
+    return differingPrograms(this.stage.rootFd, programs);
+  }
+
+  /** Those that a checkpoint maps and that can still be brought here: what the first maps is mapped by now. */
+  lackingFor({ programs }: CheckpointEnd): Program[] {
+    return this.#newest && programs ? this.differing(programs) : [];
+  }
+
+  /** Ahead of all that is held: nothing there knows of it yet. */
+  takeProgram(part: ProgramPart): void {
+    this.#programs.take(part);
+  }
+
+  /** @throws OperatingError `program-differs` */
+  checkPrograms(programs: readonly Program[]): void {
+    for (const program of this.differing(programs)) throw programDiffers(this.stage.rootFd, program);
   }
 
   /** Applies some of what is older than the checkpoints to keep; true: there is more. Call when nothing more urgent is to do. */

@@ -93,7 +93,9 @@ export class Standbys {
     if (this.links.get(node) !== standby) return;
     this.links.delete(node);
     standby.link.close();
-    standby.copy?.answers.fail(new OperatingError("standby-lost", `Standby "${node}" is lost: ${reason}`));
+    const lost = new OperatingError("standby-lost", `Standby "${node}" is lost: ${reason}`);
+    standby.copy?.answers.fail(lost);
+    standby.programs?.fail(lost);
     this.lost.add(node);
     this.#receivers = this.#receivers.filter((other) => other !== standby);
     this.#options.onLost();
@@ -113,7 +115,15 @@ export class Standbys {
       this.#options.shell.tell({ kind: "acknowledged", node: standby.node, term, epoch });
       this.#settle(standby.node, epoch);
     } else if (message.type === "lacking") standby.copy?.answers.push(message.lacking);
+    else if (message.type === "programs-wanted") this.#sendPrograms(standby, message.paths);
     else if (message.type === "goodbye") this.#lose(standby, message.reason, "goodbye");
+  }
+
+  #sendPrograms(standby: StandbyLink, paths: string[]): void {
+    standby.programs?.wanted(paths).catch((error: Error) => {
+      standby.link.goodbye(error.message);
+      this.#lose(standby, error.message, "goodbye");
+    });
   }
 
   #settle(node: string, epoch: number): void {

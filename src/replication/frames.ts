@@ -8,11 +8,13 @@ import { BlockPool } from "../checkpoint/blocks.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
 import type { View } from "../cluster/spec.ts";
 import type { Lacking } from "../files/offer.ts";
+import type { ProgramPart } from "../files/program-file.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import type { Program } from "../tree/programs.ts";
 import { LIMITS } from "./limits.ts";
 
 /** Grows when frames change their meaning; another version is refused. */
-export const STREAM_VERSION = 2;
+export const STREAM_VERSION = 3;
 
 /** Primary → clone, first. */
 export interface Hello {
@@ -38,6 +40,13 @@ export type Message =
   | { type: "heartbeat" }
   /** Clone → primary: the answer to an offer of blocks. */
   | { type: "lacking"; lacking: Lacking }
+  /** Primary → clone, before a first copy maps anything: what is mapped of the node's own files. Always answered. */
+  | { type: "programs"; programs: Program[] }
+  /** Clone → primary: those that are not here, or others. */
+  | { type: "programs-wanted"; paths: string[] }
+  /** Primary → clone: those that were wanted, file by file, then that it was all. */
+  | { type: "program"; part: ProgramPart }
+  | { type: "programs-sent" }
   | { type: "acknowledged"; term: number; epoch: number }
   | { type: "go-live"; term: number; epoch: number }
   /** The sender closes on purpose; the peer need not suspect it. */

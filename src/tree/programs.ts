@@ -1,6 +1,7 @@
 /**
  * The node's own files that an application has mapped: programs, libraries, data. A clone maps its node's files of the same names, so
- * these must be the same. What the primary has is told with each checkpoint that maps something new, and looked at before it counts.
+ * these must be the same. What the primary has is told with each checkpoint that maps something new, and looked at before it counts;
+ * what a clone's node lacks or has another version of is sent (files/program-file.ts).
  */
 import { createHash } from "node:crypto";
 import { existsSync, fstatSync, readSync } from "node:fs";
@@ -48,11 +49,11 @@ export class MappedPrograms {
     this.#seen = new WeakSet();
   }
 
-  /** Those that are mapped in these, which were taken. */
+  /** Those that are mapped in these, whether they were told of or not. */
   all(layouts: Iterable<readonly Area[]>): Program[] {
     const mapped = new Set<string>();
     for (const areas of layouts) for (const { backing } of areas) if (backing.type === "file") mapped.add(backing.path);
-    return [...mapped].flatMap((path) => this.#known.get(path) ?? []);
+    return [...mapped].flatMap((path) => (this.#known.has(path) ? this.#known.get(path) : this.#identify(path)) ?? []);
   }
 
   /** @returns those that were not there before */
@@ -110,18 +111,20 @@ function digestOf(fd: number, size: number): string {
   return hash.digest("hex");
 }
 
-/**
- * On a standby, before a checkpoint counts.
- * @throws OperatingError `program-differs`
- */
-export function checkPrograms(rootFd: number, programs: readonly Program[]): void {
-  for (const { path, size, identity } of programs) {
+/** On a standby: those that are not there, or are others. */
+export function differingPrograms(rootFd: number, programs: readonly Program[]): Program[] {
+  return programs.filter(({ path, size, identity }) => {
     const here = programAt(rootFd, path);
-    if (here?.size === size && here.identity === identity) continue;
-    throw new OperatingError(
-      "program-differs",
-      here ? `"${path}" on this node is another than the primary's` : `"${path}" is not on this node`,
-      { remedy: "Install the same version of it on all nodes of the application.", details: { path } },
-    );
-  }
+    return here?.size !== size || here.identity !== identity;
+  });
+}
+
+/** One that must be the same here, and is not. */
+export function programDiffers(rootFd: number, { path }: Program): OperatingError {
+  const here = programAt(rootFd, path);
+  return new OperatingError(
+    "program-differs",
+    here ? `"${path}" on this node is another than the primary's` : `"${path}" is not on this node`,
+    { remedy: "Install the same version of the program on all nodes of the application.", details: { path } },
+  );
 }

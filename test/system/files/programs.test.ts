@@ -1,4 +1,4 @@
-/** Nodes whose libraries differ: a clone that would map another than the primary's is refused by name, at once and later. */
+/** Nodes whose programs and libraries differ: a clone is brought the primary's; what cannot be brought is refused by name. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -11,32 +11,47 @@ import { cli, downAndGone, eventually } from "../faults/support.ts";
 
 const lab = new Lab({ name: `prg${process.pid}` });
 const scratch = mkdtempSync(join(tmpdir(), "understudy-programs-"));
-/** Loads the library when it is told to. */
-const MAIN = `#include <dlfcn.h>
-#include <unistd.h>
-int main(void) { while (access("/data/load", F_OK)) usleep(20000); return dlopen("/usr/local/lib/libpart.so", RTLD_NOW) ? pause() : 1; }`;
+const SOURCE = new URL("programs.c", import.meta.url).pathname;
 const site = new ProtectedApplication(lab, {
   name: "parts",
   command: ["/bin/sh", "-c", "mkdir -p /data; exec /usr/local/bin/parts"],
   address: "10.77.0.30/24",
 });
 
+/** `VERSION/` with the program and its libraries of that version. */
+function build(version: number): string {
+  const directory = join(scratch, String(version));
+  const make = (...args: string[]) => execFileSync("gcc", args, { cwd: directory });
+  execFileSync("mkdir", ["-p", directory]);
+  for (const name of ["base_version", "version"])
+    writeFileSync(join(directory, `${name}.c`), `int ${name}(void) { return ${version}; }`);
+  const library = (source: string, to: string) =>
+    make("-shared", "-fPIC", `-Wl,-soname,${to}`, "-o", to, `${source}.c`);
+  library("base_version", "libbase.so.1");
+  library("version", "libpart.so");
+  library("version", "libother.so");
+  const main = ["-o", "parts", `-DVERSION=${version}`, SOURCE, "./libbase.so.1", "-Wl,-rpath,/usr/local/lib", "-ldl"];
+  make(...main);
+  return directory;
+}
+
 before(
   async () => {
-    writeFileSync(join(scratch, "main.c"), MAIN);
-    execFileSync("gcc", ["-o", join(scratch, "parts"), join(scratch, "main.c")]);
-    for (const version of [1, 2]) {
-      writeFileSync(join(scratch, "part.c"), `int version(void) { return ${version}; }`);
-      execFileSync("gcc", ["-shared", "-fPIC", "-o", join(scratch, `part${version}`), join(scratch, "part.c")]);
-    }
+    const [one, two] = [build(1), build(2)];
     await lab.up({ nodes: 2 });
-    for (const [node, version] of [
-      ["node-a", 1],
-      ["node-b", 2],
-    ] as const) {
-      await lab.exec(node, ["cp", join(scratch, "parts"), "/usr/local/bin/parts"]);
-      await lab.exec(node, ["cp", join(scratch, `part${version}`), "/usr/local/lib/libpart.so"]);
-    }
+    const install = (node: string, script: string) => lab.exec(node, ["sh", "-ec", script]);
+    await install(
+      "node-a",
+      `cp ${one}/parts /usr/local/bin; cp ${one}/libpart.so /usr/local/lib
+       cp ${one}/libbase.so.1 /usr/local/lib/libbase.so.1.0; ln -s libbase.so.1.0 /usr/local/lib/libbase.so.1
+       mkdir /usr/local/lib/sub; cp ${one}/libother.so /usr/local/lib/sub`,
+    );
+    // No program, no such base library but an older one, others of another version.
+    await install(
+      "node-b",
+      `cp ${two}/libpart.so /usr/local/lib; cp ${two}/libbase.so.1 /usr/local/lib/libbase.so.1.1
+       ln -s libbase.so.1.1 /usr/local/lib/libbase.so.1; ln -s /tmp /usr/local/lib/sub`,
+    );
   },
   { timeout: 120_000 },
 );
@@ -48,10 +63,31 @@ after(
   { timeout: 60_000 },
 );
 
-const refused = async () =>
-  (await site.events()).filter(({ message }) => /libpart\.so" on this node is another/.test(message));
+const told = async (node: string, pattern: RegExp) =>
+  (await site.events()).filter((event) => event.node === node && pattern.test(event.message));
 
-test("a library that is another on the standby, mapped later: the clone is given up by name until it is the same", {
+/** What the application's file says, where it runs now. */
+async function says(file: string): Promise<string> {
+  const { primary } = await site.report();
+  const { stdout } = await cli(lab, primary!, ["files", "parts", "cat", `/data/${file}`]);
+  return stdout.trim();
+}
+
+/** Removes what the program has said and waits until it has said it anew. */
+async function saysAnew(base: string): Promise<void> {
+  const { primary } = await site.report();
+  await lab.exec(primary!, ["bash", "-c", "rm -f /proc/$(pgrep -ox parts)/root/data/{says,anew}"]);
+  await eventually(`it says "${base}"`, async () => (await says("says")) === base);
+}
+
+const runsOn = (node: string) => eventually(`it runs on ${node}`, async () => (await site.report()).primary === node);
+
+async function tell(file: string): Promise<void> {
+  const { primary } = await site.report();
+  await lab.exec(primary!, ["sh", "-c", `touch /proc/$(pgrep -ox parts)/root/data/${file}`]);
+}
+
+test("a program that is missing on the standby, libraries that are others: the clone has the primary's", {
   timeout: 200_000,
 }, async () => {
   const { name, address, command } = site.program;
@@ -59,9 +95,42 @@ test("a library that is another on the standby, mapped later: the clone is given
   const { code, stderr } = await cli(lab, "node-a", protect);
   assert.equal(code, 0, stderr);
   assert.deepEqual((await site.report()).inSync, ["node-b"]);
-  await lab.exec("node-a", ["sh", "-c", "touch /proc/$(pgrep -x parts)/root/data/load"]);
+  await saysAnew("program 1 base 1 part 0");
+
+  // Loaded while the clone follows: it is sent with the checkpoint, and the clone is not given up for it.
+  await tell("load");
+  await saysAnew("program 1 base 1 part 1");
+  await eventually(
+    "the library is sent",
+    async () => (await told("node-b", /libpart\.so.*primary's is used/)).length > 0,
+  );
+  await eventually("the standby has that", async () => (await site.report()).inSync.includes("node-b"));
+  assert.deepEqual(await told("node-b", /is given up/), []);
+
+  await lab.powerOff("node-a");
+  await runsOn("node-b");
+  await saysAnew("program 1 base 1 part 1");
+  // Found by the names that the program knows it by.
+  await eventually("so does another run of it", async () => (await says("anew")) === "program 1 base 1");
+
+  // And it takes it all along from there, wherever it goes.
+  await lab.powerOn("node-a");
+  await site.untilProtected({ term: 2 });
+  await lab.powerOff("node-b");
+  await runsOn("node-a");
+  await saysAnew("program 1 base 1 part 1");
+  await lab.powerOn("node-b");
+  await site.untilProtected({ term: 3 });
+});
+
+test("a library for which there is no place on the standby: the clone is given up by name until there is", {
+  timeout: 200_000,
+}, async () => {
+  assert.equal((await site.report()).primary, "node-a");
+  await tell("load-other");
+  const refused = () => told("node-b", /"\/usr\/local\/lib\/sub" cannot be brought to this node/);
   await eventually("the clone is given up", async () => (await refused()).length > 0);
   await eventually("nobody is in sync", async () => (await site.report()).inSync.length === 0);
-  await lab.exec("node-b", ["cp", join(scratch, "part1"), "/usr/local/lib/libpart.so"]);
+  await lab.exec("node-b", ["rm", "/usr/local/lib/sub"]);
   await eventually("the standby is in sync again", async () => (await site.report()).inSync.includes("node-b"));
 });

@@ -3,7 +3,7 @@
  * FILES_RUNS (default 150) and FILES_SEED choose how many and which; a failure prints both and the shortest sequence.
  */
 import assert from "node:assert/strict";
-import { mkdirSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -36,6 +36,7 @@ function lowerLayer(overlays: Overlays, name: string, extra: boolean): string {
 
 interface Clone {
   layer: Layer;
+  kept: KeptFiles;
   clone: TestClone;
 }
 
@@ -56,7 +57,8 @@ class Scene {
   addClone(): Clone {
     const name = `clone-${this.clones.length}`;
     const layer = this.overlays.mount(name, lowerLayer(this.overlays, `lower-${name}`, true));
-    const clone = { layer, clone: new TestClone(layer.rootFd, new KeptFiles(`${layer.directory}/kept`, layer.lower)) };
+    const kept = new KeptFiles(`${layer.directory}/kept`, layer.lower);
+    const clone = { layer, kept, clone: new TestClone(layer.rootFd, kept) };
     this.clones.push(clone);
     return clone;
   }
@@ -80,8 +82,9 @@ class Scene {
 
   close(): void {
     this.capture.close();
-    for (const { layer, clone } of this.clones) {
+    for (const { layer, kept, clone } of this.clones) {
       clone.apply.close();
+      kept.close();
       closeDescriptor(layer.rootFd);
     }
     closeDescriptor(this.primary.rootFd);
@@ -122,6 +125,7 @@ async function join(scene: Scene, steps: FileStep[]): Promise<void> {
 
 async function check(log: FileLog | false): Promise<void> {
   ownMounts();
+  const descriptors = readdirSync("/proc/self/fd").length;
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { minLength: 1, maxLength: 60, size: "max" }),
@@ -130,6 +134,7 @@ async function check(log: FileLog | false): Promise<void> {
     ),
     { numRuns: RUNS, seed: SEED },
   );
+  assert.equal(readdirSync("/proc/self/fd").length, descriptors, "descriptors are left open");
 }
 
 test(`clones have the primary's files after each cut, by comparing (seed ${SEED})`, () => check(false));
