@@ -8,7 +8,7 @@ import { OperatingError } from "../kernel/failure.ts";
 import { O_RDONLY } from "../kernel/files.ts";
 import { PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { makeShadow } from "../kernel/pages.ts";
-import { readStatus, statusField } from "../kernel/procfs.ts";
+import { parentOf, readStatus, statusField } from "../kernel/procfs.ts";
 import { type Area, parseLayout } from "../resources/memory/layout.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
 import { controllingTerminal } from "../resources/pty/controlling.ts";
@@ -16,7 +16,6 @@ import type { Stage } from "../stage/stage.ts";
 import { MappedPrograms, type Program } from "../tree/programs.ts";
 import { Surroundings } from "../tree/surroundings.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
-import { childrenOf } from "../tree/tracees.ts";
 import { MemoryCapture, unlessEnded } from "./memory-capture.ts";
 import { NamespaceCapture } from "./namespace-capture.ts";
 import { ObjectCapture } from "./object-capture.ts";
@@ -170,6 +169,11 @@ export class Capture {
     return this.#inStop(() => this.#watchNew());
   }
 
+  #readAhead(now: number): void {
+    for (const process of this.#processes.values()) process.readAhead(now, (pid) => this.#parentOf(pid));
+    this.#surroundings.lookAhead(this.#options.tracees.processes.values(), now);
+  }
+
   #inStop<T>(look: () => T): T {
     const { tracees, stopTimeoutUs } = this.#options;
     tracees.stop(stopTimeoutUs);
@@ -225,9 +229,7 @@ export class Capture {
 
   /** The parent as the application sees it; 1 (the init) for its first process and for orphans. */
   #parentOf(pid: number): number {
-    for (const process of this.#options.tracees.processes.values())
-      if (childrenOf(process.pid).includes(pid)) return process.virtualPid;
-    return 1;
+    return this.#options.tracees.processes.get(parentOf(pid))?.virtualPid ?? 1;
   }
 
   #birth({ pid, traced }: ProcessCapture): Operation {
@@ -317,6 +319,7 @@ export class Capture {
       yield;
     }
     this.attachNew();
+    this.#readAhead(Date.now());
     yield* this.#objects.copy(() => this.#resources.nameless());
     const all = this.captured().some((process) => process.needsAll);
     const recent = performance.now() - this.#lastDump < RECENT_MS;

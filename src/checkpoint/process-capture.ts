@@ -53,6 +53,8 @@ export interface ProcessResource extends ProcessState {
 const YOUNG_MS = 500;
 /** Slow-changing facts without a signal of their change are read again after so long. */
 const SLOW_MS = 1000;
+/** Many processes are not all looked at again in the same stop. */
+const TURNS = 64;
 
 /** Who catches one of these may have an interval timer, which changes by itself: SIGALRM, SIGVTALRM, SIGPROF. */
 const ALARM_SIGNALS = (1n << 13n) | (1n << 25n) | (1n << 26n);
@@ -110,6 +112,24 @@ export class ProcessCapture {
 
   get pid(): number {
     return this.traced.pid;
+  }
+
+  /** What is read first in one stop with that of others falls due at other times than theirs. */
+  #begins(now: number): number {
+    return now - (SLOW_MS * (this.pid % TURNS)) / TURNS;
+  }
+
+  /** While it runs: what /proc tells of it is read anew when that falls due, so that the next stop need not. */
+  readAhead(now: number, parentOf: (pid: number) => number): void {
+    if (!this.#state || this.#stateAt === 0 || now - this.#stateAt <= SLOW_MS) return;
+    try {
+      this.#state = readProcess(this.pid, parentOf(this.pid));
+      this.#stateAt = now;
+    } catch (error) {
+      // It may be ending: the stop takes notice of that.
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== "ENOENT" && code !== "ESRCH") throw error;
+    }
   }
 
   /** Begins to watch the memory; all threads are stopped. */
@@ -174,7 +194,7 @@ export class ProcessCapture {
       scratch = this.#visit(thread, scratch, i === visited.length - 1, i === 0 ? read : () => {});
     });
     this.#signalMasks = masks;
-    if (whole) this.#innerAt = now;
+    if (whole) this.#innerAt = this.#innerAt === 0 ? this.#begins(now) : now;
   }
 
   /** What others may have changed of it: no call is made in it. */
@@ -223,8 +243,8 @@ export class ProcessCapture {
   /** @param parentOf asked only when slow-changing facts are read again */
   state(parentOf: (pid: number) => number, now: number, pending: Buffer[]): ProcessResource {
     if (!this.#state || now - this.#stateAt > SLOW_MS) {
+      this.#stateAt = this.#state ? now : this.#begins(now);
       this.#state = readProcess(this.pid, parentOf(this.pid));
-      this.#stateAt = now;
     }
     return {
       ...this.#state,

@@ -97,6 +97,11 @@ export function statFields(pid: number): string[] {
   return text.slice(text.lastIndexOf(")") + 2).split(" ");
 }
 
+/** The parent, as this program sees it; whoever traces the process. */
+export function parentOf(pid: number): number {
+  return Number(statFields(pid)[1]);
+}
+
 /** Start of the process in clock ticks since boot: with the pid, an identity. */
 export function startTime(pid: number): number {
   return Number(statFields(pid)[19]);

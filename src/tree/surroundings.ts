@@ -11,8 +11,9 @@ import type { TracedProcess } from "./tracees.ts";
 const NAMESPACES = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"] as const;
 /** Mounts of the stage (stage/root.ts); /sys has what the node has there. */
 const OF_STAGE = /^\/(|proc|dev|dev\/shm|dev\/pts|sys(\/.*)?)$/;
-/** A process's namespaces are looked at again after so long: nothing tells of a change. */
+/** A process's namespaces are looked at again after so long, before a stop rather than in it: nothing tells of a change. */
 const FRESH_MS = 1000;
+const STALE_MS = 2 * FRESH_MS;
 
 export class Surroundings {
   readonly #init: number;
@@ -21,6 +22,8 @@ export class Surroundings {
   #added: string | undefined;
   #namespaces: readonly string[] | undefined;
   readonly #lookedAt = new WeakMap<TracedProcess, number>();
+  /** Namespaces that a process has made itself. */
+  readonly #others = new WeakMap<TracedProcess, readonly string[]>();
   #begun = false;
 
   /**
@@ -46,11 +49,19 @@ export class Surroundings {
           `Process ${process.virtualPid} of the application calls ptrace, as debuggers do, which are there only once`,
           { remedy: "Run it without a debugger.", details: { pid: process.virtualPid } },
         );
-      const before = this.#lookedAt.get(process);
-      if (before !== undefined && !exact && nowMs - before < FRESH_MS) continue;
-      this.#refuseNamespaces(process);
-      this.#lookedAt.set(process, nowMs);
+      if (exact || this.#age(process, nowMs) >= STALE_MS) this.#look(process, nowMs);
+      const other = this.#others.get(process);
+      if (other !== undefined) refuseNamespaces(process, other);
     }
+  }
+
+  /** While the application runs; what is found is told by the next `check`. */
+  lookAhead(processes: Iterable<TracedProcess>, nowMs: number): void {
+    for (const process of processes) if (this.#age(process, nowMs) >= FRESH_MS) this.#look(process, nowMs);
+  }
+
+  #age(process: TracedProcess, nowMs: number): number {
+    return nowMs - (this.#lookedAt.get(process) ?? Number.NEGATIVE_INFINITY);
   }
 
   #refuseMounts(): void {
@@ -72,21 +83,26 @@ export class Surroundings {
     );
   }
 
-  #refuseNamespaces(process: TracedProcess): void {
+  #look(process: TracedProcess, nowMs: number): void {
     this.#namespaces ??= namespacesOf(this.#init);
     const own = namespacesOf(process.pid);
     const other = NAMESPACES.filter((_, i) => own[i] !== this.#namespaces![i]);
-    if (own.length === 0 || other.length === 0) return;
-    throw new OperatingError(
-      "unprotectable-namespace",
-      `Process ${process.virtualPid} of the application has made itself other namespaces (${other.join(", ")})`,
-      { remedy: "Turn its sandbox off.", details: { pid: process.virtualPid, namespaces: other } },
-    );
+    if (own.length === 0 || other.length === 0) this.#others.delete(process);
+    else this.#others.set(process, other);
+    this.#lookedAt.set(process, nowMs);
   }
 
   close(): void {
     this.#mounts.close();
   }
+}
+
+function refuseNamespaces({ virtualPid }: TracedProcess, namespaces: readonly string[]): never {
+  throw new OperatingError(
+    "unprotectable-namespace",
+    `Process ${virtualPid} of the application has made itself other namespaces (${namespaces.join(", ")})`,
+    { remedy: "Turn its sandbox off.", details: { pid: virtualPid, namespaces } },
+  );
 }
 
 /** Empty for a process that has gone. */

@@ -137,13 +137,13 @@ export class Tracees {
     this.#sleepers += asleep ? 1 : -1;
   }
 
-  /** Takes sleepers that something has woken up for awake. Returns how many. */
+  /** Takes sleepers that something has woken up for awake; all others are stopped, so nobody else sleeps. Returns how many. */
   #noticeAwake(): number {
     if (this.#sleepers === 0) return 0;
     let awake = 0;
     for (const { pid, threads } of this.processes.values()) {
       const sleepers = [...threads.values()].filter((thread) => thread.asleep);
-      if (sleepers.length === 0) continue;
+      if (sleepers.length === 0 || this.#walks!.countAsleep(pid) === sleepers.length) continue;
       const asleep = this.#walks!.asleep(pid);
       for (const { tid } of sleepers) {
         if (asleep.has(tid)) continue;

@@ -23,6 +23,9 @@ const FAILURES = new Set([
   "internal",
 ]);
 
+/** So often is begun anew what load has come into. */
+const TRIES = 4;
+
 export type Cell = { ok: true } | { ok: false; why: string } | { skipped: string };
 
 export interface Result {
@@ -97,14 +100,32 @@ class Batch {
   }
 
   async #begin(entry: Entry): Promise<void> {
-    try {
-      await entry.application.protect();
-      await entry.application.check();
-      entry.dead = undefined;
-    } catch (error) {
-      entry.dead = `it could not be protected: ${(error as Error).message}`;
-      this.#options.say(`✘ ${entry.result.run.label}: ${entry.dead}`);
+    const { application } = entry;
+    for (let tries = 1; ; tries++) {
+      const since = new Date().toISOString();
+      try {
+        await application.protect();
+        await application.check();
+        entry.dead = undefined;
+        return;
+      } catch (error) {
+        entry.dead = `it could not be protected: ${(error as Error).message}`;
+      }
+      const again = tries < TRIES && (await this.#isDisturbed(application, since));
+      this.#options.say(`${again ? "↻" : "✘"} ${entry.result.run.label}: ${entry.dead}`);
+      if (!again) return this.#tell(application);
+      await this.#stop(application);
     }
+  }
+
+  /** Whether load has made somebody silent who was well: then what failed says nothing, and is done again. */
+  async #isDisturbed(application: Application, since: string): Promise<boolean> {
+    const events = await application.events(since).catch(() => []);
+    return events.some(({ details }) => details?.how === "silent");
+  }
+
+  async #stop(application: Application): Promise<void> {
+    await application.stop().catch((failure: Error) => this.#options.say(`  not stopped: ${failure.message}`));
   }
 
   async #cell(entry: Entry, event: Event): Promise<void> {
@@ -113,7 +134,7 @@ class Batch {
     if (unsuited !== undefined) cells.set(event.name, { skipped: unsuited });
     else if (entry.dead !== undefined) cells.set(event.name, { ok: false, why: entry.dead });
     else {
-      await this.#attempt(entry, event.name, () => this.#event(entry.application, event));
+      await this.#attempt(entry, event.name, () => this.#undisturbed(entry, event));
       if (!cells.has(event.name)) cells.set(event.name, { ok: true });
     }
   }
@@ -127,8 +148,25 @@ class Batch {
       entry.result.cells.set(event, { ok: false, why });
       this.#options.say(`✘ ${entry.result.run.label}, ${event}: ${why}`);
       await this.#tell(entry.application);
-      await entry.application.stop().catch((failure: Error) => this.#options.say(`  not stopped: ${failure.message}`));
+      await this.#stop(entry.application);
       await this.#begin(entry);
+    }
+  }
+
+  /** The event, again with the program begun anew when it failed and load had come into it. */
+  async #undisturbed(entry: Entry, event: Event): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      const since = new Date().toISOString();
+      try {
+        await this.#event(entry.application, event);
+        return;
+      } catch (error) {
+        if (tries === TRIES || !(await this.#isDisturbed(entry.application, since))) throw error;
+        this.#options.say(`↻ ${entry.result.run.label}, ${event.name}: ${(error as Error).message}`);
+        await this.#stop(entry.application);
+        await this.#begin(entry);
+        if (entry.dead !== undefined) throw new Error(entry.dead, { cause: error });
+      }
     }
   }
 

@@ -1,11 +1,12 @@
 /**
- * A process's threads as the kernel has them, in one walk (BPF iterator, kernel 5.8 with BTF): who sleeps, and for whom signals
- * wait, at the price of a microsecond a thread.
+ * A process's threads as the kernel has them, in one walk (BPF iterator, kernel 5.8 with BTF): how many sleep, at the price of
+ * some 0.1 µs a thread; and who, at the price of one.
  */
-import { linkIterator, loadIteratorProgram } from "../../kernel/bpf.ts";
+import { createMappableMap, linkIterator, loadIteratorProgram } from "../../kernel/bpf.ts";
 import { Assembler } from "../../kernel/bpf-assembler.ts";
 import { kernelFunctionId, readKernelTypes } from "../../kernel/btf.ts";
 import { closeDescriptor, readWalk } from "../../kernel/calls.ts";
+import { mapShared } from "../../kernel/pages.ts";
 import { readStatus, statusField } from "../../kernel/procfs.ts";
 
 /** {u64 pending signals of its own, u32 thread, u32 state, u32 unused, u32 bytes that follow: none} */
@@ -17,6 +18,7 @@ const CONTEXT_TASK = 8;
 /** TASK_INTERRUPTIBLE of include/linux/sched.h; other bits beside it do not change what it says. */
 const SLEEPS = 1;
 const FIRST_THREADS = 64;
+const COUNT_BYTES = 8;
 const NOTHING = Buffer.alloc(0);
 
 function program(at: (field: string) => number) {
@@ -30,9 +32,28 @@ function program(at: (field: string) => number) {
   return a.label("out").exit().finish();
 }
 
+/** Only counts those that sleep and that no signal of their own waits for: nothing is written down of a thousand of them. */
+function countProgram(at: (field: string) => number, mapFd: number) {
+  const a = new Assembler();
+  a.load(7, 1, CONTEXT_TASK).jumpIfZero(7, "out");
+  a.load(1, 7, at("task_struct.pending") + at("sigpending.signal"))
+    .constant(2, 0)
+    .jump("notEqual", 1, 2, "out");
+  a.load32(1, 7, at("task_struct.__state")).andConstant(1, SLEEPS).jumpIfZero(1, "out");
+  a.mapValue(6, mapFd).load(1, 6, 0).addConstant(1, 1).store(6, 0, 1);
+  return a.label("out").exit().finish();
+}
+
+interface Links {
+  records: number;
+  count: number;
+}
+
 export class ThreadWalks {
   readonly #program: number;
-  readonly #links = new Map<number, number>();
+  readonly #countProgram: number;
+  readonly #count: Buffer;
+  readonly #links = new Map<number, Links>();
   #records = Buffer.alloc(FIRST_THREADS * RECORD_BYTES);
 
   /** @throws Error when the kernel has no such walk, or numbers threads otherwise than this process sees them */
@@ -42,16 +63,23 @@ export class ThreadWalks {
     if (missing.length > 0) throw new Error(`the kernel has no ${missing.join(", ")}`);
     if (!isFirstNamespace()) throw new Error("this process lives in a PID namespace");
     const id = kernelFunctionId("bpf_iter_task");
-    this.#program = loadIteratorProgram(
-      "us_threads",
-      program((field) => fields.get(field)!),
-      id,
-    );
+    const at = (field: string) => fields.get(field)!;
+    this.#program = loadIteratorProgram("us_threads", program(at), id);
+    const mapFd = createMappableMap(COUNT_BYTES);
+    this.#countProgram = loadIteratorProgram("us_sleepers", countProgram(at, mapFd), id);
+    this.#count = mapShared(mapFd, COUNT_BYTES);
+  }
+
+  /** How many threads of a process sleep until something wakes them up, and have no signal of their own waiting. */
+  countAsleep(pid: number): number {
+    this.#count.writeBigUInt64LE(0n);
+    readWalk(this.#link(pid).count, NOTHING, NOTHING, RECORD_BYTES);
+    return Number(this.#count.readBigUInt64LE());
   }
 
   /** Threads of a process that sleep until something wakes them up, and that no signal of their own waits for. */
   asleep(pid: number): Set<number> {
-    const walk = () => readWalk(this.#link(pid), this.#records, NOTHING, RECORD_BYTES);
+    const walk = () => readWalk(this.#link(pid).records, this.#records, NOTHING, RECORD_BYTES);
     let bytes = walk();
     for (; bytes < 0; bytes = walk()) this.#records = Buffer.alloc(2 * this.#records.length);
     const found = new Set<number>();
@@ -63,18 +91,19 @@ export class ThreadWalks {
     return found;
   }
 
-  #link(pid: number): number {
+  #link(pid: number): Links {
     const known = this.#links.get(pid);
     if (known !== undefined) return known;
-    const link = linkIterator(this.#program, pid);
-    this.#links.set(pid, link);
-    return link;
+    const links = { records: linkIterator(this.#program, pid), count: linkIterator(this.#countProgram, pid) };
+    this.#links.set(pid, links);
+    return links;
   }
 
   forget(pid: number): void {
-    const link = this.#links.get(pid);
-    if (link === undefined) return;
-    closeDescriptor(link);
+    const links = this.#links.get(pid);
+    if (links === undefined) return;
+    closeDescriptor(links.records);
+    closeDescriptor(links.count);
     this.#links.delete(pid);
   }
 }
