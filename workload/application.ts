@@ -34,7 +34,10 @@ export interface ProtectOptions {
 }
 
 /** What an application is, wherever it runs. */
-export type Program = Pick<ProtectRequest, "name" | "command" | "environment" | "workingDirectory" | "address">;
+export type Program = Pick<
+  ProtectRequest,
+  "name" | "command" | "environment" | "workingDirectory" | "address" | "placement" | "balance"
+>;
 
 export class ProtectedApplication {
   readonly lab: Lab;

@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { OperatingError } from "../src/kernel/failure.ts";
 import type { Lab } from "../src/lab/lab.ts";
-import { POLL_MS, ProtectedApplication } from "./application.ts";
+import { POLL_MS, type Program, ProtectedApplication } from "./application.ts";
 import { fillKeys } from "./driver.ts";
 
 export const APPLICATION = "redis";
@@ -24,8 +24,10 @@ function redisCommand(port: number, options: string[]): string[] {
 export class RedisSite extends ProtectedApplication {
   readonly #options: string[];
 
-  constructor(lab: Lab, options = NO_DISK) {
-    super(lab, { name: APPLICATION, command: redisCommand(SERVICE.port, options), address: `${SERVICE.host}/24` });
+  /** @param more other keys of its specification, or others' values */
+  constructor(lab: Lab, options = NO_DISK, more: Partial<Program> = {}) {
+    const command = redisCommand(SERVICE.port, options);
+    super(lab, { name: APPLICATION, command, address: `${SERVICE.host}/24`, ...more });
     this.#options = options;
   }
 

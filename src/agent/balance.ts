@@ -21,8 +21,16 @@ export async function balance(
   { dryRun, progress, signal }: BalanceOptions,
 ): Promise<BalanceResult> {
   const plan = planBalance(await takePicture(context));
+  return { plan, done: dryRun ? [] : await makeMoves(context, plan, { progress, signal }) };
+}
+
+/** Those that were made: one that fails does not hinder the others. */
+export async function makeMoves(
+  context: AgentContext,
+  plan: readonly Move[],
+  { progress, signal }: Omit<BalanceOptions, "dryRun">,
+): Promise<Move[]> {
   const done: Move[] = [];
-  if (dryRun) return { plan, done };
   for (const move of plan) {
     if (signal.aborted) break;
     const { application: name, to } = move;
@@ -34,9 +42,8 @@ export async function balance(
       );
       done.push(move);
     } catch (error) {
-      // The rest of the plan does not hang on it.
       progress({ step: "failed", application: name, message: `"${name}" did not move: ${toFailure(error).message}` });
     }
   }
-  return { plan, done };
+  return done;
 }

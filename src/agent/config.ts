@@ -37,6 +37,14 @@ const schema = z.strictObject({
   /** cgroup2 directory given to this node; without it the agent's own cgroup (systemd: `Delegate=yes`). */
   cgroup: absolutePath.optional(),
   labels: z.record(z.string(), z.string()).default({}),
+  /** What placement and balance may count on, where that is not all of the machine: cores, bytes, bytes per second. */
+  capacity: z
+    .strictObject({
+      cpu: z.number().positive().optional(),
+      memory: z.number().positive().optional(),
+      network: z.number().positive().optional(),
+    })
+    .default({}),
   /** For tests: another program in the place of `src/instance/main.ts`. */
   instanceProgram: absolutePath.default(new URL("../instance/main.ts", import.meta.url).pathname),
 });

@@ -38,7 +38,8 @@ export class LoadMeter {
   }
 
   get capacity(): Load {
-    return { cpu: availableParallelism(), memory: totalmem(), network: NETWORK };
+    const { cpu = availableParallelism(), memory = totalmem(), network = NETWORK } = this.#context.config.capacity;
+    return { cpu, memory, network };
   }
 
   measure(atMs: number): void {

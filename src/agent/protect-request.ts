@@ -66,10 +66,11 @@ export async function checkStandbys(context: AgentContext, spec: ApplicationSpec
       },
     );
   }
-  if (spec.minInSync > spec.standby.length) {
+  const count = Math.max(spec.standby.length, spec.placement.standbys);
+  if (spec.minInSync > count) {
     throw new OperatingError(
       "too-few-standbys",
-      `"${spec.name}" shall have ${spec.minInSync} standbys in sync, but only ${spec.standby.length} are named`,
+      `"${spec.name}" shall have ${spec.minInSync} standbys in sync, but only ${count} are asked for`,
       { remedy: "Name more with --standby, or ask for fewer with --min-in-sync." },
     );
   }

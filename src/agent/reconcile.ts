@@ -1,6 +1,7 @@
 /** Looks at this node and the store again and again, and does what `desired` says. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { toFailure } from "../kernel/failure.ts";
+import { AutoBalancer } from "./auto-balance.ts";
 import { tryClone } from "./clones.ts";
 import type { AgentContext } from "./context.ts";
 import { type Action, desired, type Seen, type SeenInstance } from "./desired.ts";
@@ -34,6 +35,7 @@ export class Reconciler {
     followDrained(this.#context.drained, this.#context.store, () => this.wake(), this.#abort.signal);
     void this.#loop();
     void new Placer(this.#context, () => this.#known.all()).run(this.#abort.signal);
+    void new AutoBalancer(this.#context, () => this.#known.all()).run(this.#abort.signal);
   }
 
   stop(): void {

@@ -14,6 +14,8 @@ interface Options extends RemoteOptions {
   address?: string;
   gateway?: string;
   standby?: string[];
+  standbys?: number;
+  balance?: "manual" | "auto";
   minInSync?: number;
   onTooFew?: "continue" | "hold";
   commit?: "checkpoint" | "none";
@@ -38,6 +40,7 @@ export function registerProtect(program: Command): void {
     .option("--address <ip/length>", "its own service address, such as 10.77.0.10/24")
     .option("--gateway <ip>", "its default gateway")
     .option("--standby <node...>", "nodes that shall hold a clone", collect)
+    .option("--standbys <count>", "how many clones there shall be, on nodes that the cluster chooses", wholeNumber)
     .option("--min-in-sync <count>", "standbys that shall be in sync at least", wholeNumber)
     .addOption(new Option("--on-too-few <policy>", "its output with fewer in sync").choices(["continue", "hold"]))
     .addOption(new Option("--commit <policy>", "when output may leave").choices(["checkpoint", "none"]))
@@ -54,6 +57,12 @@ export function registerProtect(program: Command): void {
       "--volume <path=directory...>",
       "a real directory of each node, or PATH=scratch: space not replicated",
       volume,
+    )
+    .addOption(
+      new Option(
+        "--balance <who>",
+        "who moves it from a full node: only understudy balance, or also the cluster",
+      ).choices(["manual", "auto"]),
     )
     .option("--durable", "a standby's disk has a checkpoint before it is acknowledged")
     .option("--env <name=value...>", "a variable of its environment", variable)
@@ -74,7 +83,7 @@ async function run(command: string[], options: Options): Promise<void> {
 
 async function requestOf(command: string[], options: Options): Promise<ProtectRequest> {
   const { name, address, gateway, standby, minInSync, onTooFew, commit, period, keep } = options;
-  const { env, directory, file, wait, onUnprotectable, syncLimit, volume, durable } = options;
+  const { env, directory, file, wait, onUnprotectable, syncLimit, volume, durable, standbys, balance } = options;
   const fromFile = file === undefined ? {} : await (await import("./application-file.ts")).readPartialApplication(file);
   const given = {
     ...(command.length > 0 && { command }),
@@ -89,6 +98,8 @@ async function requestOf(command: string[], options: Options): Promise<ProtectRe
     ...(keep !== undefined && { keep }),
     ...(onUnprotectable !== undefined && { onUnprotectable }),
     ...(syncLimit !== undefined && { syncLimit }),
+    ...(standbys !== undefined && { placement: { ...fromFile.placement, standbys } }),
+    ...(balance !== undefined && { balance }),
     ...(volume !== undefined && { volumes: volume }),
     ...(durable !== undefined && { durable }),
     ...(env !== undefined && { environment: { ...fromFile.environment, ...env } }),

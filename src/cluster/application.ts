@@ -95,6 +95,8 @@ export const applicationSchema = z.strictObject({
   onUnprotectable: z.enum(["hold", "warn"]).default(defaults.onUnprotectable).describe("hold or warn"),
   /** Bytes a second of the first copies to new standbys; 0: as fast as they go. */
   syncLimit: z.int().min(0).default(defaults.syncLimit).describe("0, or bytes per second"),
+  /** `auto`: it is moved to one of its standbys when its node is much fuller than others, without being asked. */
+  balance: z.enum(["manual", "auto"]).default(defaults.balance).describe("manual or auto"),
   /** Paths of the application's files that are not kept in its layer over the node's. */
   volumes: z
     .array(volume)
@@ -130,6 +132,7 @@ export const keyChanges = {
   keep: "live",
   onUnprotectable: "live",
   syncLimit: "live",
+  balance: "live",
   volumes: "recreate",
   durable: "recreate",
 } as const satisfies Record<ApplicationKey, "live" | "recreate">;

@@ -33,6 +33,7 @@ export const applicationDefaults = {
     apart: [] as string[],
     replaceAfter: 60,
   },
+  balance: "manual",
   volumes: [] as Volume[],
   durable: false,
 } as const;

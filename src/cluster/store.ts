@@ -55,6 +55,8 @@ export const storeKeys = {
   specification: (application: string) => `applications/${application}/spec`,
   view: (application: string) => `applications/${application}/view`,
   placement: (application: string) => `applications/${application}/placement`,
+  /** Who looks after `balance: auto` for all. */
+  balancer: "balancer",
   drained: (node: string) => `drained/${node}`,
   node: (node: string) => `nodes/${node}`,
 } as const;

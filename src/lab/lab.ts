@@ -58,6 +58,8 @@ export interface UpOptions {
   nodes?: number;
   /** The cluster store: `sqlite` (default), `etcd`: members on the nodes, or `etcd://host:port,…`: one that runs already. */
   store?: StoreChoice;
+  /** Further keys of agents' configurations, by node. */
+  configurations?: Record<string, object>;
   /** Takes down a lab of this name that is up, instead of refusing. */
   replace?: boolean;
   /** Called with what is being done. */
@@ -123,7 +125,7 @@ export class Lab {
   }
 
   async #up(
-    { nodes: count = 3, store = "sqlite", replace = false, onProgress = () => {} }: UpOptions,
+    { nodes: count = 3, store = "sqlite", configurations = {}, replace = false, onProgress = () => {} }: UpOptions,
     signal: AbortSignal,
   ): Promise<void> {
     if (!Number.isInteger(count) || count < 1 || count > MOST_NODES) {
@@ -144,7 +146,7 @@ export class Lab {
       const places = this.#places;
       const nodes = Array.from({ length: count }, (_, index) => nodePlaces(places, index));
       await Promise.all([places.store, places.runDirectory].map((path) => mkdir(path, { recursive: true })));
-      await Promise.all([makeSwitch(places), this.#makeDisks(nodes, store)]);
+      await Promise.all([makeSwitch(places), this.#makeDisks(nodes, store, configurations)]);
       signal.throwIfAborted();
       onProgress(`starting ${count === 1 ? "one node" : `${count} nodes`}`);
       await settleAll(nodes.map((node) => powerOn(places, node, this.#agentCommand, signal)));
@@ -167,14 +169,14 @@ export class Lab {
     }
   }
 
-  async #makeDisks(nodes: NodePlaces[], store: StoreChoice): Promise<void> {
+  async #makeDisks(nodes: NodePlaces[], store: StoreChoice, configurations: Record<string, object>): Promise<void> {
     const places = this.#places;
     await createAuthority(places.authority);
     const names = nodes.map(({ address, name }) => `${address} ${name}\n`).join("");
     const hosts = `${await readFile("/etc/hosts", "utf8").catch(() => "127.0.0.1 localhost\n")}${names}`;
     const client = { name: CLIENT, hosts: [clientAddress], outDirectory: places.clientTls };
     await Promise.all([
-      ...nodes.map((node) => makeDisk(places, node, { nodes, hosts, store })),
+      ...nodes.map((node) => makeDisk(places, node, { nodes, hosts, store, more: configurations[node.name] ?? {} })),
       issueCertificate(places.authority, client),
     ]);
   }

@@ -37,10 +37,13 @@ export interface DiskOptions {
   /** /etc/hosts */
   hosts: string;
   store: StoreChoice;
+  /** Further keys of its agent's configuration. */
+  more: object;
 }
 
 /** Makes the node's disk: what of its root file system differs from this machine's. It survives a power-off. */
-export async function makeDisk(lab: LabPlaces, node: NodePlaces, { nodes, hosts, store }: DiskOptions): Promise<void> {
+export async function makeDisk(lab: LabPlaces, node: NodePlaces, options: DiskOptions): Promise<void> {
+  const { nodes, hosts, store, more } = options;
   const upper = join(node.directory, "upper");
   const configuration = join(upper, "etc/understudy");
   const bin = join(upper, "usr/local/bin");
@@ -51,7 +54,10 @@ export async function makeDisk(lab: LabPlaces, node: NodePlaces, { nodes, hosts,
     hosts: [node.address],
     outDirectory: join(configuration, "tls"),
   });
-  await writeFile(join(configuration, "agent.yaml"), stringify(agentConfiguration(node, storeUrl(store, node, nodes))));
+  await writeFile(
+    join(configuration, "agent.yaml"),
+    stringify({ ...agentConfiguration(node, storeUrl(store, node, nodes)), ...more }),
+  );
   await writeFile(join(upper, "etc/hosts"), hosts);
   if (store === "etcd") await writeMember(upper, node, nodes);
   // A script rather than a link: on the node it says where the project is.

@@ -8,6 +8,7 @@ import {
   noWishes,
   Picture,
 } from "../cluster/placement.ts";
+import { type Costs, Stopwatch } from "./costs.ts";
 import { Random } from "./random.ts";
 
 export interface PlacementRun {
@@ -16,13 +17,6 @@ export interface PlacementRun {
   seed: number;
   /** Nodes that are emptied, one after the other. */
   drains: number;
-}
-
-export interface Costs {
-  /** How many such decisions were made, and milliseconds: median, worst. */
-  count: number;
-  medianMs: number;
-  worstMs: number;
 }
 
 export interface PlacementOutcome {
@@ -109,20 +103,4 @@ export function simulatePlacement({ nodes, applications, seed, drains }: Placeme
 function spread(picture: Picture): number {
   const pressures = [...picture.nodes.keys()].map((node) => picture.pressure(node));
   return Math.max(...pressures) - pressures.reduce((sum, one) => sum + one, 0) / pressures.length;
-}
-
-class Stopwatch {
-  readonly #ms: number[] = [];
-
-  time<T>(work: () => T): T {
-    const begun = performance.now();
-    const result = work();
-    this.#ms.push(performance.now() - begun);
-    return result;
-  }
-
-  costs(): Costs {
-    const sorted = [...this.#ms].sort((a, b) => a - b);
-    return { count: sorted.length, medianMs: sorted[Math.floor(sorted.length / 2)] ?? 0, worstMs: sorted.at(-1) ?? 0 };
-  }
 }

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { autoBalanceDefaults, lookForMoves, startAutoBalance } from "../../../src/cluster/auto-balance.ts";
 import { planBalance } from "../../../src/cluster/balance.ts";
 import {
   type ApplicationPicture,
@@ -11,6 +12,7 @@ import {
   Picture,
 } from "../../../src/cluster/placement.ts";
 import { missingStandbys, noPlacement, wantedStandbys } from "../../../src/cluster/standbys.ts";
+import { simulateAutoBalance } from "../../../src/sim/auto-balance.ts";
 import { simulatePlacement } from "../../../src/sim/placement.ts";
 
 const GB = 2 ** 30;
@@ -150,6 +152,73 @@ describe("the load is shared", () => {
   });
 });
 
+describe("balance: auto", () => {
+  const nodes = ["a", "b", "c", "d"].map((name) => node(name));
+  const crowd = Array.from({ length: 8 }, (_, index) =>
+    application(`app-${index}`, "a", [nodes[1 + (index % 3)]!.name]),
+  );
+  const any = () => true;
+  const LOOK_MS = 10_000;
+
+  it("waits until a node has been full for some looks in a row, and what has moved rests", () => {
+    let state = startAutoBalance;
+    const movedAt = new Map<string, number>();
+    let apps: ApplicationPicture[] = crowd;
+    for (let look = 1; look <= 20; look++) {
+      // A look at which it is not full: all begins anew.
+      const shown = look === 3 ? apps.map((one) => ({ ...one, load: { ...one.load, cpu: 0.01 } })) : apps;
+      const picture = new Picture(nodes, shown);
+      const found = lookForMoves(state, picture, any, look * LOOK_MS);
+      state = found.state;
+      if (look < 6) assert.deepEqual(found.moves, [], `look ${look}`);
+      if (look === 6) assert.ok(found.moves.length >= 3);
+      if (look > 6) assert.deepEqual(found.moves, [], "It is even");
+      for (const { application: name } of found.moves) movedAt.set(name, look);
+      if (look !== 3) apps = [...picture.applications.values()];
+    }
+    // All crowd where they have come to: those that moved stay, for now.
+    const there = apps.find(({ name }) => movedAt.has(name))!.primary;
+    apps = apps.map((one) => ({ ...one, primary: there, standbys: [there === "a" ? "b" : "a"] }));
+    for (let look = 21; look <= 30; look++) {
+      const picture = new Picture(nodes, apps);
+      const found = lookForMoves(state, picture, any, look * LOOK_MS);
+      state = found.state;
+      for (const { application: name } of found.moves)
+        assert.ok(look * LOOK_MS - (movedAt.get(name) ?? -60) * LOOK_MS >= autoBalanceDefaults.restMs, name);
+      apps = [...picture.applications.values()];
+    }
+  });
+
+  it("moves only those whose owners wish for it", () => {
+    let state = startAutoBalance;
+    const wishes = new Set(["app-0", "app-3"]);
+    const moved: string[] = [];
+    for (let look = 0; look < 10; look++) {
+      const found = lookForMoves(state, new Picture(nodes, crowd), (name) => wishes.has(name), look * LOOK_MS);
+      state = found.state;
+      moved.push(...found.moves.map(({ application: name }) => name));
+    }
+    assert.deepEqual(moved.sort(), [...wishes]);
+  });
+
+  it("does not flap: neither by noise, nor by loads that swing for days", (t) => {
+    const steady = simulateAutoBalance({
+      ...{ nodes: 100, applications: 1000, looks: 120, noise: 0.3, swingLooks: 0, seed: 1 },
+    });
+    t.diagnostic(`steady: ${steady.moves} moves, full nodes ${steady.fullAtFirst} → ${steady.full}`);
+    assert.ok(steady.fullAtFirst > 0 && steady.moves > 0);
+    assert.deepEqual([steady.full, steady.lateMoves], [0, 0]);
+    // Twelve hours in a smaller one: the load of a tenth swings fourfold every twenty minutes.
+    const swinging = simulateAutoBalance({
+      ...{ nodes: 20, applications: 200, looks: 4320, noise: 0.3, swingLooks: 120, seed: 2 },
+    });
+    t.diagnostic(`swinging: ${swinging.moves} moves in 12 h, ${swinging.lateMoves} of them in the last 3 h`);
+    assert.ok(swinging.soonestAgainMs >= autoBalanceDefaults.restMs);
+    // Twenty applications swing nine times in the last three hours.
+    assert.ok(swinging.lateMoves < 20, `${swinging.lateMoves} moves in the last three hours`);
+  });
+});
+
 describe("a large cluster", () => {
   it("1,000 nodes with 10,000 applications are placed, balanced and emptied; the costs are printed", (t) => {
     const outcome = simulatePlacement({ nodes: 1000, applications: 10_000, seed: 7, drains: 20 });
@@ -161,6 +230,12 @@ describe("a large cluster", () => {
     t.diagnostic(
       `${moves} moves; fullest node above the mean: ${imbalance.before.toFixed(2)} → ${imbalance.after.toFixed(2)}`,
     );
+    const auto = simulateAutoBalance({
+      ...{ nodes: 1000, applications: 10_000, looks: 12, noise: 0.3, swingLooks: 0, seed: 7 },
+    });
+    const { count, medianMs, worstMs } = auto.costs;
+    t.diagnostic(`auto: ${count} looks, median ${medianMs.toFixed(3)} ms, worst ${worstMs.toFixed(3)} ms`);
+    assert.ok(auto.moves > 0);
     assert.ok(imbalance.after < imbalance.before);
     assert.ok(moves > 0);
     assert.deepEqual([oneDomain, left], [0, 0]);
