@@ -91,7 +91,7 @@ class Batch {
       this.#options.say(`${failed === 0 ? "✔" : "✘"} ${entry.result.run.label}`);
     });
     if (this.#isWanted(POWER_OFF)) await this.#powerOffs();
-    await inParallel(entries, MOVED_AT_A_TIME, ({ application }) => application.stop());
+    await inParallel(entries, MOVED_AT_A_TIME, ({ application }) => this.#stop(application));
     return entries.map(({ result }) => result);
   }
 
@@ -207,7 +207,7 @@ class Batch {
     const unsuited = run.unsuited.get(POWER_OFF);
     if (unsuited !== undefined) {
       cells.set(POWER_OFF, { skipped: unsuited });
-      await entry.application.stop();
+      await this.#stop(entry.application);
       entry.dead = unsuited;
     } else if (entry.dead !== undefined) cells.set(POWER_OFF, { ok: false, why: entry.dead });
   }
@@ -253,7 +253,7 @@ class Batch {
     await this.#cluster.powerOn(node);
     // Load had taken its standby a moment before: nobody could go on with it. Its turn comes again.
     for (const entry of alone) {
-      await entry.application.stop();
+      await this.#stop(entry.application);
       await this.#begin(entry);
     }
     await all(async (entry) => {
