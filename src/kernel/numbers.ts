@@ -6,6 +6,7 @@ export const NR = {
   sched_getattr: 315,
   sched_setattr: 314,
   timer_gettime: 224,
+  clock_gettime: 228,
   timer_settime: 223,
   timer_create: 222,
   sched_getaffinity: 204,
@@ -245,7 +246,16 @@ export const PM_SCAN = { wpMatching: 1, checkWpAsync: 2 } as const;
 /** Errors of the kernel that never leave it: what an interrupted call left in rax. */
 export const RESTART = { sys: -512, noIntr: -513, noHand: -514, block: -516 } as const;
 
-export const ERRNO = { perm: -1, srch: -3, intr: -4, child: -10, again: -11, invalid: -22, noSpace: -28 } as const;
+export const ERRNO = {
+  perm: -1,
+  srch: -3,
+  intr: -4,
+  child: -10,
+  again: -11,
+  noMemory: -12,
+  invalid: -22,
+  noSpace: -28,
+} as const;
 
 export const PAGE_BYTES = 4096;
 export const USER_SPACE_END = 0x7ffffffff000;

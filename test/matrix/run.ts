@@ -8,7 +8,7 @@ import { EVENTS, type Event, POWER_OFF } from "./events.ts";
 import type { Run } from "./programs.ts";
 
 /** So many applications are being moved about at a time, the others go on beside. */
-const MOVED_AT_A_TIME = 8;
+const MOVED_AT_A_TIME = 4;
 const FIRST_ADDRESS = 20;
 /** What an agent or instance tells when something has failed, rather than been asked for. */
 const FAILURES = new Set([

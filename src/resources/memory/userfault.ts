@@ -3,8 +3,9 @@
  * is written, PAGEMAP_SCAN asks it.
  */
 import { call, closeDescriptor, pidfdGetfd, pidfdOpen, tryCall } from "../../kernel/calls.ts";
-import { checked } from "../../kernel/errors.ts";
+import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { ERRNO } from "../../kernel/numbers.ts";
+import { readSmall } from "../../kernel/procfs.ts";
 import type { Remote } from "../../kernel/remote.ts";
 
 const API = 0xc018aa3f;
@@ -72,9 +73,11 @@ export class Userfault {
     return this.#range;
   }
 
-  /** From here on the range is watched; 0 or −errno (−EPERM: shared memory that may never be written). */
+  /** From here on the range is watched; 0 or −errno (−EPERM: shared memory that may never be written; −ESRCH: it has ended). */
   register(start: bigint, end: bigint): number {
-    return tryCall("ioctl", this.#fd, REGISTER, this.#set(start, end, REGISTER_MODE_WP));
+    const r = tryCall("ioctl", this.#fd, REGISTER, this.#set(start, end, REGISTER_MODE_WP));
+    // Of a memory that is gone the kernel says the same (fs/userfaultfd.c, mmget_not_zero).
+    return r === ERRNO.noMemory && !hasMemory(this.#pid) ? ERRNO.srch : r;
   }
 
   /** Takes the last registration back. */
@@ -92,5 +95,14 @@ export class Userfault {
   /** The kernel takes all protection off by itself. */
   close(): void {
     closeDescriptor(this.#fd);
+  }
+}
+
+function hasMemory(pid: number): boolean {
+  try {
+    return readSmall(`/proc/${pid}/maps`) !== "";
+  } catch (error) {
+    if (error instanceof SystemCallError && (error.code === "ENOENT" || error.code === "ESRCH")) return false;
+    throw error;
   }
 }

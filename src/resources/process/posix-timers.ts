@@ -3,7 +3,8 @@ import type { Remote, RemoteCall } from "../../kernel/remote.ts";
 
 /**
  * @kind time
- * @kept the monotonic and the boot clock go on without a jump; timers keep what is left of them.
+ * @kept the monotonic and the boot clock go on without a jump; POSIX timers on them are due when they were, other timers keep
+ *   what is left of them.
  * @unkept the clock of the day, which is the node's own.
  */
 export interface PosixTimer {
@@ -16,15 +17,33 @@ export interface PosixTimer {
   notify: number;
   /** Thread it is for, as the application sees it; 0: the process. */
   thread: number;
-  /** struct itimerspec */
-  left: Buffer;
+  /** struct itimerspec: when it is due, by the application's clock, which goes on; for other clocks what is left. */
+  setting: Buffer;
+  absolute: boolean;
 }
 
 const ENTRY = /ID: (\d+)\nsignal: (-?\d+)\/([0-9a-f]+)\nnotify: (\w+)\/(tid|pid)\.(-?\d+)\nClockID: (-?\d+)\n/g;
 const NOTIFY: Record<string, number> = { signal: 0, none: 1, thread: 2 };
 const SIGEV_THREAD_ID = 4;
 const SPECIFICATION_BYTES = 32;
+const CLOCK_BYTES = 16;
 const EVENT_BYTES = 64;
+/** Where struct itimerspec has what is left. */
+const VALUE_AT = 16;
+const TIMER_ABSTIME = 1;
+const SECOND_NS = 1_000_000_000n;
+/** CLOCK_MONOTONIC, CLOCK_BOOTTIME: they go on in a clone. */
+const GOING_ON = new Set([1, 7]);
+
+const isArmed = (setting: Buffer): boolean => setting.subarray(VALUE_AT).some((byte) => byte !== 0);
+
+/** Adds the time of a clock (struct timespec) to what is left. */
+function addClock(setting: Buffer, clock: Buffer): void {
+  const ns = (at: Buffer, offset: number) => at.readBigInt64LE(offset) * SECOND_NS + at.readBigInt64LE(offset + 8);
+  const due = ns(setting, VALUE_AT) + ns(clock, 0);
+  setting.writeBigInt64LE(due / SECOND_NS, VALUE_AT);
+  setting.writeBigInt64LE(due % SECOND_NS, VALUE_AT + 8);
+}
 /** timer_create takes the identifier it is given (kernel 6.15). */
 const PR_TIMER_CREATE_RESTORE_IDS = 77;
 
@@ -39,6 +58,12 @@ export function readPosixTimers(remote: Remote, text: string, virtual: (tid: num
   return [...text.matchAll(ENTRY)].map(([, id, signal, value, notify, kind, target, clock]) => {
     const forThread = kind === "tid";
     remote.call("timer_gettime", Number(id), at);
+    const setting = remote.read(at, SPECIFICATION_BYTES);
+    const absolute = GOING_ON.has(Number(clock)) && isArmed(setting);
+    if (absolute) {
+      remote.call("clock_gettime", Number(clock), at);
+      addClock(setting, remote.read(at, CLOCK_BYTES));
+    }
     return {
       id: Number(id),
       clock: Number(clock),
@@ -46,7 +71,8 @@ export function readPosixTimers(remote: Remote, text: string, virtual: (tid: num
       value: value!,
       notify: (NOTIFY[notify!] ?? 0) | (forThread ? SIGEV_THREAD_ID : 0),
       thread: forThread ? virtual(Number(target)) : 0,
-      left: remote.read(at, SPECIFICATION_BYTES),
+      setting,
+      absolute,
     };
   });
 }
@@ -63,8 +89,9 @@ export function restorePosixTimers(remote: Remote, timers: PosixTimer[]): Remote
     const id = Buffer.alloc(4);
     id.writeInt32LE(timer.id);
     const create: RemoteCall = ["timer_create", timer.clock, remote.put(event), remote.put(id)];
-    const armed = timer.left.subarray(16).some((byte) => byte !== 0);
-    return armed ? [create, ["timer_settime", timer.id, 0, remote.put(timer.left), 0]] : [create];
+    if (!isArmed(timer.setting)) return [create];
+    const flags = timer.absolute ? TIMER_ABSTIME : 0;
+    return [create, ["timer_settime", timer.id, flags, remote.put(timer.setting), 0]];
   });
   return [
     ["prctl", PR_TIMER_CREATE_RESTORE_IDS, 1, 0, 0, 0],
