@@ -19,6 +19,7 @@ import {
 import { type PosixTimer, readPosixTimers } from "../resources/process/posix-timers.ts";
 import { readScheduling, type Scheduling } from "../resources/process/scheduling.ts";
 import { type ProcessState, readProcess } from "../resources/process/state.ts";
+import { TracelessFacts } from "../resources/process/traceless.ts";
 import { findGadget } from "../stage/stage.ts";
 import type { TracedProcess, TracedThread } from "../tree/tracees.ts";
 import type { Operation } from "./operations.ts";
@@ -93,6 +94,7 @@ export class ProcessCapture {
   #inner: InnerProcess | undefined;
   #innerAt = 0;
   #turn = 0;
+  #traceless: TracelessFacts | undefined;
   readonly #status: Reader;
   #signalMasks = "";
   #facts = "";
@@ -136,6 +138,7 @@ export class ProcessCapture {
   watch(): void {
     if (this.tracker.watching) return;
     this.#readSignalMasks();
+    this.#traceless = TracelessFacts.of(this.pid);
     this.#inThread(this.traced.threads.keys().next().value!, (remote) => this.tracker.watch(remote));
   }
 
@@ -172,7 +175,8 @@ export class ProcessCapture {
     );
     for (const tid of this.#threads.keys()) if (!this.traced.threads.has(tid)) this.#threads.delete(tid);
     const old = now - this.traced.bornAt < YOUNG_MS || now - this.#innerAt > SLOW_MS;
-    const whole = !this.#inner || masks !== this.#signalMasks || old;
+    const changed = this.#traceless?.changed() ?? false;
+    const whole = !this.#inner || masks !== this.#signalMasks || changed || old;
     const timers = !whole && (caught & ALARM_SIGNALS) !== 0n;
     const posixTimers = this.#timers.read().toString("latin1");
     if (posixTimers === "") this.#posixTimers = [];

@@ -13,9 +13,12 @@ export interface ProgramTest {
   args?: string[];
   /** Checkpoints while it is only watched. */
   dumps?: number;
-  /** Does nothing by itself: two dumps of it must be equal. */
+  /** Does nothing by itself: two dumps of it must be equal, and any checkpoint after the last question has all of it. */
   idle?: boolean;
 }
+
+/** Processes are looked at more closely in their first half second. */
+const YOUNG_MS = 600;
 
 const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
@@ -91,6 +94,15 @@ export function testPrograms(title: string, programs: ProgramTest[]): void {
             await dumps(life, 2);
             await good(life);
             life = await life.liveOnCloneAndKillOriginal();
+            await good(life);
+          })) &&
+          options.idle &&
+          (await step("clone lives from a checkpoint that was not the last", async () => {
+            await dumps(life, 1);
+            await pause(YOUNG_MS);
+            await dumps(life, 1);
+            await good(life);
+            life = await life.liveOnCloneAndKillOriginal({ final: false });
             await good(life);
           }));
       });

@@ -158,9 +158,9 @@ export class Life {
     return answer;
   }
 
-  /** One last checkpoint; the original ends, the clone lives on. */
+  /** One last checkpoint, or with `final: false` one like any other; the original ends, the clone lives on. */
   async liveOnCloneAndKillOriginal(options: CheckpointOptions = {}): Promise<Life> {
-    const { error } = await this.checkpoint({ ...options, final: true });
+    const { error } = await this.checkpoint({ final: true, ...options });
     if (error) throw new Error(`The last checkpoint failed: ${error}`);
     const pid = await this.#clone!.ask("live", { upper: this.#upper });
     const clone = this.#clone!;
