@@ -2,6 +2,7 @@
  * Brings a skeleton to life: descriptors, signal actions, identity, registers. Everything that may be done before the
  * application speaks is done before; what remains for the instant of life is collected in `atLife`.
  */
+
 import { writeFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { Resource, ZombieState } from "../checkpoint/operations.ts";
@@ -10,6 +11,7 @@ import type { ProcessResource, ThreadState } from "../checkpoint/process-capture
 import { call, closeDescriptor, openInRoot, pidfdGetfd, pidfdOpen } from "../kernel/calls.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { O_CLOEXEC } from "../kernel/files.ts";
 import { inIpcNamespace, inNamespace } from "../kernel/namespace.ts";
 import { TRACE_OPTION } from "../kernel/numbers.ts";
 import { readStatus, setSessionNice } from "../kernel/procfs.ts";
@@ -44,7 +46,6 @@ import { beginSession, type Skeleton, type SkeletonProcess } from "./skeleton.ts
 import { handleOfEnded, inGroupOf, makeZombie } from "./zombie.ts";
 
 const F_DUPFD = 0;
-const O_CLOEXEC = 0o2000000;
 const PR_SET_NAME = 15;
 const PR_SET_PDEATHSIG = 1;
 const PR_SET_TIMERSLACK = 29;

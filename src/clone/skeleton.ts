@@ -2,12 +2,14 @@
  * The hot clone before it lives: real processes and threads with the application's pids, all stopped, their memory laid out
  * and filled as checkpoints come. Ends with this process until it is brought to life.
  */
+
 import { existsSync, readFileSync } from "node:fs";
 import type { Operation } from "../checkpoint/operations.ts";
 import { FileApply, type FileApplyOptions } from "../files/apply.ts";
 import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../kernel/calls.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { O_RDONLY, O_RDWR } from "../kernel/files.ts";
 import { CLONE, MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { applyPages } from "../kernel/pages.ts";
 import { parseMaps, setSessionNice } from "../kernel/procfs.ts";
@@ -26,8 +28,6 @@ import { Window } from "./window.ts";
 const SCRATCH_AT = 0x20000;
 /** Where kernel areas stand for a moment when their old and new places overlap. */
 const ASIDE_AT = 0x10000000;
-const O_RDWR = 2;
-const O_RDONLY = 0;
 const SIGCHLD = 17;
 const SIGKILL = 9;
 const WALL = 0x40000000;

@@ -33,6 +33,20 @@ export function openPath(path: string, flags: number, mode = 0): number {
   return checked(addon.syscall(NR.open, cString(path), flags | O_CLOEXEC, mode), "open", path);
 }
 
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_LARGEFILE = 0o100000;
+
+/** O_* of an open file description, see fcntl(2); without O_LARGEFILE, which a 64-bit kernel adds by itself. */
+export function statusFlags(fd: number): number {
+  return call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE;
+}
+
+/** Of those only some can be changed, see F_SETFL in fcntl(2); others are passed over. */
+export function setStatusFlags(fd: number, flags: number): void {
+  call("fcntl", fd, F_SETFL, flags);
+}
+
 /** A pidfd for a process (not a thread). */
 export function pidfdOpen(pid: number): number {
   return checked(addon.syscall(NR.pidfd_open, pid, 0), "pidfd_open", pid);

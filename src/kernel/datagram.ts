@@ -1,9 +1,9 @@
 /** One datagram to a unix socket (unix(7)): node:dgram knows only UDP. */
+
 import { closeDescriptor, tryCall } from "./calls.ts";
+import { SOCK_CLOEXEC, SOCK_DGRAM } from "./socket.ts";
 
 const AF_UNIX = 1;
-const SOCK_DGRAM = 2;
-const SOCK_CLOEXEC = 0o2000000;
 const MSG_NOSIGNAL = 0x4000;
 
 /** @param path a socket's path, or `@name` for an abstract one. Returns 0 or −errno. */

@@ -10,6 +10,7 @@ import {
   MSG_DONTWAIT,
   receive,
   SO,
+  SOCK_DGRAM,
   SOCK_NONBLOCK,
   SOCK_RAW,
   SOL_PACKET,
@@ -20,7 +21,6 @@ import {
 } from "./socket.ts";
 
 const SIOCGIFINDEX = 0x8933;
-const SOCK_DGRAM = 2;
 const PACKET_VNET_HEADER = 15;
 const PACKET_IGNORE_OUTGOING = 23;
 const ETH_P_ALL = 3;

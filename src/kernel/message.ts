@@ -1,12 +1,13 @@
 /** sendmsg and recvmsg: one message with its address, its descriptors and its sender's credentials (unix(7)). */
+
 import { addon } from "./addon.ts";
 import { NR } from "./numbers.ts";
+import { SOL_SOCKET } from "./socket.ts";
 
 const HEADER_BYTES = 56;
 const NAME_BYTES = 128;
 const CONTROL_BYTES = 4096;
 const CONTROL_HEADER_BYTES = 16;
-const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const SCM_CREDENTIALS = 2;
 const MSG_DONTWAIT = 0x40;

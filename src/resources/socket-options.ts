@@ -1,9 +1,10 @@
 /** Socket options as a list of what differs from nothing: read from one socket, set on another. */
+
 import { call, tryCall } from "../kernel/calls.ts";
+import { SOL_SOCKET } from "../kernel/socket.ts";
 
 export type OptionValue = [level: number, option: number, value: Buffer];
 
-const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
 const SO_SNDBUFFORCE = 32;

@@ -1,7 +1,9 @@
 /** The application's view of the file system: a layer over the node's own, with devices, /proc and shared memory of its own. */
+
 import { mkdirSync, readFileSync } from "node:fs";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { O_CLOEXEC } from "../kernel/files.ts";
 import { mountPoints } from "../kernel/procfs.ts";
 import type { Remote } from "../kernel/remote.ts";
 
@@ -16,7 +18,6 @@ const MS_STRICTATIME = 1 << 24;
 const MNT_DETACH = 2;
 const S_IFCHR = 0o020000;
 const AT_FDCWD = -100;
-const O_CLOEXEC = 0o2000000;
 const OPEN_TREE_CLONE = 1;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOVE_MOUNT_T_SYMLINKS = 0x10;

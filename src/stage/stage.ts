@@ -2,10 +2,12 @@
  * The stage: the namespaces an application lives in, with their init, on whatever node it plays. Made from outside, by system
  * calls in the init; the same for a start as for a clone, so that both look alike to the application.
  */
+
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { call, closeDescriptor, openPath, pidfdOpen, spawn } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
+import { O_PATH, O_RDWR } from "../kernel/files.ts";
 import { closeNamespace, inNamespace, openNamespace } from "../kernel/namespace.ts";
 import { parseMaps } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
@@ -15,8 +17,6 @@ import { prepareRoot, type RootOptions } from "./root.ts";
 const INIT_PROGRAM = fileURLToPath(new URL("../../build/understudy-init", import.meta.url));
 const PR_SET_CHILD_SUBREAPER = 36;
 const EXIT_KILL = 0x100000;
-const O_PATH = 0o10000000;
-const O_RDWR = 2;
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
 /** Descriptor number, in every process of a new clone, of a handle on this process: clones fetch their descriptors by it. */

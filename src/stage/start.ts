@@ -1,7 +1,9 @@
 /** Starts a program on a stage: the application's first process, traced from its first instruction. */
+
 import { closeDescriptor, openInRoot, openPath, tryCall } from "../kernel/calls.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { O_PATH, O_RDWR } from "../kernel/files.ts";
 import { SIGNAL } from "../kernel/numbers.ts";
 import { Remote } from "../kernel/remote.ts";
 import { NO_SIGNALS, setSignalMask, trapAgain, waitFor } from "../kernel/trace.ts";
@@ -15,9 +17,7 @@ export interface Program {
   logPath: string;
 }
 
-const O_PATH = 0o10000000;
 const O_LOG = 0o2101; // write, create, append
-const O_RDWR = 2;
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** Where the program is in the application's view. Errors: `program-not-found`. */

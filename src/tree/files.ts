@@ -1,10 +1,8 @@
 /** What is known of the files that an application leans on: build ids of ELF files, and whether they are its own. */
-import { existsSync, fstatSync, readSync } from "node:fs";
-import { closeDescriptor, openInRoot } from "../kernel/calls.ts";
-import { SystemCallError } from "../kernel/errors.ts";
+import { existsSync, readSync } from "node:fs";
 import type { FileIdentity } from "./graph.ts";
+import { lookAtFile } from "./regular-file.ts";
 
-const O_RDONLY = 0;
 const ELF_MAGIC = 0x7f454c46;
 const PT_NOTE = 4;
 const NT_GNU_BUILD_ID = 3;
@@ -59,26 +57,13 @@ export class ProgramFiles {
 
   /** Undefined for what is not there (any more) or no regular file. */
   identify(path: string): FileIdentity | undefined {
-    // To open a device may do something.
-    if (!path.startsWith("/") || /^\/(dev|proc|sys)\//.test(path)) return undefined;
-    let fd: number;
-    try {
-      fd = openInRoot(this.#rootFd, path, O_RDONLY | 0o4000 /* O_NONBLOCK: a FIFO must not wait */);
-    } catch (error) {
-      if (error instanceof SystemCallError) return undefined;
-      throw error;
-    }
-    try {
-      const status = fstatSync(fd);
-      if (!status.isFile()) return undefined;
+    return lookAtFile(this.#rootFd, path, (fd, { dev, ino, size, mtimeMs }) => {
       const isOwn = existsSync(this.#layer + path);
-      const of = `${status.dev} ${status.ino} ${status.size} ${status.mtimeMs}`;
+      const of = `${dev} ${ino} ${size} ${mtimeMs}`;
       const known = this.#known.get(path);
       const buildId = known?.of === of ? known.buildId : buildIdOf(fd);
       this.#known.set(path, { of, buildId });
       return { isOwn, ...(buildId === undefined ? {} : { buildId }) };
-    } finally {
-      closeDescriptor(fd);
-    }
+    });
   }
 }

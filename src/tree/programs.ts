@@ -4,15 +4,12 @@
  * what a clone's node lacks or has another version of is sent (files/program-file.ts).
  */
 import { createHash } from "node:crypto";
-import { existsSync, fstatSync, readSync } from "node:fs";
-import { closeDescriptor, openInRoot } from "../kernel/calls.ts";
-import { SystemCallError } from "../kernel/errors.ts";
+import { existsSync, readSync } from "node:fs";
 import { OperatingError } from "../kernel/failure.ts";
 import type { Area } from "../resources/memory/layout.ts";
 import { buildIdOf } from "./files.ts";
+import { lookAtFile } from "./regular-file.ts";
 
-const O_RDONLY = 0;
-const O_NONBLOCK = 0o4000;
 const PIECE_BYTES = 4096;
 /** Of a file with more pieces, so many of them spread over it, the first and the last among them, are looked at. */
 const MOST_PIECES = 1024;
@@ -83,22 +80,7 @@ export class MappedPrograms {
 
 /** Undefined for what is not there or no regular file. */
 export function programAt(rootFd: number, path: string): Program | undefined {
-  // To open a device may do something.
-  if (!path.startsWith("/") || /^\/(dev|proc|sys)\//.test(path)) return undefined;
-  let fd: number;
-  try {
-    fd = openInRoot(rootFd, path, O_RDONLY | O_NONBLOCK);
-  } catch (error) {
-    if (error instanceof SystemCallError) return undefined;
-    throw error;
-  }
-  try {
-    const status = fstatSync(fd);
-    if (!status.isFile()) return undefined;
-    return { path, size: status.size, identity: buildIdOf(fd) ?? digestOf(fd, status.size) };
-  } finally {
-    closeDescriptor(fd);
-  }
+  return lookAtFile(rootFd, path, (fd, { size }) => ({ path, size, identity: buildIdOf(fd) ?? digestOf(fd, size) }));
 }
 
 function digestOf(fd: number, size: number): string {

@@ -2,10 +2,12 @@
  * A process's open files as the kernel has them, in one walk (BPF iterator, kernel 5.8 with BTF) instead of a look at every link of
  * /proc/PID/fd: which description each descriptor is, and of TCP sockets what tells whether anything happened to them.
  */
+
 import { linkIterator, loadIteratorProgram } from "../../kernel/bpf.ts";
 import { Assembler } from "../../kernel/bpf-assembler.ts";
 import { kernelFunctionId, readKernelTypes } from "../../kernel/btf.ts";
 import { closeDescriptor, readWalk } from "../../kernel/calls.ts";
+import { O_CLOEXEC } from "../../kernel/files.ts";
 import { STAMP, STAMP_BYTES, STAMP_FIELDS } from "../tcp/stamp.ts";
 
 /** {u64 struct file, u64 inode number, u64 file operations, u32 descriptor, u32 flags, u32 mode, u32 bytes of the stamp} */
@@ -28,7 +30,6 @@ const FIELDS = [
 /** struct bpf_iter__task_file */
 const CONTEXT = { task: 8, fd: 16, file: 24 } as const;
 const STACK = { head: -HEAD_BYTES, stamp: -HEAD_BYTES - STAMP_BYTES, word: -HEAD_BYTES - STAMP_BYTES - 8 } as const;
-const O_CLOEXEC = 0o2000000;
 const WORD_BITS = 64;
 
 function program(at: (field: string) => number) {

@@ -1,5 +1,7 @@
 /** One process's descriptors as of the last look. */
+
 import { closeDescriptor, openPath, readDescriptorLinks, readDescriptorTable } from "../../kernel/calls.ts";
+import { O_DIRECTORY } from "../../kernel/files.ts";
 import { infoField } from "../../kernel/procfs.ts";
 import type { FileLock } from "./locks.ts";
 import { type Notice, O_ASYNC } from "./notice.ts";
@@ -26,7 +28,6 @@ export interface Known {
 
 const TABLE_BYTES = 1 << 20;
 const tableBuffer = Buffer.alloc(TABLE_BYTES);
-const O_DIRECTORY = 0o200000;
 const NO_FDS = new Int32Array(0);
 
 export class ProcessTable {

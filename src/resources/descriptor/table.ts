@@ -1,9 +1,11 @@
 /** The open descriptors of all processes: which open file description each belongs to, and of which kind that is. */
+
 import { readlinkSync, statSync } from "node:fs";
 import { call, closeDescriptor, pidfdGetfd, pidfdOpen, sameOpenFile, tryCall } from "../../kernel/calls.ts";
 import { SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { descriptorInfo, infoField, readStatus, virtualPid } from "../../kernel/procfs.ts";
+import { SOL_SOCKET } from "../../kernel/socket.ts";
 import { type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { kindOf, type SocketType } from "../kinds.ts";
 import type { Contents } from "../nameless/contents.ts";
@@ -28,7 +30,6 @@ export interface DescriptorEntry {
   notice?: Notice;
 }
 
-const SOL_SOCKET = 1;
 const SO_TYPE = 3;
 const SO_PROTOCOL = 38;
 const SO_DOMAIN = 39;

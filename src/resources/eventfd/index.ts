@@ -1,5 +1,5 @@
 /** eventfd: its counter and whether it counts as a semaphore. */
-import { call } from "../../kernel/calls.ts";
+import { call, setStatusFlags } from "../../kernel/calls.ts";
 import { infoField } from "../../kernel/procfs.ts";
 import { type DescriptorKind, flagsOf, O } from "../kind.ts";
 
@@ -11,7 +11,6 @@ export interface EventfdState {
 }
 
 const EFD_SEMAPHORE = 1;
-const F_SETFL = 4;
 
 /**
  * @kept the counter, whether it counts as a semaphore, flags; who shares it.
@@ -38,7 +37,7 @@ export const eventfd: DescriptorKind<EventfdState> = {
       word.writeBigUInt64LE(count);
       call("write", fd, word, 8);
     }
-    call("fcntl", fd, F_SETFL, state.flags);
+    setStatusFlags(fd, state.flags);
     return fd;
   },
 };

@@ -1,5 +1,13 @@
 /** Named pipes: each opening by its path, and the bytes in between, which wait in the pipe and not in the file. */
-import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../../kernel/calls.ts";
+import {
+  call,
+  closeDescriptor,
+  openInRoot,
+  openPath,
+  setStatusFlags,
+  statusFlags,
+  tryCall,
+} from "../../kernel/calls.ts";
 import { Status } from "../../kernel/files.ts";
 import { type CreateContext, type DescriptorKind, O } from "../kind.ts";
 import { peekPipe } from "../pipe/index.ts";
@@ -19,11 +27,8 @@ export interface FifoState {
 
 const TYPE = 0o170000;
 const FIFO = 0o010000;
-const F_GETFL = 3;
-const F_SETFL = 4;
 const F_SETPIPE_SZ = 1031;
 const F_GETPIPE_SZ = 1032;
-const O_LARGEFILE = 0o100000;
 const DELETED = " (deleted)";
 const AT_FDCWD = -100;
 const status = new Status();
@@ -43,7 +48,7 @@ export const fifo: DescriptorKind<FifoState> = {
       const { link } = description;
       const fd = context.take(description);
       const status = statOf(fd);
-      const flags = call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE;
+      const flags = statusFlags(fd);
       const opened = (flags & O.path) === 0;
       const sizeBytes = opened ? call("fcntl", fd, F_GETPIPE_SZ) : 0;
       const reads = opened && (flags & O.accessMode) !== O.writeOnly;
@@ -54,7 +59,7 @@ export const fifo: DescriptorKind<FifoState> = {
   create(state, context) {
     const keeper = keeperOf(state, context);
     const fd = openPath(`/proc/self/fd/${keeper}`, (state.flags & (O.accessMode | O.path)) | O.nonBlock);
-    if ((state.flags & O.path) === 0) call("fcntl", fd, F_SETFL, state.flags);
+    if ((state.flags & O.path) === 0) setStatusFlags(fd, state.flags);
     return fd;
   },
 };

@@ -1,5 +1,5 @@
 /** Regular files, directories and harmless devices, by path, flags and position. Content travels with the file log. */
-import { call, openInRoot, tryCall } from "../../kernel/calls.ts";
+import { call, openInRoot, statusFlags, tryCall } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { type DescriptorKind, O } from "../kind.ts";
 
@@ -12,9 +12,7 @@ export interface FileState {
 const ONLY_AT_CREATION = O.create | O.exclusive | O.truncate;
 const SEEK_SET = 0;
 const SEEK_CUR = 1;
-const F_GETFL = 3;
 /** Set by every open of a 64-bit program. */
-const O_LARGEFILE = 0o100000;
 
 /**
  * @kept path, flags, position, directories, `/dev/null`, `zero`, `full`, `random`, `urandom`; the content travels with the
@@ -32,7 +30,7 @@ export const file: DescriptorKind<FileState> = {
       refuseUnlessPortable(path);
       // Both by calls on a duplicate: several times cheaper than to read them from /proc.
       const fd = context.take(description);
-      const flags = call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE;
+      const flags = statusFlags(fd);
       return { path, flags, position: Math.max(0, tryCall("lseek", fd, 0, SEEK_CUR)) };
     }),
   create(state, context) {

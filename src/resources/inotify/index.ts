@@ -1,5 +1,5 @@
 /** inotify: what is watched for what, under the same watch numbers. Events that wait cannot be looked at: they are lost. */
-import { call, closeDescriptor, cString, openInRoot, tryCall } from "../../kernel/calls.ts";
+import { call, closeDescriptor, cString, openInRoot, setStatusFlags, tryCall } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { type DescriptorKind, flagsOf, O } from "../kind.ts";
 import { pathOfWatched } from "./path.ts";
@@ -19,7 +19,6 @@ const WATCH =
   /^inotify wd:([0-9a-f]+) ino:([0-9a-f]+) sdev:([0-9a-f]+) mask:([0-9a-f]+).*fhandle-type:([0-9a-f]+) f_handle:([0-9a-f]+)/gm;
 /** IN_ALL_EVENTS, IN_EXCL_UNLINK, IN_ONESHOT. */
 const KEPT = 0x84000fff;
-const F_SETFL = 4;
 /** Numbers are given in a row: one that is far from the last takes as many tries. */
 const MOST_TRIES = 1 << 16;
 
@@ -76,7 +75,7 @@ export const inotify: DescriptorKind<InotifyState> = {
           closeDescriptor(target);
         }
       }
-      call("fcntl", fd, F_SETFL, state.flags & ~O.accessMode);
+      setStatusFlags(fd, state.flags & ~O.accessMode);
     });
     return fd;
   },
@@ -95,6 +94,6 @@ const events = Buffer.alloc(4096);
 
 /** Each watch taken away leaves an event (IN_IGNORED). */
 function drain(fd: number): void {
-  call("fcntl", fd, F_SETFL, O.nonBlock);
+  setStatusFlags(fd, O.nonBlock);
   while (tryCall("read", fd, events, events.length) > 0);
 }

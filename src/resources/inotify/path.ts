@@ -1,6 +1,8 @@
 /** The name of a watched file, which the kernel tells by inode and file handle only. */
+
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { closeDescriptor, openPath, tryCall } from "../../kernel/calls.ts";
+import { O_PATH } from "../../kernel/files.ts";
 
 export interface Watched {
   inode: number;
@@ -17,7 +19,6 @@ interface Mount {
 }
 
 const O_PATH_DIRECTORY = 0o200000;
-const O_PATH = 0o10000000;
 /** struct ovl_fh (fs/overlayfs/overlayfs.h): padding, version, magic, length, flags, type, uuid, then the real handle. */
 const OVERLAY_MAGIC = 0xfb;
 const OVERLAY = { length: 5, magic: 4, type: 7, handle: 24, padding: 3 };

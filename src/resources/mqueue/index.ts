@@ -1,6 +1,6 @@
 /** POSIX message queues (mq_overview(7)): open ones, those that only have a name, and those that have lost it. */
 import { statfsSync } from "node:fs";
-import { call, closeDescriptor, cString, openPath } from "../../kernel/calls.ts";
+import { call, closeDescriptor, cString, openPath, statusFlags } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { Status } from "../../kernel/files.ts";
 import { readStatus, virtualPid } from "../../kernel/procfs.ts";
@@ -37,8 +37,6 @@ export interface OpenState {
 export type MqueueState = QueueState | OpenState;
 
 const MAGIC = 0x19800202;
-const F_GETFL = 3;
-const O_LARGEFILE = 0o100000;
 const DELETED = " (deleted)";
 const SIGEV_THREAD = 2;
 const ATTRIBUTE_BYTES = 64;
@@ -131,7 +129,7 @@ export const mqueue: DescriptorKind<MqueueState> = {
       try {
         const name = (link.endsWith(DELETED) ? link.slice(0, -DELETED.length) : link).slice(1);
         if (first && isUnlinked) unlinked.set(id, queueState(reader, name, true, inNamespaceOf(pid, readLimits)));
-        const flags = call("fcntl", own, F_GETFL, 0) & ~O_LARGEFILE;
+        const flags = statusFlags(own);
         return { type: "open", id, path: link, flags, notify: notifyOf(reader, link) };
       } finally {
         closeDescriptor(reader);

@@ -1,7 +1,15 @@
 /** Files without a name: memfd (memfd_create(2), with seals) and what was deleted while open; their content goes along. */
-import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../../kernel/calls.ts";
+import {
+  call,
+  closeDescriptor,
+  openInRoot,
+  openPath,
+  setStatusFlags,
+  statusFlags,
+  tryCall,
+} from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
-import { O_NOATIME, Status } from "../../kernel/files.ts";
+import { AT_EMPTY_PATH, AT_REMOVEDIR, O_NOATIME, Status } from "../../kernel/files.ts";
 import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { hugePages } from "../memory/tracker.ts";
 import { stampOf } from "./contents.ts";
@@ -9,8 +17,6 @@ import { DELETED, DIRECTORY, MEMFD, type NamelessState, objectId, REGULAR, TYPE 
 
 export type { NamelessState } from "./state.ts";
 
-const F_GETFL = 3;
-const F_SETFL = 4;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
 const F_SEAL_WRITE = 8;
@@ -20,7 +26,6 @@ const SEEK_CUR = 1;
 const SEEK_SET = 0;
 /** With O_DIRECTORY in it. */
 const O_TMPFILE = 0o20200000;
-const O_LARGEFILE = 0o100000;
 
 const status = new Status();
 
@@ -34,7 +39,7 @@ function dumpOne(description: Description, context: DumpContext): NamelessState 
   const own = context.take(description);
   checked(status.read(own, ""), "statx", link);
   const { mode, uid, gid, size, inode, ownMajor, ownMinor } = status;
-  const flags = call("fcntl", own, F_GETFL, 0) & ~O_LARGEFILE;
+  const flags = statusFlags(own);
   refuseHugePages(own, link);
   const regular = (mode & TYPE) === REGULAR;
   const id = objectId(ownMajor, ownMinor, inode);
@@ -138,8 +143,6 @@ function isRegular({ mode }: NamelessState): boolean {
 }
 
 const AT_FDCWD = -100;
-const AT_EMPTY_PATH = 0x1000;
-const AT_REMOVEDIR = 0x200;
 const AT_SYMLINK_FOLLOW = 0x400;
 const EEXIST = -17;
 const ENOENT = -2;
@@ -165,7 +168,7 @@ export const nameless: DescriptorKind<NamelessState> = {
     const access = state.flags & ~forOpen;
     const fd = openPath(`/proc/self/fd/${object}`, access);
     if ((state.flags & O.path) !== 0) return fd;
-    call("fcntl", fd, F_SETFL, state.flags);
+    setStatusFlags(fd, state.flags);
     if (state.position > 0) call("lseek", fd, state.position, SEEK_SET);
     return fd;
   },

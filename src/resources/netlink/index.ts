@@ -1,5 +1,7 @@
 /** Netlink sockets: address, groups, options. Answers that wait are dropped: they speak of another machine. */
-import { call } from "../../kernel/calls.ts";
+
+import { call, setStatusFlags, statusFlags } from "../../kernel/calls.ts";
+import { AF_NETLINK, SOCK_CLOEXEC, SOL_NETLINK, SOL_SOCKET } from "../../kernel/socket.ts";
 import type { DescriptorKind } from "../kind.ts";
 import { type OptionValue, readOption, readOptions, setOptions, socketName } from "../socket-options.ts";
 
@@ -14,17 +16,10 @@ export interface NetlinkState {
   options: OptionValue[];
 }
 
-const AF_NETLINK = 16;
-const SOCK_CLOEXEC = 0o2000000;
-const SOL_SOCKET = 1;
-const SOL_NETLINK = 270;
 const SO_TYPE = 3;
 const SO_PROTOCOL = 38;
 const NETLINK_ADD_MEMBERSHIP = 1;
 const NETLINK_LIST_MEMBERSHIPS = 9;
-const F_GETFL = 3;
-const F_SETFL = 4;
-const O_LARGEFILE = 0o100000;
 /** NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_KOBJECT_UEVENT, NETLINK_GENERIC. */
 const KNOWN_PROTOCOLS = new Set([0, 4, 15, 16]);
 const OPTIONS: Array<[number, number]> = [
@@ -49,7 +44,7 @@ export const netlink: DescriptorKind<NetlinkState> = {
       return {
         type: readOption(fd, SOL_SOCKET, SO_TYPE).readInt32LE(),
         protocol: readOption(fd, SOL_SOCKET, SO_PROTOCOL).readInt32LE(),
-        flags: call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE,
+        flags: statusFlags(fd),
         local: socketName(fd, "getsockname"),
         remote: socketName(fd, "getpeername"),
         groups: readOption(fd, SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS),
@@ -70,7 +65,7 @@ export const netlink: DescriptorKind<NetlinkState> = {
       if (remote.length >= 12 && remote.readUInt32LE(4) + remote.readUInt32LE(8) !== 0)
         call("connect", fd, remote, remote.length);
       setOptions(fd, state.options);
-      call("fcntl", fd, F_SETFL, state.flags);
+      setStatusFlags(fd, state.flags);
       return fd;
     }),
 };

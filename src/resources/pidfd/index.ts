@@ -1,5 +1,5 @@
 /** pidfd: a handle of a process of the application, living, or ended and not collected yet, or gone. */
-import { call } from "../../kernel/calls.ts";
+import { setStatusFlags } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { infoField } from "../../kernel/procfs.ts";
 import { type CreateContext, type DescriptorKind, flagsOf, O } from "../kind.ts";
@@ -10,7 +10,6 @@ export interface PidfdState {
   pid: number;
 }
 
-const F_SETFL = 4;
 /** PIDFD_THREAD is O_EXCL, and shows in the flags. */
 const PIDFD_THREAD = O.exclusive;
 
@@ -38,7 +37,7 @@ export const pidfd: DescriptorKind<PidfdState> = {
     }),
   create(state, context) {
     const fd = state.pid > 0 ? openInside(state, context) : context.inside().handleOfEnded();
-    call("fcntl", fd, F_SETFL, state.flags & O.nonBlock);
+    setStatusFlags(fd, state.flags & O.nonBlock);
     return fd;
   },
 };

@@ -1,5 +1,5 @@
 /** Pipes: both ends, size, and the bytes in them, which are looked at without being taken (tee). */
-import { call, closeDescriptor } from "../../kernel/calls.ts";
+import { call, closeDescriptor, setStatusFlags, statusFlags } from "../../kernel/calls.ts";
 import { type CreateContext, type DescriptorKind, O } from "../kind.ts";
 
 export interface PipeState {
@@ -16,10 +16,7 @@ export interface PipeState {
 const FIONREAD = 0x541b;
 const F_SETPIPE_SZ = 1031;
 const F_GETPIPE_SZ = 1032;
-const F_GETFL = 3;
-const F_SETFL = 4;
 /** Of an end opened by a path. */
-const O_LARGEFILE = 0o100000;
 const SPLICE_F_NONBLOCK = 2;
 const O_DIRECT = 0o40000;
 const NOTHING = { content: Buffer.alloc(0), packets: [] };
@@ -67,13 +64,13 @@ function fillPipe(writer: number, { content, packets }: PipeState, packetized: b
     call("write", writer, content, content.length);
     return;
   }
-  call("fcntl", writer, F_SETFL, O_DIRECT);
+  setStatusFlags(writer, O_DIRECT);
   let at = 0;
   for (const length of packets) {
     call("write", writer, content.subarray(at, at + length), length);
     at += length;
   }
-  call("fcntl", writer, F_SETFL, 0);
+  setStatusFlags(writer, 0);
 }
 
 interface Ends {
@@ -116,7 +113,7 @@ export const pipe: DescriptorKind<PipeState> = {
       const reads = (description.flags & O.accessMode) !== O.writeOnly;
       return {
         pipe: description.link,
-        flags: call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE,
+        flags: statusFlags(fd),
         sizeBytes,
         ...(reads ? peekPipe(fd, sizeBytes) : NOTHING),
       };
@@ -130,7 +127,7 @@ export const pipe: DescriptorKind<PipeState> = {
       Buffer.from(`/proc/self/fd/${end}\0`),
       (state.flags & O.accessMode) | O.closeOnExec | O.nonBlock,
     );
-    call("fcntl", fd, F_SETFL, state.flags);
+    setStatusFlags(fd, state.flags);
     return fd;
   },
 };

@@ -2,7 +2,9 @@
  * Controlling terminals. A session's leader takes one (TIOCSCTTY); all others have it from their parents, by fork alone: a clone's
  * processes, which are born before any descriptor is made, must find it there. See ioctl_tty(2), tty_jobctl.c.
  */
+
 import { call, closeDescriptor, openInRoot } from "../../kernel/calls.ts";
+import { O_NOCTTY } from "../../kernel/files.ts";
 import { statFields } from "../../kernel/procfs.ts";
 import { O } from "../kind.ts";
 
@@ -10,7 +12,6 @@ import { O } from "../kind.ts";
 const TERMINAL_FIELD = 4;
 const PTS_MAJOR = 136;
 const PTS_MAJORS = 8;
-const O_NOCTTY = 0o400;
 const TIOCGPTN = 0x80045430;
 const TIOCSPTLCK = 0x40045431;
 export const TIOCSCTTY = 0x540e;

@@ -1,7 +1,17 @@
 /** Pseudo-terminals: both sides, settings, window size, what waits on either side, session and foreground group. */
+
 import { readFileSync, statSync } from "node:fs";
-import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../../kernel/calls.ts";
+import {
+  call,
+  closeDescriptor,
+  openInRoot,
+  openPath,
+  setStatusFlags,
+  statusFlags,
+  tryCall,
+} from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
+import { AT_EMPTY_PATH, O_NOCTTY } from "../../kernel/files.ts";
 import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { makeMasters, TIOCSCTTY } from "./controlling.ts";
 import { events, peekMaster, peekSlave, putBack, putIntoSlave, readTermios, setTermios } from "./queue.ts";
@@ -35,10 +45,6 @@ export interface Terminal {
 
 const TYPE = 0o170000;
 const CHARACTER = 0o020000;
-const O_NOCTTY = 0o400;
-const O_LARGEFILE = 0o100000;
-const F_GETFL = 3;
-const F_SETFL = 4;
 const TIOC = {
   ptyNumber: 0x80045430,
   setLock: 0x40045431,
@@ -129,7 +135,7 @@ function refuse({ link, fd, pid }: Description): OperatingError {
 function dump(descriptions: Description[], context: DumpContext): PtyState[] {
   const seen = descriptions.map((description) => {
     const fd = context.take(description);
-    const flags = call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE;
+    const flags = statusFlags(fd);
     if (isMaster(description.link)) return { description, fd, flags, master: true, index: number(fd, TIOC.ptyNumber) };
     const device = number(fd, TIOC.device);
     if (device >>> 8 !== PTS_MAJOR) throw refuse(description);
@@ -183,8 +189,6 @@ function giveTerminal(master: number, index: number, terminal: Terminal, context
   if (terminal.locked > 0) context.whenCreated(() => set(master, TIOC.setLock, 1));
 }
 
-const AT_EMPTY_PATH = 0x1000;
-
 /** Its session's leader takes it as its own: nobody else can. */
 function giveSession(slave: number, { session, foreground }: Terminal, context: CreateContext): void {
   const inside = session > 0 ? context.inside(session) : undefined;
@@ -220,7 +224,7 @@ export const pty: DescriptorKind<PtyState> = {
     for (const { index, terminal } of states) if (terminal) giveTerminal(masters.get(index)!, index, terminal, context);
     return states.map(({ index, flags, terminal }) => {
       const fd = terminal ? masters.get(index)! : openSlave(index, flags, context);
-      call("fcntl", fd, F_SETFL, flags);
+      setStatusFlags(fd, flags);
       return fd;
     });
   },

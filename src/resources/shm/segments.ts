@@ -1,10 +1,10 @@
 /** The segments of a clone that does not live yet: attached to this process, which keeps them and fills them. */
+
 import { call, closeDescriptor, openPath } from "../../kernel/calls.ts";
+import { O_RDWR } from "../../kernel/files.ts";
 import { inIpcNamespace } from "../../kernel/namespace.ts";
 import { createOwned, IPC, IPC_CREATE, IPC_EXCLUSIVE } from "../sysv.ts";
 import { type SegmentOperation, type SegmentState, SHM_DEST } from "./state.ts";
-
-const O_RDWR = 2;
 
 interface Held {
   state: SegmentState;

@@ -1,5 +1,5 @@
 /** signalfd: the set of signals it takes. The signals that wait are the processes' and threads' own. */
-import { call } from "../../kernel/calls.ts";
+import { call, setStatusFlags } from "../../kernel/calls.ts";
 import { infoField } from "../../kernel/procfs.ts";
 import { type DescriptorKind, flagsOf, O } from "../kind.ts";
 
@@ -10,7 +10,6 @@ export interface SignalfdState {
 }
 
 const MASK_BYTES = 8;
-const F_SETFL = 4;
 
 /**
  * @kept the set of signals, flags; the signals that wait are those of processes and threads.
@@ -29,7 +28,7 @@ export const signalfd: DescriptorKind<SignalfdState> = {
     const mask = Buffer.alloc(MASK_BYTES);
     mask.writeBigUInt64LE(BigInt(`0x${state.mask}`));
     const fd = call("signalfd4", -1, mask, MASK_BYTES, O.closeOnExec);
-    call("fcntl", fd, F_SETFL, state.flags & ~O.accessMode);
+    setStatusFlags(fd, state.flags & ~O.accessMode);
     return fd;
   },
 };

@@ -2,12 +2,11 @@
  * Makes the kernel learn the link addresses of peers (or of the gateway to them) before anything is sent to them: packets that
  * wait for an unknown link address beyond 200 KB are dropped, and a restored connection sends all it has at once.
  */
-import { AF_INET, AF_INET6, closeSocket, MSG_DONTWAIT, send, socket } from "../../kernel/socket.ts";
+import { AF_INET, AF_INET6, closeSocket, MSG_DONTWAIT, SOCK_DGRAM, send, socket } from "../../kernel/socket.ts";
 import { address4, isMapped } from "./inject.ts";
 import { STATE } from "./record.ts";
 import type { TcpState } from "./state.ts";
 
-const SOCK_DGRAM = 2;
 const DISCARD_PORT = 9;
 
 /**

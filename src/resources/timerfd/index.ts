@@ -1,5 +1,5 @@
 /** timerfd: what is left until it fires, its interval, and ticks not read yet. */
-import { call } from "../../kernel/calls.ts";
+import { call, setStatusFlags } from "../../kernel/calls.ts";
 import { descriptorInfo, infoField } from "../../kernel/procfs.ts";
 import { type Description, type DescriptorKind, type DumpContext, flagsOf, O } from "../kind.ts";
 
@@ -13,7 +13,6 @@ export interface TimerfdState {
 }
 
 const TFD_IOC_SET_TICKS = 0x40085400;
-const F_SETFL = 4;
 
 function pair(text: string): [number, number] {
   const m = /\((\d+), (\d+)\)/.exec(text);
@@ -49,7 +48,7 @@ export const timerfd: DescriptorKind<TimerfdState> = {
     }),
   create(state, context) {
     const fd = call("timerfd_create", state.clock, O.closeOnExec | O.nonBlock);
-    call("fcntl", fd, F_SETFL, state.flags);
+    setStatusFlags(fd, state.flags);
     const value = Buffer.alloc(32);
     [...state.interval, ...state.left].forEach((n, i) => value.writeBigInt64LE(BigInt(n), 8 * i));
     context.atLife(() => {

@@ -1,7 +1,9 @@
 /** UDP over IPv4 and IPv6: addresses, options, and the datagrams that have arrived and were not read yet. */
-import { call, closeDescriptor, tryCall } from "../../kernel/calls.ts";
+
+import { call, closeDescriptor, setStatusFlags, statusFlags, tryCall } from "../../kernel/calls.ts";
 import { bringUp } from "../../kernel/link.ts";
 import { MSG_PEEK, MSG_TRUNC, receiveMessage, sendMessage } from "../../kernel/message.ts";
+import { AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_DGRAM, SOL_IP, SOL_IPV6, SOL_SOCKET } from "../../kernel/socket.ts";
 import type { CreateContext, DescriptorKind } from "../kind.ts";
 import { type OptionValue, readOption, readOptions, setOptions, socketName } from "../socket-options.ts";
 
@@ -15,18 +17,8 @@ export interface UdpState {
   queue: Array<{ from: Buffer; content: Buffer }>;
 }
 
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_DGRAM = 2;
-const SOCK_CLOEXEC = 0o2000000;
 const IPPROTO_UDP = 17;
-const SOL_SOCKET = 1;
-const SOL_IP = 0;
 const SOL_UDP = 17;
-const SOL_IPV6 = 41;
-const F_GETFL = 3;
-const F_SETFL = 4;
-const O_LARGEFILE = 0o100000;
 const SO_PEEK_OFF = 42;
 const IP_TRANSPARENT = 19;
 const IPV6_TRANSPARENT = 75;
@@ -144,7 +136,7 @@ function restore(state: UdpState, context: CreateContext): number {
     fd,
     options.filter(([level, option]) => !isEarly(level, option)),
   );
-  call("fcntl", fd, F_SETFL, state.flags);
+  setStatusFlags(fd, state.flags);
   return fd;
 }
 
@@ -176,7 +168,7 @@ export const udp: DescriptorKind<UdpState> = {
       const domain = local.readUInt16LE();
       return {
         domain,
-        flags: call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE,
+        flags: statusFlags(fd),
         local,
         remote: socketName(fd, "getpeername"),
         options: readOptions(fd, [...COMMON, ...(domain === AF_INET6 ? [...IPV4, ...IPV6] : IPV4), ...UDP]),

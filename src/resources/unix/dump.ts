@@ -1,16 +1,15 @@
 /** Looks at unix sockets in the stop: names, peers, who waits, and what is in their queues, which stays there. */
+
 import { readlinkSync, statSync } from "node:fs";
-import { call } from "../../kernel/calls.ts";
+import { call, statusFlags } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { MSG_PEEK, MSG_TRUNC, receiveMessage } from "../../kernel/message.ts";
+import { SOL_SOCKET } from "../../kernel/socket.ts";
 import type { Description, DumpContext } from "../kind.ts";
 import { diagnoseUnix, LISTENING, type UnixDiagnosis } from "./diag.ts";
 import { KEPT_OPTIONS, SO, SOCK_DGRAM, SOCK_STREAM, type UnixMessage, type UnixName, type UnixState } from "./state.ts";
 import { readUnaccepted, type Unheard } from "./unaccepted.ts";
 
-const SOL_SOCKET = 1;
-const F_GETFL = 3;
-const O_LARGEFILE = 0o100000;
 const RECEIVE_SHUTDOWN = 1;
 /** What is known of a socket without looking closely is looked at again after so long: options change without a trace. */
 const FRESH_MS = 1000;
@@ -108,7 +107,7 @@ function look(description: Description, diagnosis: UnixDiagnosis, context: DumpC
     inode,
     type,
     owner: context.virtualPid(description.pid),
-    flags: call("fcntl", fd, F_GETFL, 0) & ~O_LARGEFILE,
+    flags: statusFlags(fd),
     name: nameOf(fd, description, diagnosis),
     listening,
     backlog: listening ? diagnosis.sendQueue : 0,

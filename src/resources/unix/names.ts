@@ -1,10 +1,10 @@
 /** Binding unix sockets in the clone: by its own processes, so that names mean there what they mean to the application. */
+
 import { call, closeDescriptor, openInRoot } from "../../kernel/calls.ts";
+import { O_NOFOLLOW, O_PATH } from "../../kernel/files.ts";
+import { SOCK_CLOEXEC } from "../../kernel/socket.ts";
 import type { CreateContext, Inside } from "../kind.ts";
 import { AF_UNIX, type UnixCredentials, type UnixName } from "./state.ts";
-
-const O_PATH = 0o10000000;
-const O_NOFOLLOW = 0o400000;
 
 export function isPath({ address }: UnixName): boolean {
   return address.length > 2 && address[2] !== 0;
@@ -132,5 +132,3 @@ const AT_FDCWD = -100;
 export function newSocket(context: CreateContext, type: number): number {
   return context.inNetwork(() => call("socket", AF_UNIX, type | SOCK_CLOEXEC, 0));
 }
-
-const SOCK_CLOEXEC = 0o2000000;

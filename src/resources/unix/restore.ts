@@ -1,8 +1,10 @@
 /** Makes unix sockets anew: names, listeners, pairs as they were connected, who waits; then what is in their queues. */
-import { call, closeDescriptor, tryCall } from "../../kernel/calls.ts";
+
+import { call, closeDescriptor, setStatusFlags, tryCall } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { sendMessage } from "../../kernel/message.ts";
+import { SOCK_CLOEXEC, SOL_SOCKET } from "../../kernel/socket.ts";
 import type { CreateContext } from "../kind.ts";
 import { as, Names, newSocket } from "./names.ts";
 import {
@@ -16,9 +18,6 @@ import {
 } from "./state.ts";
 import type { Unheard } from "./unaccepted.ts";
 
-const SOL_SOCKET = 1;
-const SOCK_CLOEXEC = 0o2000000;
-const F_SETFL = 4;
 const ROOM_BYTES = 1 << 28;
 const integer = Buffer.alloc(4);
 
@@ -193,7 +192,7 @@ class UnixRestore {
     }
     for (const { state, fd } of this.#sockets) {
       for (const [option, value] of state.options) setOption(fd, option, value);
-      call("fcntl", fd, F_SETFL, state.flags);
+      setStatusFlags(fd, state.flags);
     }
     // Who waits longer than the backlog allows was let in by an earlier one.
     this.#names.removeMoved();

@@ -9,14 +9,13 @@ static void op(int n, int by, int flags) {
   if (semop(id, &b, 1)) fail("semop");
 }
 
-// A child that holds something and waits.
-static pid_t holder(int by) {
+// A child that does something to the set and waits.
+static pid_t child(void (*act)(int), int by) {
   int ready[2];
   check(!pipe(ready));
   pid_t pid = fork();
   if (pid == 0) {
-    op(0, by, SEM_UNDO);
-    op(1, by / 2, SEM_UNDO);
+    act(by);
     check(write(ready[1], "x", 1) == 1);
     for (;;) pause();
   }
@@ -25,30 +24,31 @@ static pid_t holder(int by) {
   close(ready[0]), close(ready[1]);
   return pid;
 }
+
+static void hold(int by) {
+  op(0, by, SEM_UNDO);
+  op(1, by / 2, SEM_UNDO);
+}
+
+static pid_t holder(int by) { return child(hold, by); }
 
 static void endOf(pid_t pid) {
   int status;
   check(!kill(pid, SIGKILL) && waitpid(pid, &status, 0) == pid);
 }
 
+static void holdMuch(int by) {
+  op(2, -by, SEM_UNDO);
+  op(3, by, SEM_UNDO);
+  op(4, -20000, SEM_UNDO);
+  op(4, 12000, 0);
+  op(5, 1, SEM_UNDO), op(5, -1, SEM_UNDO);
+}
+
 // More than a step of the clone's takes, from and to the bounds.
 static pid_t extreme(void) {
-  int ready[2];
-  check(!pipe(ready) && !semctl(id, 2, SETVAL, 32767) && !semctl(id, 3, SETVAL, 0) && !semctl(id, 4, SETVAL, 20000));
-  pid_t pid = fork();
-  if (pid == 0) {
-    op(2, -32767, SEM_UNDO);
-    op(3, 32767, SEM_UNDO);
-    op(4, -20000, SEM_UNDO);
-    op(4, 12000, 0);
-    op(5, 1, SEM_UNDO), op(5, -1, SEM_UNDO);
-    check(write(ready[1], "x", 1) == 1);
-    for (;;) pause();
-  }
-  char c;
-  check(read(ready[0], &c, 1) == 1);
-  close(ready[0]), close(ready[1]);
-  return pid;
+  check(!semctl(id, 2, SETVAL, 32767) && !semctl(id, 3, SETVAL, 0) && !semctl(id, 4, SETVAL, 20000));
+  return child(holdMuch, 32767);
 }
 
 int main(void) {

@@ -1,20 +1,10 @@
 // Connections that are closed with bytes left to send: the other end gets every byte and the end, in the order of things.
 #include "program.h"
+#include "network.h"
 #include <arpa/inet.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
 enum { most = 400000 };
 static unsigned char data[most], back[most + 1];
-
-static void loopbackUp(void) {
-  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-  int s = socket(AF_INET, SOCK_DGRAM, 0);
-  check(!ioctl(s, SIOCSIFFLAGS, &request));
-  close(s);
-}
 
 static int listener;
 static struct sockaddr_in address = {.sin_family = AF_INET};

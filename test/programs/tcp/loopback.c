@@ -1,10 +1,7 @@
 // Connections to itself over loopback: with content both ways, flags and options, ended by one side; the listener goes on.
 #include "program.h"
-#include <net/if.h>
-#include <netinet/in.h>
+#include "network.h"
 #include <netinet/tcp.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
 static char data[100000], back[200000];
 
@@ -24,13 +21,6 @@ static void readAll(int s, size_t bytes) {
     n += r;
   }
   check(!memcmp(back, data, bytes));
-}
-
-static void loopbackUp(void) {
-  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-  int s = socket(AF_INET, SOCK_DGRAM, 0);
-  check(!ioctl(s, SIOCSIFFLAGS, &request));
-  close(s);
 }
 
 int main(void) {

@@ -1,18 +1,8 @@
 // IPv6 and mapped IPv4 on loopback: content, half-closed either way, urgent data, options, listeners with both families.
 #include "program.h"
+#include "network.h"
 #include <arpa/inet.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-
-static void loopbackUp(void) {
-  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-  int s = socket(AF_INET, SOCK_DGRAM, 0);
-  check(!ioctl(s, SIOCSIFFLAGS, &request));
-  close(s);
-}
 
 static int listener;
 static struct sockaddr_in6 here;

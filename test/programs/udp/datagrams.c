@@ -1,10 +1,7 @@
 // UDP over IPv4 and IPv6: bound, connected, what waits with its senders, options.
 #include "program.h"
+#include "network.h"
 #include <arpa/inet.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
 // An IPv4 address as IPv6 sockets see it: the loopback interface may have no other.
 static const struct in6_addr mapped = {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1}}};
@@ -32,13 +29,6 @@ static void receive(int fd, const char* text, int port) {
   equal(recvfrom(fd, bytes, sizeof bytes, MSG_DONTWAIT, (void*)&from, &n), strlen(text));
   check(!memcmp(bytes, text, strlen(text)));
   if (port) equal(ntohs(from.sin6_port), port);
-}
-
-static void loopbackUp(void) {
-  int fd = socket(AF_INET, SOCK_DGRAM, 0);
-  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-  check(!ioctl(fd, SIOCSIFFLAGS, &request));
-  close(fd);
 }
 
 int main(void) {

@@ -1,10 +1,7 @@
 // UDP over IPv6: queued datagrams with their senders, connected, options, a group joined.
 #include "program.h"
+#include "network.h"
 #include <arpa/inet.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
 static struct sockaddr_in6 at(int port) {
   return (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
@@ -27,10 +24,8 @@ static void takes(int s, const char* text, int port) {
 }
 
 int main(void) {
-  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-  int receiver, sender, connected, hops = 9, on = 1, v, s = socket(AF_INET, SOCK_DGRAM, 0);
-  check(!ioctl(s, SIOCSIFFLAGS, &request));
-  close(s);
+  int receiver, sender, connected, hops = 9, on = 1, v;
+  loopbackUp();
   receiver = bound(5001), sender = bound(5002), connected = bound(5003);
   struct sockaddr_in6 to = at(5001);
   check(!connect(connected, (void*)&to, sizeof to));
