@@ -53,18 +53,30 @@ async function dumpFails(application: Application, phases: Phase[]): Promise<voi
   await application.check();
 }
 
-/** A hand-over that the old primary gives up: it goes on there. */
-async function switchFails(application: Application, phases: Phase[]): Promise<void> {
-  const { primary, standbys } = await application.protected();
-  using failing = await application.fail(primary, phases);
-  const failure = await application.switchFailing(standbys[0]!.node);
-  await failing.made;
-  if (failure === undefined) throw new Wrong("the switch was made although it failed");
-  await application.runsOn(primary);
+/** It goes on wherever it is, and is protected again. */
+async function goesOn(application: Application): Promise<void> {
   await application.check();
   await application.protected();
   await application.check();
 }
+
+/** A switch that fails on one of its nodes: it goes on at the old primary. */
+async function switchIsOff(application: Application, phases: Phase[], where: "primary" | "standby"): Promise<void> {
+  const { primary, standbys } = await application.protected();
+  const to = standbys[0]!.node;
+  using failing = await application.fail(where === "primary" ? primary : to, phases);
+  const failure = await application.switchFailing(to);
+  await failing.made;
+  if (failure === undefined) throw new Wrong("the switch was made although it failed");
+  await application.runsOn(primary);
+  await goesOn(application);
+}
+
+/** A hand-over that the old primary gives up. */
+const switchFails = (application: Application, phases: Phase[]) => switchIsOff(application, phases, "primary");
+
+/** The clone does not come to life; the old primary, which stood aside, goes on. */
+const restoreFails = (application: Application, phases: Phase[]) => switchIsOff(application, phases, "standby");
 
 /** The old primary's instance ends in the middle of the switch: whoever has it then, it goes on. */
 async function instanceEnds(application: Application, phases: Phase[]): Promise<void> {
@@ -72,23 +84,7 @@ async function instanceEnds(application: Application, phases: Phase[]): Promise<
   using failing = await application.fail(primary, phases);
   await application.switchFailing(standbys[0]!.node);
   await failing.made;
-  await application.check();
-  await application.protected();
-  await application.check();
-}
-
-/** The clone does not come to life: the old primary, which stood aside, goes on. */
-async function restoreFails(application: Application, phases: Phase[]): Promise<void> {
-  const { primary, standbys } = await application.protected();
-  const to = standbys[0]!.node;
-  using failing = await application.fail(to, phases);
-  const failure = await application.switchFailing(to);
-  await failing.made;
-  if (failure === undefined) throw new Wrong("the switch was made although it failed");
-  await application.runsOn(primary);
-  await application.check();
-  await application.protected();
-  await application.check();
+  await goesOn(application);
 }
 
 function failing(

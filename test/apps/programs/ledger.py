@@ -1,9 +1,10 @@
 """An SQLite database behind a port: "add CLIENT N" is one transaction of random changes, answered with N when it is committed;
 "check CLIENT N" is answered with what the database says of itself. Arguments: journal mode, random seed."""
-import asyncio
 import random
 import sqlite3
 import sys
+
+from lines import serve_lines
 
 ACCOUNTS = 200
 mode, seed = sys.argv[1:]
@@ -49,23 +50,12 @@ def check(client: str) -> str:
     return f"{integrity} sum {total} rows {rows[0]} last {rows[1]}"
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while line := await reader.readline():
-        verb, client, n = line.decode().split()
-        if verb == "add":
-            transact(client, int(n))
-            answer = n
-        else:
-            answer = check(client)
-        writer.write(f"{answer}\n".encode())
-        await writer.drain()
-    writer.close()
+async def answer(line: str) -> str:
+    verb, client, n = line.split()
+    if verb != "add":
+        return check(client)
+    transact(client, int(n))
+    return n
 
 
-async def main() -> None:
-    server = await asyncio.start_server(serve, "0.0.0.0", 7000)
-    async with server:
-        await server.serve_forever()
-
-
-asyncio.run(main())
+serve_lines(answer)

@@ -2,6 +2,8 @@
 import asyncio
 import collections
 
+from lines import serve_lines
+
 counts = collections.Counter()
 
 
@@ -10,24 +12,13 @@ def count(name: str) -> int:
     return counts[name]
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while line := await reader.readline():
-        verb, name = line.decode().split()
-        assert verb == "add"
-        if len(counts) % 2:
-            answer = await asyncio.to_thread(count, name)
-        else:
-            await asyncio.sleep(0.001)
-            answer = count(name)
-        writer.write(f"{name} {answer}\n".encode())
-        await writer.drain()
-    writer.close()
+async def answer(line: str) -> str:
+    verb, name = line.split()
+    assert verb == "add"
+    if len(counts) % 2:
+        return f"{name} {await asyncio.to_thread(count, name)}"
+    await asyncio.sleep(0.001)
+    return f"{name} {count(name)}"
 
 
-async def main() -> None:
-    server = await asyncio.start_server(serve, "0.0.0.0", 7000)
-    async with server:
-        await server.serve_forever()
-
-
-asyncio.run(main())
+serve_lines(answer)

@@ -1,33 +1,11 @@
 /** A node is emptied for maintenance while clients work: nothing is lost, no connection breaks, and it is protected all the time. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import type { BalanceResult, DrainResult, Health, NodeReport } from "../../../src/agent/api-types.ts";
 import { AgentClient } from "../../../src/agent/client.ts";
-import { Lab } from "../../../src/lab/lab.ts";
-import { RedisSite } from "../../../workload/site.ts";
-import {
-  answersCome,
-  assertOneCopy,
-  cli,
-  downAndGone,
-  eventually,
-  health,
-  tellEvents,
-  underLoad,
-} from "../faults/support.ts";
+import { answersCome, assertOneCopy, cli, eventually, health, stageRedis, underLoad } from "../faults/support.ts";
 
-const lab = new Lab({ name: `drain${process.pid}` });
-const site = new RedisSite(lab);
-
-before(
-  async () => {
-    await lab.up({ nodes: 3 });
-    await site.protect();
-  },
-  { timeout: 120_000 },
-);
-afterEach((context) => tellEvents(site, context as TestContext));
-after(() => downAndGone(lab), { timeout: 60_000 });
+const { lab, site } = stageRedis("drain", { nodes: 3 }, (site) => site.protect());
 
 async function ask<T>(node: string, ...args: string[]): Promise<T> {
   const { code, stdout, stderr } = await cli(lab, node, [...args, "--json"]);

@@ -1,35 +1,15 @@
 /** Connections that are just being made or ended when the application moves: none is refused, reset or forgotten. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { after, afterEach, before, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { exitCode } from "../../../src/lab/command.ts";
-import { Lab } from "../../../src/lab/lab.ts";
 import { startWorkload } from "../../../workload/driver.ts";
-import { RedisSite, SERVICE } from "../../../workload/site.ts";
+import { SERVICE } from "../../../workload/site.ts";
 import type { ChurnResult } from "./churn.ts";
-import {
-  answersCome,
-  assertNothingLost,
-  assertOneCopy,
-  COUNTERS,
-  downAndGone,
-  instancePid,
-  tellEvents,
-} from "./support.ts";
+import { answersCome, assertNothingLost, assertOneCopy, COUNTERS, instancePid, stageRedis } from "./support.ts";
 
-const lab = new Lab({ name: `chu${process.pid}` });
-const site = new RedisSite(lab);
-
-before(
-  async () => {
-    await lab.up({ nodes: 2 });
-    await site.protect();
-  },
-  { timeout: 120_000 },
-);
-afterEach((context) => tellEvents(site, context as TestContext));
-after(() => downAndGone(lab), { timeout: 60_000 });
+const { lab, site } = stageRedis("chu", { nodes: 2 }, (site) => site.protect());
 
 async function startChurn(): Promise<{ stop: () => Promise<ChurnResult> }> {
   const program = join(import.meta.dirname, "churn.ts");

@@ -1,35 +1,23 @@
 /** Processes that are killed or frozen: the clients go on, nothing they were told is missing, nobody is left twice. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Lab } from "../../../src/lab/lab.ts";
-import { RedisSite } from "../../../workload/site.ts";
 import {
   answersCome,
   assertOneCopy,
-  downAndGone,
   eventually,
   freeze,
   health,
   instancePid,
-  tellEvents,
+  stageRedis,
   underLoad,
   untilNothingOfApplications,
 } from "./support.ts";
 
-const lab = new Lab({ name: `die${process.pid}` });
-const site = new RedisSite(lab);
-
-before(
-  async () => {
-    await lab.up({ nodes: 2 });
-    await site.protect();
-    await site.fill(5);
-  },
-  { timeout: 120_000 },
-);
-afterEach((context) => tellEvents(site, context as TestContext));
-after(() => downAndGone(lab), { timeout: 60_000 });
+const { lab, site } = stageRedis("die", { nodes: 2 }, async (site) => {
+  await site.protect();
+  await site.fill(5);
+});
 
 /** Who plays which role now, once protected. */
 async function roles() {

@@ -1,35 +1,24 @@
 /** A standby whose disk is full: it may not become a standby, or lose its clone; the application and its clients do not notice. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import type { ApplicationReport } from "../../../src/agent/api-types.ts";
-import { Lab } from "../../../src/lab/lab.ts";
-import { RedisSite } from "../../../workload/site.ts";
 import {
   answersCome,
   assertOneCopy,
   cli,
-  downAndGone,
   eventually,
   instancePid,
-  tellEvents,
+  stageRedis,
   underLoad,
   untilNothingOfApplications,
 } from "./support.ts";
 
-const lab = new Lab({ name: `dsk${process.pid}` });
-const site = new RedisSite(lab);
 const STATE = "/var/lib/understudy";
 
 /** node-b's state stands on a small disk of its own; it must bear what is compiled of Understudy itself. */
-before(
-  async () => {
-    await lab.up({ nodes: 2 });
-    await onB(`mount -t tmpfs -o size=32m,nr_inodes=2000 tmpfs ${STATE}`);
-  },
-  { timeout: 90_000 },
+const { lab, site } = stageRedis("dsk", { nodes: 2 }, () =>
+  onB(`mount -t tmpfs -o size=32m,nr_inodes=2000 tmpfs ${STATE}`),
 );
-afterEach((context) => tellEvents(site, context as TestContext));
-after(() => downAndGone(lab), { timeout: 60_000 });
 
 async function onB(script: string): Promise<void> {
   const { code, stderr } = await lab.exec("node-b", ["sh", "-c", script]);

@@ -1,27 +1,20 @@
 /** SIGINT of the command line at any moment: done or undone, never half. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Lab } from "../../../src/lab/lab.ts";
-import { APPLICATION, RedisSite } from "../../../workload/site.ts";
+import { APPLICATION } from "../../../workload/site.ts";
 import {
   answersCome,
   assertOneCopy,
   cli,
-  downAndGone,
   eventually,
+  stageRedis,
   startCli,
-  tellEvents,
   underLoad,
   untilNothingOfApplications,
 } from "./support.ts";
 
-const lab = new Lab({ name: `int${process.pid}` });
-const site = new RedisSite(lab);
-
-before(() => lab.up({ nodes: 2 }), { timeout: 90_000 });
-afterEach((context) => tellEvents(site, context as TestContext));
-after(() => downAndGone(lab), { timeout: 60_000 });
+const { lab, site } = stageRedis("int", { nodes: 2 });
 
 const redis = ["redis-server", "--save", "", "--appendonly", "no", "--bind", "0.0.0.0", "--protected-mode", "no"];
 const options = ["--name", APPLICATION, "--address", "10.77.0.10/24", "--standby", "node-b"];

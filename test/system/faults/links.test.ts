@@ -1,27 +1,14 @@
 /** Links between the nodes that are cut, both ways or one: one copy speaks, and what clients were told stays true. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openStore } from "../../../src/cluster/open.ts";
 import type { View } from "../../../src/cluster/spec.ts";
 import { storeKeys } from "../../../src/cluster/store.ts";
-import { Lab } from "../../../src/lab/lab.ts";
 import { labPlaces } from "../../../src/lab/layout.ts";
-import { RedisSite } from "../../../workload/site.ts";
-import { answersCome, assertOneCopy, downAndGone, eventually, tellEvents, underLoad } from "./support.ts";
+import { answersCome, assertOneCopy, eventually, stageRedis, underLoad } from "./support.ts";
 
-const lab = new Lab({ name: `cut${process.pid}` });
-const site = new RedisSite(lab);
-
-before(
-  async () => {
-    await lab.up({ nodes: 2 });
-    await site.protect();
-  },
-  { timeout: 120_000 },
-);
-afterEach((context) => tellEvents(site, context as TestContext));
-after(() => downAndGone(lab), { timeout: 60_000 });
+const { lab, site } = stageRedis("cut", { nodes: 2 }, (site) => site.protect());
 
 async function throughCut(cut: (primary: string, standby: string) => Promise<void>): Promise<void> {
   await underLoad(site, async (counters) => {

@@ -1,32 +1,25 @@
 /** Nodes that lose their power at the worst moments. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentClient } from "../../../src/agent/client.ts";
 import { OperatingError } from "../../../src/kernel/failure.ts";
-import { Lab } from "../../../src/lab/lab.ts";
 import { startWorkload } from "../../../workload/driver.ts";
-import { APPLICATION, RedisSite } from "../../../workload/site.ts";
+import { APPLICATION } from "../../../workload/site.ts";
 import {
   answersCome,
   assertNothingLost,
   assertOneCopy,
   COUNTERS,
   cli,
-  downAndGone,
   eventually,
+  stageRedis,
   startCli,
-  tellEvents,
   underLoad,
   untilNothingOfApplications,
 } from "./support.ts";
 
-const lab = new Lab({ name: `pow${process.pid}` });
-const site = new RedisSite(lab);
-
-before(() => lab.up({ nodes: 3 }), { timeout: 120_000 });
-afterEach((context) => tellEvents(site, context as TestContext));
-after(() => downAndGone(lab), { timeout: 60_000 });
+const { lab, site } = stageRedis("pow", { nodes: 3 });
 
 test("the primary loses power the moment it is protected, and comes back as a standby", {
   timeout: 120_000,

@@ -1,34 +1,14 @@
 /** The cluster store loses members, a majority, or all of its nodes' power: what is in sync goes on, only changes of view wait. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { after, afterEach, before, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Lab } from "../../../src/lab/lab.ts";
-import { RedisSite } from "../../../workload/site.ts";
-import {
-  answersCome,
-  assertOneCopy,
-  downAndGone,
-  eventually,
-  health,
-  instancePid,
-  tellEvents,
-  underLoad,
-} from "./support.ts";
+import { answersCome, assertOneCopy, eventually, health, instancePid, stageRedis, underLoad } from "./support.ts";
 
-const lab = new Lab({ name: `sto${process.pid}` });
-const site = new RedisSite(lab);
-const nodes = ["node-a", "node-b", "node-c"];
-
-before(
-  async () => {
-    await lab.up({ nodes: 3, store: "etcd" });
-    await site.protect({ standby: ["node-b", "node-c"] });
-  },
-  { timeout: 120_000 },
+const { lab, site } = stageRedis("sto", { nodes: 3, store: "etcd" }, (site) =>
+  site.protect({ standby: ["node-b", "node-c"] }),
 );
-afterEach((context) => tellEvents(site, context as TestContext));
-after(() => downAndGone(lab), { timeout: 60_000 });
+const nodes = ["node-a", "node-b", "node-c"];
 
 /** Seconds of processor time that a process has used so far. */
 function processorSeconds(pid: number): number {

@@ -3,16 +3,17 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { after, afterEach, before, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Health } from "../../../src/agent/api-types.ts";
 import { AgentClient } from "../../../src/agent/client.ts";
-import type { Lab } from "../../../src/lab/lab.ts";
+import { Lab } from "../../../src/lab/lab.ts";
 import { labPlaces } from "../../../src/lab/layout.ts";
 import { namespacesOf } from "../../../src/lab/network.ts";
 import type { ProtectedApplication } from "../../../workload/application.ts";
 import { startWorkload } from "../../../workload/driver.ts";
 import type { CounterResult } from "../../../workload/messages.ts";
-import { APPLICATION, type RedisSite, SERVICE } from "../../../workload/site.ts";
+import { APPLICATION, RedisSite, SERVICE } from "../../../workload/site.ts";
 import { eventually } from "../../support/eventually.ts";
 
 export { eventually } from "../../support/eventually.ts";
@@ -198,6 +199,24 @@ export async function downAndGone(lab: Lab): Promise<void> {
   assert.ok(!mounts.includes(`understudy-lab/${lab.name}/`), "A mount of the lab is left");
   const links = execFileSync("ip", ["-o", "link"], { encoding: "utf8" });
   assert.ok(!links.includes(`us-${lab.name}`), "An interface of the lab is left");
+}
+
+/**
+ * A lab for the tests of the calling file, named after it and this process, and Redis to be protected in it. Both end with the
+ * tests, and nothing may be left then.
+ * @param prepare what is done before the first test
+ */
+export function stageRedis(
+  name: string,
+  options: Parameters<Lab["up"]>[0],
+  prepare: (site: RedisSite) => Promise<unknown> = async () => {},
+): { lab: Lab; site: RedisSite } {
+  const lab = new Lab({ name: `${name}${process.pid}` });
+  const site = new RedisSite(lab);
+  before(() => lab.up(options).then(() => prepare(site)), { timeout: 120_000 });
+  afterEach((context) => tellEvents(site, context as TestContext));
+  after(() => downAndGone(lab), { timeout: 60_000 });
+  return { lab, site };
 }
 
 /** When a test has failed, what happened on the nodes meanwhile is the first thing one wants to know. */

@@ -8,14 +8,7 @@ import { AgentClient } from "../../../src/agent/client.ts";
 import type { AgentEvent } from "../../../src/agent/events.ts";
 import { createAuthority, issueCertificate } from "../../../src/cluster/pki.ts";
 import { tlsOptions } from "../../../src/cluster/tls.ts";
-import { OperatingError } from "../../../src/kernel/failure.ts";
-import { eventually, isAlive, TestCluster } from "./harness.ts";
-
-const code = (expected: string) => (error: unknown) => {
-  assert.ok(error instanceof OperatingError, String(error));
-  assert.equal(error.code, expected, error.message);
-  return true;
-};
+import { eventually, failure, isAlive, TestCluster } from "./harness.ts";
 
 describe("agent", { timeout: 120_000 }, () => {
   let cluster: TestCluster;
@@ -23,12 +16,7 @@ describe("agent", { timeout: 120_000 }, () => {
     cluster = await TestCluster.start(["node-a", "node-b", "node-c"]);
   });
   after(() => cluster.close());
-  afterEach(async () => {
-    const { client } = cluster.node("node-a");
-    for (const { name } of await client.json<{ name: string }[]>("GET", "/v1/applications")) {
-      await client.json("DELETE", `/v1/applications/${name}`);
-    }
-  });
+  afterEach(() => cluster.removeAll());
 
   const stateOf = (node: string) => {
     const { directory, run, cgroup } = cluster.node(node);
@@ -69,37 +57,37 @@ describe("agent", { timeout: 120_000 }, () => {
     await client.json("DELETE", "/v1/applications/app");
     assert.equal(isAlive(instance!.initPid), false);
     await nothingLeft();
-    await assert.rejects(cluster.report("node-a"), code("application-unknown"));
+    await assert.rejects(cluster.report("node-a"), failure("application-unknown"));
   });
 
   it("refuses before anything is started what cannot be", async () => {
-    await assert.rejects(cluster.protect("node-a", { command: ["no-such-program"] }), code("program-not-found"));
-    await assert.rejects(cluster.protect("node-a", { command: ["/etc/passwd"] }), code("program-not-executable"));
-    await assert.rejects(cluster.protect("node-a", { standby: ["node-x"] }), code("node-unknown"));
-    await assert.rejects(cluster.protect("node-a", { standby: ["node-a"] }), code("standby-is-primary"));
-    await assert.rejects(cluster.protect("node-a", { address: "10.99.0.10" }), code("request-invalid"));
-    await assert.rejects(cluster.protect("node-a", { address: "127.0.0.2/8" }), code("address-in-use"));
-    await assert.rejects(cluster.protect("node-a", { name: "Not a name" }), code("request-invalid"));
+    await assert.rejects(cluster.protect("node-a", { command: ["no-such-program"] }), failure("program-not-found"));
+    await assert.rejects(cluster.protect("node-a", { command: ["/etc/passwd"] }), failure("program-not-executable"));
+    await assert.rejects(cluster.protect("node-a", { standby: ["node-x"] }), failure("node-unknown"));
+    await assert.rejects(cluster.protect("node-a", { standby: ["node-a"] }), failure("standby-is-primary"));
+    await assert.rejects(cluster.protect("node-a", { address: "10.99.0.10" }), failure("request-invalid"));
+    await assert.rejects(cluster.protect("node-a", { address: "127.0.0.2/8" }), failure("address-in-use"));
+    await assert.rejects(cluster.protect("node-a", { name: "Not a name" }), failure("request-invalid"));
     await nothingLeft();
   });
 
   it("gives a name and an address to one only", async () => {
     await cluster.protect("node-a", {});
-    await assert.rejects(cluster.protect("node-b", { address: "10.99.0.11/24" }), code("name-in-use"));
-    await assert.rejects(cluster.protect("node-b", { name: "other" }), code("address-in-use"));
+    await assert.rejects(cluster.protect("node-b", { address: "10.99.0.11/24" }), failure("name-in-use"));
+    await assert.rejects(cluster.protect("node-b", { name: "other" }), failure("address-in-use"));
     const both = ["node-a", "node-b", "node-c"].map((node, n) =>
       cluster.protect(node, { name: "race", address: `10.99.0.2${n}/24` }),
     );
     const results = await Promise.allSettled(both);
     assert.equal(results.filter(({ status }) => status === "fulfilled").length, 1);
-    for (const result of results) if (result.status === "rejected") code("name-in-use")(result.reason);
+    for (const result of results) if (result.status === "rejected") failure("name-in-use")(result.reason);
   });
 
   it("undoes a protect whose program ends at once, and says how it ended", async () => {
     const failed = cluster.protect("node-a", { command: ["sh", "-c", "echo broken; exit 3"], standby: ["node-b"] });
-    await assert.rejects(failed, (error: Error) => code("program-ended")(error) && /status 3/.test(error.message));
+    await assert.rejects(failed, (error: Error) => failure("program-ended")(error) && /status 3/.test(error.message));
     await nothingLeft();
-    await assert.rejects(cluster.report("node-a"), code("application-unknown"));
+    await assert.rejects(cluster.report("node-a"), failure("application-unknown"));
   });
 
   it("undoes a protect whose asker goes away", async () => {
@@ -112,12 +100,12 @@ describe("agent", { timeout: 120_000 }, () => {
     );
     await assert.rejects(asked, /gone/);
     await nothingLeft();
-    await assert.rejects(cluster.report("node-a"), code("application-unknown"));
+    await assert.rejects(cluster.report("node-a"), failure("application-unknown"));
   });
 
   it("does not start with a standby that is down", async () => {
     await cluster.kill("node-c");
-    await assert.rejects(cluster.protect("node-a", { standby: ["node-c"] }), code("node-unreachable"));
+    await assert.rejects(cluster.protect("node-a", { standby: ["node-c"] }), failure("node-unreachable"));
     const nodes = await cluster.node("node-a").client.json<NodeReport[]>("GET", "/v1/nodes");
     assert.deepEqual(
       nodes.map(({ name, alive }) => [name, alive]),
@@ -137,7 +125,7 @@ describe("agent", { timeout: 120_000 }, () => {
     assert.ok(isAlive(before.instance!.instancePid) && isAlive(before.instance!.initPid));
     await assert.rejects(
       cluster.node("node-b").client.json("POST", "/v1/applications/app/checkpoints"),
-      code("primary-unreachable"),
+      failure("primary-unreachable"),
     );
     assert.equal((await cluster.report("node-b")).state, "unreachable");
     await cluster.startAgent("node-a");
@@ -155,10 +143,10 @@ describe("agent", { timeout: 120_000 }, () => {
         if (step === "synchronising") void cluster.kill("node-a");
       },
     );
-    await assert.rejects(asked, code("node-unreachable"));
+    await assert.rejects(asked, failure("node-unreachable"));
     await cluster.startAgent("node-a");
     await nothingLeft();
-    await assert.rejects(cluster.report("node-a"), code("application-unknown"));
+    await assert.rejects(cluster.report("node-a"), failure("application-unknown"));
   });
 
   it("starts another instance for an application whose instance was killed", async () => {
@@ -217,17 +205,17 @@ describe("agent", { timeout: 120_000 }, () => {
     const own = await tlsOptions({ ...files, ca: join(cluster.directory, "ca/ca.crt") });
     const { host, port } = cluster.node("node-a");
     const client = AgentClient.tls(`https://${host}:${port}`, own, "node-a");
-    await assert.rejects(client.json("GET", "/v1/health"), code("unauthenticated"));
+    await assert.rejects(client.json("GET", "/v1/health"), failure("unauthenticated"));
     const { cert, key, ...anonymous } = own;
     const nobody = AgentClient.tls(`https://${host}:${port}`, anonymous as typeof own, "node-a");
-    await assert.rejects(nobody.json("GET", "/v1/health"), code("unauthenticated"));
+    await assert.rejects(nobody.json("GET", "/v1/health"), failure("unauthenticated"));
     const real = await tlsOptions({
       ca: join(cluster.directory, "ca/ca.crt"),
       certificate: join(cluster.node("node-b").directory, "tls/node.crt"),
       key: join(cluster.node("node-b").directory, "tls/node.key"),
     });
     const wrongName = AgentClient.tls(`https://${host}:${port}`, real, "node-c");
-    await assert.rejects(wrongName.json("GET", "/v1/health"), code("node-unreachable"));
+    await assert.rejects(wrongName.json("GET", "/v1/health"), failure("node-unreachable"));
     const right = AgentClient.tls(`https://${host}:${port}`, real, "node-a");
     assert.equal((await right.json<{ name: string }>("GET", "/v1/health")).name, "node-a");
     for (const one of [client, nobody, wrongName, right]) one.close();

@@ -2,19 +2,9 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 import type { ApplyPlan, ApplyResult, StreamLine } from "../../../src/agent/api-types.ts";
-import { fromFailure, OperatingError } from "../../../src/kernel/failure.ts";
-import { eventually, isAlive, TestCluster } from "./harness.ts";
+import { eventually, failure, isAlive, resultOf, TestCluster } from "./harness.ts";
 
 const application = { name: "app", command: ["sleep", "1000"], address: "10.99.0.20/24", standby: ["node-b"] };
-
-const code =
-  (expected: string, pattern = /./) =>
-  (error: unknown) => {
-    assert.ok(error instanceof OperatingError, String(error));
-    assert.equal(error.code, expected, error.message);
-    assert.match(error.message, pattern);
-    return true;
-  };
 
 describe("apply", { timeout: 120_000 }, () => {
   let cluster: TestCluster;
@@ -22,19 +12,11 @@ describe("apply", { timeout: 120_000 }, () => {
     cluster = await TestCluster.start(["node-a", "node-b", "node-c"]);
   });
   after(() => cluster.close());
-  afterEach(async () => {
-    const { client } = cluster.node("node-a");
-    for (const { name } of await client.json<{ name: string }[]>("GET", "/v1/applications"))
-      await client.json("DELETE", `/v1/applications/${name}`);
-  });
+  afterEach(() => cluster.removeAll());
 
   async function apply(node: string, body: object): Promise<ApplyResult> {
     const { client } = cluster.node(node);
-    for await (const line of client.lines<StreamLine<ApplyResult>>("PUT", "/v1/applications/app", { body })) {
-      if ("error" in line) throw fromFailure(line.error);
-      if ("result" in line) return line.result;
-    }
-    throw new Error("The answer ended early");
+    return resultOf(client.lines<StreamLine<ApplyResult>>("PUT", "/v1/applications/app", { body }));
   }
   const diff = (node: string, body: object) =>
     cluster.node(node).client.json<ApplyPlan>("POST", "/v1/applications/app/diff", { body });
@@ -101,7 +83,7 @@ describe("apply", { timeout: 120_000 }, () => {
     const { report: before } = await apply("node-a", application);
     const other = { ...application, command: ["sleep", "2000"], address: "10.99.0.21/24", keep: 5 };
     assert.equal((await diff("node-a", other)).action, "recreate");
-    await assert.rejects(apply("node-a", other), code("needs-recreate", /"command", "address"/));
+    await assert.rejects(apply("node-a", other), failure("needs-recreate", /"command", "address"/));
     const still = await cluster.report("node-a");
     assert.equal(still.keep, 3);
     assert.equal(still.instance!.initPid, before.instance!.initPid);
@@ -113,11 +95,11 @@ describe("apply", { timeout: 120_000 }, () => {
   it("refuses what cannot be meant, and nothing is changed", async () => {
     await assert.rejects(
       apply("node-a", { ...application, keep: 0 }),
-      code("request-invalid", /"keep": 0 .* 1 to 1000/),
+      failure("request-invalid", /"keep": 0 .* 1 to 1000/),
     );
     await apply("node-a", application);
-    await assert.rejects(apply("node-a", { ...application, standby: ["node-x"] }), code("node-unknown"));
-    await assert.rejects(apply("node-a", { ...application, standby: ["node-a"] }), code("standby-is-primary"));
+    await assert.rejects(apply("node-a", { ...application, standby: ["node-x"] }), failure("node-unknown"));
+    await assert.rejects(apply("node-a", { ...application, standby: ["node-a"] }), failure("standby-is-primary"));
     assert.deepEqual((await cluster.report("node-a")).wanted, ["node-b"]);
   });
 

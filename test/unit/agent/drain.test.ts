@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 import type { DrainProgress, DrainResult, NodeReport, StreamLine } from "../../../src/agent/api-types.ts";
-import { fromFailure, OperatingError } from "../../../src/kernel/failure.ts";
-import { eventually, TestCluster } from "./harness.ts";
+import { OperatingError } from "../../../src/kernel/failure.ts";
+import { eventually, resultOf, TestCluster } from "./harness.ts";
 
 describe("placement", { timeout: 400_000 }, () => {
   let cluster: TestCluster;
@@ -13,8 +13,7 @@ describe("placement", { timeout: 400_000 }, () => {
   after(() => cluster.close());
   afterEach(async () => {
     const { client } = cluster.node("node-a");
-    for (const { name } of await client.json<{ name: string }[]>("GET", "/v1/applications"))
-      await client.json("DELETE", `/v1/applications/${name}`);
+    await cluster.removeAll();
     for (const { name, drained } of await client.json<NodeReport[]>("GET", "/v1/nodes"))
       if (drained) await client.json("DELETE", `/v1/nodes/${name}/drain`);
     // Every agent has heard of it.
@@ -27,11 +26,7 @@ describe("placement", { timeout: 400_000 }, () => {
 
   async function drain(asked: string, node: string): Promise<DrainResult> {
     const { client } = cluster.node(asked);
-    for await (const line of client.lines<StreamLine<DrainResult, DrainProgress>>("POST", `/v1/nodes/${node}/drain`)) {
-      if ("error" in line) throw fromFailure(line.error);
-      if ("result" in line) return line.result;
-    }
-    throw new Error("The answer ended early");
+    return resultOf(client.lines<StreamLine<DrainResult, DrainProgress>>("POST", `/v1/nodes/${node}/drain`));
   }
   const inSync = (nodes: string, what: string) =>
     eventually(async () => (await cluster.report("node-a")).inSync.sort().join() === nodes, what, 60_000);

@@ -1,4 +1,5 @@
 /** A cluster of real agents on the loopback addresses, each with its own directories and cgroup, and fake instances. */
+import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -11,7 +12,7 @@ import type { ApplicationReport, ProtectProgress, ProtectRequest, StreamLine } f
 import { cgroupMount, killCgroup } from "../../../src/agent/cgroup.ts";
 import { AgentClient } from "../../../src/agent/client.ts";
 import { createAuthority, issueCertificate } from "../../../src/cluster/pki.ts";
-import { fromFailure } from "../../../src/kernel/failure.ts";
+import { fromFailure, OperatingError } from "../../../src/kernel/failure.ts";
 
 const agentProgram = new URL("../../../src/agent/main.ts", import.meta.url).pathname;
 const instanceProgram = new URL("./fake-instance.ts", import.meta.url).pathname;
@@ -96,12 +97,14 @@ export class TestCluster {
       body,
       signal,
     });
-    for await (const line of lines) {
-      if ("progress" in line) onProgress(line.progress);
-      else if ("error" in line) throw fromFailure(line.error);
-      else return line.result;
-    }
-    throw new Error("The answer ended early");
+    return resultOf(lines, onProgress);
+  }
+
+  /** Removes every application, on all nodes. */
+  async removeAll(): Promise<void> {
+    const { client } = this.nodes.values().next().value!;
+    for (const { name } of await client.json<{ name: string }[]>("GET", "/v1/applications"))
+      await client.json("DELETE", `/v1/applications/${name}`);
   }
 
   report(node: string, application = "app"): Promise<ApplicationReport> {
@@ -166,6 +169,29 @@ export class TestCluster {
     this.nodes.set(name, { name, host, port, directory, run, cgroup, client, process: undefined });
     await this.startAgent(name);
   }
+}
+
+/** What a streamed answer comes to; throws the error in it. */
+export async function resultOf<R, P>(
+  lines: AsyncIterable<StreamLine<R, P>>,
+  onProgress: (progress: P) => void = () => {},
+): Promise<R> {
+  for await (const line of lines) {
+    if ("progress" in line) onProgress(line.progress);
+    else if ("error" in line) throw fromFailure(line.error);
+    else return line.result;
+  }
+  throw new Error("The answer ended early");
+}
+
+/** For assert.rejects: an operating error of this code, with such a message. */
+export function failure(code: string, pattern = /./): (error: unknown) => true {
+  return (error) => {
+    assert.ok(error instanceof OperatingError, String(error));
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, pattern);
+    return true;
+  };
 }
 
 /** Polls until `probe` gives something true; fails with what it gave last. */
