@@ -76,20 +76,33 @@ export class PacketMemory {
     return memory.pointer(memory.privateOf(memory.file(fd)) + FIELDS.offset("socket.sk"));
   }
 
-  /** Those of a list (`struct sk_buff_head`), first come first. Throws when it does not hold still. */
-  *queue(list: Address): Generator<Packet> {
+  /** The packets (`struct sk_buff`) of a list (`struct sk_buff_head`), first come first. Throws when it does not hold still. */
+  *heads(list: Address): Generator<Buffer> {
     let next = this.#memory.pointer(list);
     for (let count = 0; next !== list; count++) {
       if (count >= MOST_PACKETS) throw new RangeError("A queue of packets without an end");
-      const packet = this.packet(next);
-      yield packet;
-      next = packet.head.readBigUInt64LE(0);
+      const head = this.#head(next);
+      yield head;
+      next = head.readBigUInt64LE(0);
     }
+  }
+
+  /** The same, with what is in them. */
+  *queue(list: Address): Generator<Packet> {
+    for (const head of this.heads(list)) yield { head, bytes: this.#contentOf(head) };
+  }
+
+  #head(address: Address): Buffer {
+    return this.#memory.read(address, FIELDS.at("sk_buff"));
   }
 
   /** A packet (`struct sk_buff`) and what it holds. Throws RangeError for one that is not as expected. */
   packet(address: Address): Packet {
-    const head = this.#memory.read(address, FIELDS.at("sk_buff"));
+    const head = this.#head(address);
+    return { head, bytes: this.#contentOf(head) };
+  }
+
+  #contentOf(head: Buffer): Buffer {
     const length = head.readUInt32LE(FIELDS.at("sk_buff.len"));
     const inPages = head.readUInt32LE(FIELDS.at("sk_buff.data_len"));
     const parts: Buffer[] = [];
@@ -101,7 +114,7 @@ export class PacketMemory {
     }
     const bytes = Buffer.concat(parts);
     if (bytes.length !== length) throw new RangeError(`A packet of ${length} bytes has ${bytes.length}`);
-    return { head, bytes };
+    return bytes;
   }
 
   #fragments(address: Address): Buffer[] {

@@ -2,10 +2,11 @@
 
 import { call, closeDescriptor, setStatusFlags, statusFlags, tryCall } from "../../kernel/calls.ts";
 import { bringUp } from "../../kernel/link.ts";
-import { MSG_PEEK, MSG_TRUNC, receiveMessage, sendMessage } from "../../kernel/message.ts";
+import { sendMessage } from "../../kernel/message.ts";
 import { AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_DGRAM, SOL_IP, SOL_IPV6, SOL_SOCKET } from "../../kernel/socket.ts";
 import type { CreateContext, DescriptorKind } from "../kind.ts";
-import { type OptionValue, readOption, readOptions, setOptions, socketName } from "../socket-options.ts";
+import { type OptionValue, readOptions, setOptions, socketName } from "../socket-options.ts";
+import { type Datagram, waitingDatagrams } from "./waiting.ts";
 
 export interface UdpState {
   domain: number;
@@ -14,16 +15,15 @@ export interface UdpState {
   local: Buffer;
   remote: Buffer;
   options: OptionValue[];
-  queue: Array<{ from: Buffer; content: Buffer }>;
+  /** In the order in which they came. */
+  queue: Datagram[];
 }
 
 const IPPROTO_UDP = 17;
 const SOL_UDP = 17;
-const SO_PEEK_OFF = 42;
 const IP_TRANSPARENT = 19;
 const IPV6_TRANSPARENT = 75;
 const SO_RCVBUFFORCE = 33;
-const MOST_BYTES = 65536;
 const PORT_AT = 2;
 
 /** Reuse before the address is bound, the rest with it. */
@@ -39,34 +39,6 @@ const IPV6: Array<[number, number]> = [
   16, 17, 18, 19, 23, 25, 26, 29, 49, 51, 56, 58, 60, 61, 62, 66, 67, 70, 74, 75,
 ].map((option) => [SOL_IPV6, option]);
 const UDP: Array<[number, number]> = [1, 101, 102, 103, 104].map((option) => [SOL_UDP, option]);
-
-const scratch = Buffer.alloc(MOST_BYTES);
-
-/** The datagrams that wait; each look with an offset set goes on behind the one before (SO_PEEK_OFF). */
-function peekQueue(fd: number): UdpState["queue"] {
-  const queue: UdpState["queue"] = [];
-  const before = readOption(fd, SOL_SOCKET, SO_PEEK_OFF);
-  const start = Buffer.alloc(4);
-  // A look would take away an error that waits for the application.
-  question.writeInt32LE(fd, 0);
-  question.writeInt32LE(POLLIN, 4);
-  if (call("poll", question, 1, 0) === 0 || (question.readInt16LE(6) & POLLERR) !== 0) return queue;
-  call("setsockopt", fd, SOL_SOCKET, SO_PEEK_OFF, start, 4);
-  try {
-    for (;;) {
-      const { result, from } = receiveMessage(fd, scratch, MSG_PEEK | MSG_TRUNC);
-      if (result < 0) return queue;
-      queue.push({ from, content: Buffer.from(scratch.subarray(0, Math.min(result, scratch.length))) });
-    }
-  } finally {
-    call("setsockopt", fd, SOL_SOCKET, SO_PEEK_OFF, before, 4);
-  }
-}
-
-/** struct pollfd */
-const question = Buffer.alloc(8);
-const POLLIN = 1;
-const POLLERR = 8;
 
 function toLocal({ local }: UdpState): Buffer {
   const to = Buffer.from(local);
@@ -152,7 +124,8 @@ function isEarly(level: number, option: number): boolean {
 }
 
 /**
- * @kept addresses, options, datagrams that wait, with their senders.
+ * @kept addresses, options, datagrams that wait, with their senders, empty ones too.
+ * @unkept empty datagrams that wait, where the kernel's memory cannot be read.
  */
 export const udp: DescriptorKind<UdpState> = {
   kind: "udp",
@@ -172,7 +145,7 @@ export const udp: DescriptorKind<UdpState> = {
         local,
         remote: socketName(fd, "getpeername"),
         options: readOptions(fd, [...COMMON, ...(domain === AF_INET6 ? [...IPV4, ...IPV6] : IPV4), ...UDP]),
-        queue: peekQueue(fd),
+        queue: waitingDatagrams(fd, domain),
       };
     }),
   create: (state, context) => restore(state, context),

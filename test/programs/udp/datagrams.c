@@ -1,4 +1,4 @@
-// UDP over IPv4 and IPv6: bound, connected, what waits with its senders, options.
+// UDP over IPv4 and IPv6: bound, connected, what waits, empty ones too, with its senders, options.
 #include "program.h"
 #include "network.h"
 #include <arpa/inet.h>
@@ -41,24 +41,30 @@ int main(void) {
   check(!setsockopt(server, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl));
   check(!setsockopt(server, IPPROTO_IP, IP_PKTINFO, &on, sizeof on));
   sendTo(client, AF_INET, 5001, "one");
+  sendTo(client, AF_INET, 5001, "");
   sendTo(client, AF_INET, 5001, "second");
   check(write(connected, "third", 5) == 5);
+  sendTo(six, AF_INET6, 5003, "");
   sendTo(six, AF_INET6, 5003, "to myself");
   sendTo(server, AF_INET, 5004, "answer");
   begin();
   for (;;) {
     next();
     receive(server, "one", 5002);
+    receive(server, "", 5002);
     receive(server, "second", 5002);
     receive(server, "third", 5004);
+    receive(six, "", 5003);
     receive(six, "to myself", 5003);
     receive(connected, "answer", 5001);
     char c;
     equal(recv(server, &c, 1, MSG_DONTWAIT), -1);
     equal(errno, EAGAIN);
     sendTo(client, AF_INET, 5001, "one");
+    sendTo(client, AF_INET, 5001, "");
     sendTo(client, AF_INET, 5001, "second");
     check(write(connected, "third", 5) == 5);
+    sendTo(six, AF_INET6, 5003, "");
     sendTo(six, AF_INET6, 5003, "to myself");
     sendTo(server, AF_INET, 5004, "answer");
     // From elsewhere: a connected one does not take it.

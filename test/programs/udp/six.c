@@ -32,15 +32,19 @@ int main(void) {
   check(!setsockopt(sender, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &hops, sizeof hops));
   check(!setsockopt(receiver, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on));
   check(!setsockopt(sender, SOL_SOCKET, SO_BROADCAST, &on, sizeof on));
-  check(sendto(sender, "one", 3, 0, (void*)&to, sizeof to) == 3 && send(connected, "second", 6, 0) == 6);
+  check(sendto(sender, "one", 3, 0, (void*)&to, sizeof to) == 3 && send(connected, "", 0, 0) == 0);
+  check(send(connected, "second", 6, 0) == 6 && sendto(sender, "", 0, 0, (void*)&to, sizeof to) == 0);
   begin();
   for (;;) {
     next();
     takes(receiver, "one", 5002);
+    takes(receiver, "", 5003);
     takes(receiver, "second", 5003);
+    takes(receiver, "", 5002);
     char c;
     check(recv(receiver, &c, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
-    check(sendto(sender, "one", 3, 0, (void*)&to, sizeof to) == 3 && send(connected, "second", 6, 0) == 6);
+    check(sendto(sender, "one", 3, 0, (void*)&to, sizeof to) == 3 && send(connected, "", 0, 0) == 0);
+    check(send(connected, "second", 6, 0) == 6 && sendto(sender, "", 0, 0, (void*)&to, sizeof to) == 0);
     socklen_t n = sizeof v;
     check(!getsockopt(sender, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &v, &n) && v == hops);
     check(!getsockopt(receiver, IPPROTO_IPV6, IPV6_RECVPKTINFO, &v, &n) && v == 1);
