@@ -107,9 +107,18 @@ export class FileCapture {
     this.#started = undefined;
   }
 
-  /** Steps for a clone that joins others: all names. `copyAll` then sends the rest; passes may come from here on. */
-  *introduce(): Generator<FileOperation> {
-    for (const tree of this.#trees) for (const change of tree.structure()) yield { op: "file", change };
+  /**
+   * To a clone that joins others: all names as of this call. What the passes tell from here on has to reach it afterwards; then
+   * `copyAll` sends the rest.
+   */
+  async introduce(emit: EmitOperation, pause: () => Promise<void>, namesAtOnce = NAMES_AT_ONCE): Promise<void> {
+    const structures = this.#trees.map((tree) => tree.structure());
+    let names = 0;
+    for (const structure of structures)
+      for (const change of structure) {
+        emit({ op: "file", change });
+        if (++names % namesAtOnce === 0) await pause();
+      }
   }
 
   /**
@@ -200,6 +209,7 @@ interface Started {
 
 /** Of what a pass sends while the application runs, others use the event loop and the network, too: names, bytes. */
 const FIRST_NAMES = 500;
+const NAMES_AT_ONCE = 200;
 const PASS_BYTES = 4 << 20;
 const firstLimits = () => ({ names: FIRST_NAMES, budget: new Budget(PASS_BYTES), contentLater: true });
 /** So little is left to the checkpoint that ends a first copy. */

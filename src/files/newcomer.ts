@@ -56,11 +56,15 @@ export class Answers {
   }
 }
 
-/** All names, as steps. */
-export function* structure(known: KnownTree): Generator<FileChange> {
+/** All names as of this call, as steps; those of later changes come after them. */
+export function structure(known: KnownTree): Generator<FileChange> {
+  // A directory came before what is in it, and names that come again are at the end.
+  return steps(known, [...known.paths]);
+}
+
+function* steps(known: KnownTree, names: Array<[string, Node]>): Generator<FileChange> {
   const told = new Map<Node, string>();
-  for (const path of [...known.paths.keys()].sort()) {
-    const node = known.paths.get(path)!;
+  for (const [path, node] of names) {
     const outer = known.outer(path);
     const other = told.get(node);
     if (node.kind === "directory") {
@@ -124,6 +128,14 @@ export class Copy {
     }
   }
 
+  /** To all clones; each has other times then, and is to get the right ones. */
+  #writer(node: Node): EmitChange {
+    return (change) => {
+      node.forgetAttributes();
+      this.#everybody(change);
+    };
+  }
+
   #pathOf(node: Node): string | undefined {
     return node.path === undefined ? undefined : this.#known.outer(node.path);
   }
@@ -142,7 +154,7 @@ export class Copy {
         if (content.skipsHoles) at = Math.max(at, wholePieces(nextData(fd, at, content.size)));
         const current = this.#pathOf(node);
         if (current === undefined || at >= content.size) break;
-        const piece = content.piece(fd, at, current, node.complete ? this.#everybody : undefined);
+        const piece = content.piece(fd, at, current, node.complete ? this.#writer(node) : undefined);
         if (offers) await this.#offer(copying, current, at, piece);
         else {
           sendPiece(current, at, piece, this.#newcomer.emit);
@@ -214,7 +226,7 @@ export class Copy {
     }
     try {
       if (path === undefined || at >= content.size) return;
-      const piece = content.piece(fd, at, path, this.#everybody);
+      const piece = content.piece(fd, at, path, this.#writer(node));
       for (const index of blocks)
         sendPiece(path, at + index * OFFER_BLOCK_BYTES, blockOf(piece, index), this.#newcomer.emit);
     } finally {

@@ -84,13 +84,15 @@ export class FirstCopies {
       capture.reset();
       files.reset();
     }
-    standbys.receive(standby);
-    capture.whole = true;
     const emit = (operation: Operation) => standby.link.send({ type: "operation", operation });
     if (!alone) {
-      for (const operation of files.introduce()) emit(operation);
-      for (const operation of capture.introduce()) emit(operation);
+      standbys.keepFiles(standby);
+      await files.introduce(emit, copy.pause);
     }
+    // One instant: what it is told of here, and what it gets from here on.
+    standbys.receive(standby);
+    capture.whole = true;
+    if (!alone) for (const operation of capture.introduce()) emit(operation);
     const newcomer = newcomerOf(copy, emit, holds);
     await files.copyAll(newcomer, alone ? undefined : (operation) => standbys.broadcast(operation));
     copy.step = "memory";

@@ -1,5 +1,6 @@
 /** The primary's standbys: who is connected, who was lost, who gets checkpoints, and whether each is fast enough. */
 import type { Operation } from "../checkpoint/operations.ts";
+import type { FileOperation } from "../files/change.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { Message } from "../replication/frames.ts";
 import { acknowledged, judge, SlowPauses } from "../replication/pace.ts";
@@ -26,6 +27,8 @@ export class Standbys {
   readonly lost = new Set<string>();
   readonly #slowPauses = new SlowPauses();
   #receivers: readonly StandbyLink[] = [];
+  /** Changes of files that a standby gets as soon as it has the names of those before. */
+  readonly #kept = new Map<StandbyLink, FileOperation[]>();
 
   constructor(options: StandbysOptions) {
     this.#options = options;
@@ -47,6 +50,7 @@ export class Standbys {
   }
 
   broadcast(operation: Operation): void {
+    if (operation.op === "file") for (const kept of this.#kept.values()) kept.push(operation);
     let left = this.#receivers.length;
     const written = () => {
       if (--left <= 0 && operation.op === "pages") operation.release?.();
@@ -75,8 +79,15 @@ export class Standbys {
       this.#lose(standby, error?.message ?? "the connection ended", error ? "failed" : "closed");
   }
 
-  /** From now on it gets operations as they are made. */
+  /** From now on, changes of files are kept for it until it receives. */
+  keepFiles(standby: StandbyLink): void {
+    this.#kept.set(standby, []);
+  }
+
+  /** It gets what was kept for it, and from now on operations as they are made. */
   receive(standby: StandbyLink): void {
+    for (const operation of this.#kept.get(standby) ?? []) standby.link.send({ type: "operation", operation });
+    this.#kept.delete(standby);
     this.#receivers = [...this.#receivers, standby];
   }
 
@@ -98,6 +109,7 @@ export class Standbys {
     standby.programs?.fail(lost);
     this.lost.add(node);
     this.#receivers = this.#receivers.filter((other) => other !== standby);
+    this.#kept.delete(standby);
     this.#options.onLost();
     this.#options.shell.note("standby-lost", `Standby "${node}" is lost: ${reason}`, { node, how });
     this.#options.shell.tell({ kind: "standbyLost", node });

@@ -9,7 +9,7 @@ import {
   tryCall,
 } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
-import { AT_EMPTY_PATH, AT_REMOVEDIR, O_NOATIME, Status } from "../../kernel/files.ts";
+import { AT_EMPTY_PATH, AT_REMOVEDIR, O_NOATIME, O_NOFOLLOW, Status } from "../../kernel/files.ts";
 import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { hugePages } from "../memory/tracker.ts";
 import { stampOf } from "./contents.ts";
@@ -164,7 +164,8 @@ export const nameless: DescriptorKind<NamelessState> = {
   dump: (descriptions, context) => descriptions.map((description) => dumpOne(description, context)),
   create(state, context) {
     const object = objectOf(state, context);
-    const forOpen = O.create | O.exclusive | O.truncate | (isRegular(state) ? O_TMPFILE : 0);
+    // The way to it here ends in a link; of the flag itself nothing is left but that it was given.
+    const forOpen = O.create | O.exclusive | O.truncate | O_NOFOLLOW | (isRegular(state) ? O_TMPFILE : 0);
     const access = state.flags & ~forOpen;
     const fd = openPath(`/proc/self/fd/${object}`, access);
     if ((state.flags & O.path) !== 0) return fd;

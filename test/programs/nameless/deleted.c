@@ -13,6 +13,8 @@ int main(void) {
   check(write(inside, "inside", 6) == 6 && !unlink("/tmp/deleted-dir/file") && !rmdir("/tmp/deleted-dir"));
   int temporary = open("/tmp", O_TMPFILE | O_RDWR, 0600);
   check(temporary >= 0 && write(temporary, "temporary", 9) == 9);
+  int unfollowed = open("/tmp/deleted-too", O_CREAT | O_RDWR | O_NOFOLLOW, 0600);
+  check(write(unfollowed, "unfollowed", 10) == 10 && !unlink("/tmp/deleted-too"));
   begin();
   off_t size = 5;
   for (int round = 1;; round++) {
@@ -33,6 +35,7 @@ int main(void) {
     check(!fstat(dir, &t) && S_ISDIR(t.st_mode));
     check(stat("/tmp/deleted-dir", &t) && errno == ENOENT);
     check(pread(temporary, text, 9, 0) == 9 && !memcmp(text, "temporary", 9));
+    check(pread(unfollowed, text, 10, 0) == 10 && !memcmp(text, "unfollowed", 10));
     DIR* d = opendir("/tmp");
     for (struct dirent* e; (e = readdir(d));) check(!strstr(e->d_name, ".~") && e->d_name[0] != '#');
     closedir(d);

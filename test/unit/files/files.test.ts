@@ -64,7 +64,7 @@ class Scene {
   }
 
   readonly emit = (operation: FileOperation) => {
-    for (const { clone } of this.clones) clone.apply.apply(operation);
+    for (const { clone } of this.clones) clone.take(operation);
   };
 
   perform(step: FileStep): void {
@@ -123,16 +123,32 @@ async function join(scene: Scene, steps: FileStep[]): Promise<void> {
   await clone.fill(scene.capture, { pause, others: scene.emit });
 }
 
+/** Sequences that failed once. */
+const ONCE_FAILED: Array<[Step[], FileStep[]]> = [
+  // What a newcomer's copy found first, other clones got without its time.
+  [
+    [
+      { do: "write", path: "a", at: 0, length: 1, fill: 0 },
+      { do: "writeKeepingTimes", path: "a", at: 0, fill: 0 },
+      { do: "preDump" },
+      { do: "writeKeepingTimes", path: "a", at: 0, fill: 1 },
+      { do: "newcomer" },
+      { do: "mkdir", path: "b" },
+    ],
+    [],
+  ],
+];
+
 async function check(log: FileLog | false): Promise<void> {
   ownMounts();
   const descriptors = readdirSync("/proc/self/fd").length;
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { minLength: 1, maxLength: 60, size: "max" }),
-      fc.array(step, { maxLength: 6 }).map((steps) => steps.filter(isFileStep)),
+      fc.array(step, { maxLength: 10 }).map((steps) => steps.filter(isFileStep)),
       (steps, joining) => run(steps, joining, log),
     ),
-    { numRuns: RUNS, seed: SEED },
+    { numRuns: RUNS, seed: SEED, examples: ONCE_FAILED },
   );
   assert.equal(readdirSync("/proc/self/fd").length, descriptors, "descriptors are left open");
 }

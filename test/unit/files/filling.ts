@@ -23,10 +23,27 @@ export class TestClone {
   readonly apply: FileApply;
   readonly #answers = new Answers();
   readonly #holds: boolean;
+  /** What others were told of while this one is told all names. */
+  #kept: FileOperation[] | undefined;
 
   constructor(rootFd: number, blocks?: OfferedBlocks & { holds: boolean }) {
     this.#holds = blocks?.holds ?? false;
     this.apply = new FileApply(rootFd, { blocks, answer: (lacking) => this.#answers.push(lacking) });
+  }
+
+  /** A step that all clones get. */
+  take(operation: FileOperation): void {
+    if (this.#kept) this.#kept.push(operation);
+    else this.apply.apply(operation);
+  }
+
+  /** Every name comes by itself: others do something after each. */
+  async #introduce(capture: FileCapture, pause: () => Promise<void>): Promise<void> {
+    const kept: FileOperation[] = [];
+    this.#kept = kept;
+    await capture.introduce((operation) => this.apply.apply(operation), pause, 1);
+    this.#kept = undefined;
+    for (const operation of kept) this.apply.apply(operation);
   }
 
   async fill(capture: FileCapture, { pause = async () => {}, others }: FillOptions = {}): Promise<FillResult> {
@@ -46,7 +63,7 @@ export class TestClone {
       sentBytes: () => result.written,
       expect: (files) => files,
     };
-    if (others) for (const operation of capture.introduce()) this.apply.apply(operation);
+    if (others) await this.#introduce(capture, pause);
     await capture.copyAll(newcomer, others);
     return result;
   }
