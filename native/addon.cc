@@ -9,6 +9,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   understudy::addNfqueue(env, exports);
   understudy::addTcp(env, exports);
   understudy::addDigest(env, exports);
+  understudy::addPageDigests(env, exports);
   return exports;
 }
 

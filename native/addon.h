@@ -38,5 +38,6 @@ void addDescriptors(Napi::Env, Napi::Object);
 void addNfqueue(Napi::Env, Napi::Object);
 void addTcp(Napi::Env, Napi::Object);
 void addDigest(Napi::Env, Napi::Object);
+void addPageDigests(Napi::Env, Napi::Object);
 
 }  // namespace understudy

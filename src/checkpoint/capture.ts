@@ -16,6 +16,7 @@ import type { Stage } from "../stage/stage.ts";
 import { MappedPrograms, type Program } from "../tree/programs.ts";
 import { Surroundings } from "../tree/surroundings.ts";
 import type { TracedProcess, Tracees } from "../tree/tracees.ts";
+import type { MemoryNewcomer } from "./held-pages.ts";
 import { MemoryCapture, unlessEnded } from "./memory-capture.ts";
 import { NamespaceCapture } from "./namespace-capture.ts";
 import { ObjectCapture } from "./object-capture.ts";
@@ -270,18 +271,10 @@ export class Capture {
     return [...this.#processes.values()];
   }
 
-  /**
-   * Whole content of a process while it runs, in pieces: `drained` is awaited between them. With `alone` no checkpoint is made
-   * meanwhile; else what is known as written stays so, for those who follow already.
-   */
-  async copyAll(
-    process: ProcessCapture,
-    alone: boolean,
-    drained: () => Promise<void>,
-    progress: (leftBytes: number) => void,
-  ): Promise<void> {
-    for (const _piece of this.#objects.copy(() => namelessOf(process.pid))) await drained();
-    return this.#memory.copyAll(process, alone, drained, progress);
+  /** Whole content of a process while it runs: see `MemoryCapture.copyAll`. */
+  async copyAll(process: ProcessCapture, newcomer: MemoryNewcomer): Promise<void> {
+    for (const _piece of this.#objects.copy(() => namelessOf(process.pid))) await newcomer.pause();
+    return this.#memory.copyAll(process, newcomer);
   }
 
   #aheadOfLayout(): void {

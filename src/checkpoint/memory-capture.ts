@@ -3,9 +3,10 @@ import { checked, SystemCallError } from "../kernel/errors.ts";
 import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
 import { encodePages } from "../kernel/pages.ts";
 import { isTrackable } from "../resources/memory/layout.ts";
-import { mergeRegions, splitRegions } from "../resources/memory/regions.ts";
+import { mergeRegions, piecesOf, splitRegions, sumPages } from "../resources/memory/regions.ts";
 import { type MemoryTracker, Staging } from "../resources/memory/tracker.ts";
 import { BlockPool } from "./blocks.ts";
+import { divide, type HeldByNewcomer, type MemoryNewcomer, MOST_KEPT_PAGES } from "./held-pages.ts";
 import type { Operation } from "./operations.ts";
 import type { ProcessCapture } from "./process-capture.ts";
 import { SharedWrites } from "./shared-writes.ts";
@@ -52,28 +53,58 @@ export class MemoryCapture {
   }
 
   /**
-   * Whole content of a process while it runs, in pieces: `drained` is awaited between them. With `alone` no checkpoint is made
-   * meanwhile; else what is known as written stays so, for those who follow already.
+   * Whole content of a process while it runs, in pieces. When others follow already, what is known as written stays so, and they
+   * get what is sent as well.
    */
-  async copyAll(
-    process: ProcessCapture,
-    alone: boolean,
-    drained: () => Promise<void>,
-    progress: (leftBytes: number) => void,
-  ): Promise<void> {
+  async copyAll(process: ProcessCapture, newcomer: MemoryNewcomer): Promise<void> {
     const { tracker } = process;
+    const { alone, held } = newcomer;
     this.#followLayout(process);
     const count = process.needsAll && alone ? tracker.scanAll(false) : tracker.scanPopulated();
     const known = this.#takeKnown(process, count);
     const regions = mergeRegions([known, ...this.#unsentShared(process)]);
     if (alone) process.needsAll = false;
-    let left = Number(sumPages(regions));
-    const cursor = new Float64Array(3);
-    while (cursor[0]! * 3 < regions.length) {
-      left = Math.max(0, left - this.#encodeNext(process, regions, cursor));
-      progress(left * PAGE_BYTES);
-      await drained();
+    let left = sumPages(regions);
+    for (const piece of piecesOf(regions, held ? MOST_KEPT_PAGES : CHUNK_PAGES)) {
+      const kept = held ? this.#encodeLacking(process, piece, held, alone) : this.#encodePiece(process, piece);
+      left -= sumPages(piece);
+      newcomer.progress(left * PAGE_BYTES, kept * PAGE_BYTES);
+      await newcomer.pause();
     }
+  }
+
+  #encodePiece(process: ProcessCapture, piece: BigUint64Array): number {
+    this.#encodeNext(process, piece, new Float64Array(3));
+    return 0;
+  }
+
+  /** One piece as far as the newcomer does not hold it; returns the pages that it does. */
+  #encodeLacking(process: ProcessCapture, piece: BigUint64Array, newcomer: HeldByNewcomer, alone: boolean): number {
+    const { tracker, traced } = process;
+    const staging = this.#staging;
+    staging.pages = 0;
+    tracker.copy(piece, piece.length / 3, staging);
+    const { bytes, addresses, pages } = staging;
+    const { kept, held, lacking } = divide(newcomer.find(bytes, pages), addresses);
+    staging.pages = 0;
+    this.#emitStream(process, this.#encodeRanges(process, lacking));
+    const sent = lacking.reduce((sum, [from, to]) => sum + to - from, 0);
+    this.pages += sent;
+    if (kept.length > 0) newcomer.take(traced.virtualPid, kept);
+    // The newcomer's memory is the shadow's from now on; while others follow, the shadow says what those have.
+    if (alone) this.#encodeRanges(process, held);
+    if (tracker.shared.length > 0) this.#around.sharedSent(process, piece);
+    return pages - sent;
+  }
+
+  /** Returns the bytes of the page stream. */
+  #encodeRanges({ tracker }: ProcessCapture, ranges: ReadonlyArray<[number, number]>): number {
+    const { bytes, addresses } = this.#staging;
+    const { shadow, shared } = tracker;
+    return ranges.reduce(
+      (n, [from, to]) => encodePages(bytes, addresses, from, to, shadow, this.#encoded, n, this.whole, shared),
+      0,
+    );
   }
 
   /** While the application runs: what it has mapped since the last look is watched from here on and known to the clones. */
@@ -308,12 +339,6 @@ function upTo(regions: BigUint64Array, rest: BigUint64Array): BigUint64Array {
   const done = regions.slice(0, regions.length - rest.length + 3);
   done[done.length - 2] = rest[0]!;
   return done;
-}
-
-function sumPages(regions: BigUint64Array): bigint {
-  let sum = 0n;
-  for (let i = 0; i < regions.length; i += 3) sum += (regions[i + 1]! - regions[i]!) / BigInt(PAGE_BYTES);
-  return sum;
 }
 
 interface StagedMemory {

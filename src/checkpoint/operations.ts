@@ -7,6 +7,7 @@ import type { Area } from "../resources/memory/layout.ts";
 import type { ObjectOperation } from "../resources/nameless/state.ts";
 import type { SegmentOperation } from "../resources/shm/state.ts";
 import type { Program } from "../tree/programs.ts";
+import type { KeptRun } from "./held-pages.ts";
 
 /** Grows when an operation or the end changes its meaning. */
 export const IMAGE_VERSION = 2;
@@ -25,6 +26,8 @@ export type Operation =
   | { op: "drop"; pid: number; ranges: Array<[number, number]> }
   /** A page stream, see native/memory.cc. `release`: the bytes are free again (not part of what is sent). */
   | { op: "pages"; pid: number; bytes: Buffer; release?: () => void }
+  /** In a clone's first checkpoint: pages that it has from an earlier time. */
+  | { op: "kept"; pid: number; runs: KeptRun[] }
   /** System V shared memory, before the layouts of those who have it attached. */
   | SegmentOperation
   /** Files without a name, before the layouts of those who have them mapped. */

@@ -4,6 +4,7 @@
  */
 
 import { existsSync, readFileSync } from "node:fs";
+import type { KeptRun } from "../checkpoint/held-pages.ts";
 import type { Operation } from "../checkpoint/operations.ts";
 import { FileApply, type FileApplyOptions } from "../files/apply.ts";
 import { call, closeDescriptor, openInRoot, openPath, tryCall } from "../kernel/calls.ts";
@@ -21,6 +22,7 @@ import { Objects } from "../resources/nameless/objects.ts";
 import { Segments } from "../resources/shm/segments.ts";
 import { segmentOf } from "../resources/shm/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
+import type { EarlierMemory } from "./earlier-memory.ts";
 import { Terminals } from "./terminals.ts";
 import { Window } from "./window.ts";
 
@@ -102,6 +104,7 @@ export class Skeleton {
   readonly stage: Stage;
   readonly processes = new Map<number, SkeletonProcess>();
   readonly #files: FileApply;
+  readonly #earlier: EarlierMemory | undefined;
   /** System V shared memory. */
   readonly segments: Segments;
   /** Files without a name, and memory that several mappings or processes share. */
@@ -109,8 +112,10 @@ export class Skeleton {
   readonly terminals: Terminals;
   readonly #window = new Window();
 
-  constructor(stage: Stage, files: FileApplyOptions = {}) {
+  /** @param earlier memory of an earlier clone, which the first checkpoint may name pages of; it stays the caller's */
+  constructor(stage: Stage, files: FileApplyOptions = {}, earlier?: EarlierMemory) {
     this.stage = stage;
+    this.#earlier = earlier;
     this.terminals = new Terminals(stage.rootFd);
     this.#files = new FileApply(stage.rootFd, files);
     this.segments = new Segments(stage.ipcFd);
@@ -155,10 +160,21 @@ export class Skeleton {
       case "object-end":
         this.objects.apply(operation);
         return;
+      case "kept":
+        this.#write(this.process(operation.pid), this.#takeEarlier(operation.runs));
+        return;
       case "pages":
         this.#write(this.process(operation.pid), operation.bytes);
         return;
     }
+  }
+
+  #takeEarlier(runs: KeptRun[]): Buffer {
+    if (this.#earlier) return this.#earlier.stream(runs);
+    throw new OperatingError(
+      "checkpoint-inconsistent",
+      "The checkpoint names memory of an earlier clone; there was none",
+    );
   }
 
   #write(process: SkeletonProcess, bytes: Buffer): void {

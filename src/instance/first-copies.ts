@@ -1,5 +1,6 @@
 /** The whole application, to new standbys; beside the checkpoints that others get. One after the other. */
 import type { Capture } from "../checkpoint/capture.ts";
+import type { MemoryNewcomer } from "../checkpoint/held-pages.ts";
 import type { Operation } from "../checkpoint/operations.ts";
 import type { ProcessCapture } from "../checkpoint/process-capture.ts";
 import type { FileCapture, FileNewcomer } from "../files/capture.ts";
@@ -98,7 +99,12 @@ export class FirstCopies {
     copy.step = "memory";
     if (alone) await standby.programs!.offer(capture.programs());
     await this.#attachNew();
-    for (const process of capture.captured()) await this.#copyMemory(process, alone, copy);
+    const held = (await standby.held.complete()) ? standby.held : undefined;
+    const pause = async () => {
+      await held?.settled();
+      await copy.pause();
+    };
+    for (const process of capture.captured()) await this.#copyMemory(process, copy, { alone, held, pause });
     // What was written while memory was copied.
     if (alone) await files.copyAll(newcomer);
   }
@@ -118,13 +124,14 @@ export class FirstCopies {
     }
   }
 
-  async #copyMemory(process: ProcessCapture, alone: boolean, copy: FirstCopy): Promise<void> {
+  async #copyMemory(process: ProcessCapture, copy: FirstCopy, way: Omit<MemoryNewcomer, "progress">): Promise<void> {
     let left = residentBytes([process.pid]);
     copy.expect(left);
-    await this.#options.capture.copyAll(process, alone, copy.pause, (leftBytes) => {
-      copy.progress(Math.max(0, left - leftBytes));
+    const progress = (leftBytes: number, keptBytes: number) => {
+      copy.progress(Math.max(0, left - leftBytes), keptBytes);
       left = Math.min(left, leftBytes);
-    });
+    };
+    await this.#options.capture.copyAll(process, { ...way, progress });
     copy.progress(left);
   }
 

@@ -155,7 +155,7 @@ export class Instance {
         this.#primary.resume(action.term, action.reason);
         return;
       case "endInstance":
-        this.#primary.end(action.reason);
+        this.#standby.inherit(this.#primary.leave(action.reason));
         return;
       case "synchronise":
         this.#primary.synchronise(action.node, action.stream);

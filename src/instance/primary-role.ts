@@ -1,5 +1,6 @@
 /** The primary's part of an instance: the application started, attached to or come to life here, until it ends here. */
 import { phaseEnd } from "../checkpoint/phases.ts";
+import type { EarlierMemory } from "../clone/earlier-memory.ts";
 import { keepLayer } from "../files/kept.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { resume } from "../kernel/trace.ts";
@@ -9,6 +10,7 @@ import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
 import { startProgram } from "../stage/start.ts";
 import { Tracees } from "../tree/tracees.ts";
+import { copied } from "./memory-kept.ts";
 import { readPidFile, removePidFile, startTicks, writePidFile } from "./pid-file.ts";
 import { Primary } from "./primary.ts";
 import type { PrimaryParts } from "./primary-parts.ts";
@@ -16,9 +18,14 @@ import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
 import { createPort } from "./standby.ts";
 import { startVolumes } from "./volumes.ts";
 
+/** Longest wait for all threads to stop. */
+const STOP_TIMEOUT_US = 100_000;
+
 export class PrimaryRole {
   readonly #shell: InstanceShell;
   #current: Primary | undefined;
+  /** It is silent, and about to end here. */
+  #leaving: { parts: PrimaryParts; reason: string; pids: number[] } | undefined;
   /** When the application was known to live elsewhere; 0: not yet. */
   endedAt = 0;
 
@@ -177,26 +184,74 @@ export class PrimaryRole {
 
   /** Silence first, then the application's end here. If it has ended for good, its files stay for the user, else for a clone here. */
   end(reason: string): void {
+    this.#fallSilent(reason);
+    this.#finishLeaving();
+  }
+
+  /**
+   * As `end`, but before the application goes, what it has in memory is put aside for a clone that may come here. It stands still
+   * meanwhile; where it cannot be stopped it ends at once.
+   */
+  async leave(reason: string): Promise<EarlierMemory | undefined> {
+    const primary = this.#current;
+    if (!primary) return undefined;
+    primary.parts.port.setPort("blocked");
+    unheed(primary.parts.tracees);
+    const stands = standsStill(primary.parts.tracees);
+    this.#fallSilent(reason);
+    const leaving = this.#leaving!;
+    try {
+      const over = this.#shell.view.state.confirmed?.view?.ended !== undefined;
+      return stands && !over ? await copied(leaving.pids, () => this.#leaving === leaving) : undefined;
+    } finally {
+      if (this.#leaving === leaving) this.#finishLeaving();
+    }
+  }
+
+  #fallSilent(reason: string): void {
     const primary = this.#current;
     if (!primary) return;
     this.#current = undefined;
     this.endedAt = performance.now();
-    primary.parts.port.setPort("blocked");
+    const { parts } = primary;
+    parts.port.setPort("blocked");
     primary.close(reason);
-    this.#dismantle(primary.parts);
+    unheed(parts.tracees);
+    this.#leaving = { parts, reason, pids: [...parts.tracees.processes.keys()] };
+  }
+
+  #finishLeaving(): void {
+    const leaving = this.#leaving;
+    if (!leaving) return;
+    this.#leaving = undefined;
+    this.#dismantle(leaving.parts);
     const over = this.#shell.view.state.confirmed?.view?.ended !== undefined;
     const { config } = this.#shell;
     if (!over) keepLayer(layerPaths(filesDirectoryOf(config)).upper, config.keptDirectory);
-    this.#shell.note("instance-ended", `The application does not run here any more: ${reason}`);
+    this.#shell.note("instance-ended", `The application does not run here any more: ${leaving.reason}`);
   }
 
-  #dismantle({ stage, port, hold, tracees }: PrimaryParts): void {
-    tracees.onEnding = () => {};
-    tracees.onInitEnd = () => {};
-    process.removeAllListeners("SIGCHLD");
+  #dismantle({ stage, port, hold }: PrimaryParts): void {
     hold.remove();
     stage.destroy();
     port.remove();
     removePidFile(this.#shell.config.runDirectory, this.#shell.config.application.name);
+  }
+}
+
+/** It is nobody's application any more: nothing that happens to it is told. */
+function unheed(tracees: Tracees): void {
+  tracees.onEnding = () => {};
+  tracees.onInitEnd = () => {};
+  process.removeAllListeners("SIGCHLD");
+}
+
+/** Whether all threads are stopped, which they are from here on. */
+function standsStill(tracees: Tracees): boolean {
+  try {
+    if (!tracees.isStopped) tracees.stop(STOP_TIMEOUT_US);
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -8,6 +8,7 @@ import { Link } from "../replication/link.ts";
 import { freshPace, type Pace } from "../replication/pace.ts";
 import type { StandbyStatus } from "./control.ts";
 import type { FirstCopy } from "./first-copy.ts";
+import { HeldByStandby } from "./held-by-standby.ts";
 import type { ProgramSupply } from "./program-supply.ts";
 
 /** A standby is given more time than a primary: while it is waited for, output is only late. */
@@ -15,7 +16,7 @@ const STANDBY_FLOOR_MS = 250;
 /** Between a standby's heartbeats: it is given more time, and an idle application shall cost little. */
 export const STANDBY_HEARTBEAT_MS = 60;
 const CONNECT_MS = 5000;
-/** A clone that has been greeted and neither accepts nor refuses by then is given up. */
+/** A clone that has been greeted and neither accepts nor refuses, and gives no sign of life for so long, is given up. */
 const GREET_MS = 5000;
 
 export class StandbyLink {
@@ -30,6 +31,8 @@ export class StandbyLink {
   copy: FirstCopy | undefined;
   /** From the first copy on. */
   programs: ProgramSupply | undefined;
+  /** Memory of an earlier clone there. */
+  readonly held: HeldByStandby;
   acknowledgedEpoch = 0;
   acknowledgedAt = 0;
   pace: Pace = freshPace;
@@ -38,6 +41,7 @@ export class StandbyLink {
   constructor(node: string, link: Link) {
     this.node = node;
     this.link = link;
+    this.held = new HeldByStandby(link);
     this.#detector = startDetector(performance.now(), {
       floorMs: STANDBY_FLOOR_MS,
       heartbeatMs: STANDBY_HEARTBEAT_MS,
@@ -107,7 +111,7 @@ function dial(target: { node: string; host: string; port: number }, tls: MutualT
   });
 }
 
-export type Greeting = Omit<Hello, "version" | "clocks">;
+export type Greeting = Omit<Hello, "version" | "clocks" | "key">;
 
 /**
  * Greets the clone and waits until it accepts. Errors: `clone-refuses`. The link's handlers are the caller's afterwards.
@@ -128,15 +132,19 @@ export function greet(standby: StandbyLink, hello: Greeting): Promise<boolean> {
         clearTimeout(timer);
         standby.phase = "waiting";
         standby.alive();
+        if (message.memory) standby.held.expect();
         resolve(message.holds);
-      } else if (message.type === "refused") refuse(message.reason);
-      else if (message.type !== "heartbeat") refuse(`it answers "${message.type}"`);
+      } else if (message.type === "held") standby.held.hear(message);
+      else if (message.type === "refused") refuse(message.reason);
+      // It puts aside what it has, before it accepts.
+      else if (message.type === "heartbeat") timer.refresh();
+      else refuse(`it answers "${message.type}"`);
     };
     link.onClose = (error) => refuse(error?.message ?? "it closed the connection");
     const now = String(process.hrtime.bigint());
     link.send({
       type: "hello",
-      hello: { version: STREAM_VERSION, clocks: { monotonic: now, boottime: now }, ...hello },
+      hello: { version: STREAM_VERSION, clocks: { monotonic: now, boottime: now }, key: standby.held.key, ...hello },
     });
   });
 }

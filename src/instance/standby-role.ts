@@ -1,5 +1,6 @@
 /** The standby's part of an instance: a clone, the stream that feeds it, and the eye on the primary. */
 import { phaseEnd } from "../checkpoint/phases.ts";
+import type { EarlierMemory } from "../clone/earlier-memory.ts";
 import type { View } from "../cluster/spec.ts";
 import { type ClusterStore, storeKeys } from "../cluster/store.ts";
 import { KeptFiles, keepLayer } from "../files/kept.ts";
@@ -9,6 +10,7 @@ import type { Message } from "../replication/frames.ts";
 import type { Link } from "../replication/link.ts";
 import { layerPaths } from "../stage/root.ts";
 import type { LossKind } from "./loss.ts";
+import { MemoryKept } from "./memory-kept.ts";
 import { PrimaryWatch } from "./primary-watch.ts";
 import { ProgramWait } from "./program-wait.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
@@ -43,6 +45,11 @@ export class StandbyRole {
     );
   }
 
+  readonly #memory = new MemoryKept();
+  /** A stream that was greeted and waits until what was here before is out of its way. */
+  #asking: Asking | undefined;
+  #cleared: Promise<void> = Promise.resolve();
+
   get clone(): Clone | undefined {
     return this.#clone;
   }
@@ -63,7 +70,7 @@ export class StandbyRole {
   }
 
   #giveSign(): void {
-    this.#upstream?.send({ type: "heartbeat" });
+    (this.#upstream ?? this.#asking?.link)?.send({ type: "heartbeat" });
     this.#signAt = performance.now();
   }
 
@@ -86,14 +93,26 @@ export class StandbyRole {
     }
   }
 
-  /** The stream that asks is the one to follow; the clone begins anew. */
-  accept({ link, hello }: Asking): void {
-    this.giveUp();
+  /** The stream that asks is the one to follow; the clone begins anew, when what was here before is out of its way. */
+  accept(asking: Asking): void {
+    this.seal();
+    this.#asking = asking;
+    void this.#begin(asking, process.hrtime.bigint());
+  }
+
+  async #begin(asking: Asking, arrived: bigint): Promise<void> {
+    this.#after(() => this.#retire());
+    await this.#cleared;
+    const { link, hello } = asking;
+    if (this.#asking !== asking) return;
+    this.#asking = undefined;
+    if (link.isClosed) return;
     try {
       const kept = new KeptFiles(this.#shell.config.keptDirectory);
       this.#kept = kept;
       const answer = (lacking: Lacking) => link.send({ type: "lacking", lacking });
-      const clone = Clone.create(this.#shell.config, hello, { blocks: kept, answer });
+      const files = { blocks: kept, answer };
+      const clone = Clone.create(this.#shell.config, { hello, arrived, files, earlier: this.#memory.held });
       this.#clone = clone;
       this.#programs = new ProgramWait(clone, (paths) => link.send({ type: "programs-wanted", paths }));
     } catch (error) {
@@ -108,8 +127,30 @@ export class StandbyRole {
     this.#upstream = link;
     link.onMessage = (message) => this.#receive(link, hello.term, message);
     link.onClose = (error) => this.#upstreamLost(link, error);
-    link.send({ type: "accepted", holds: this.#kept.holds });
+    link.send({ type: "accepted", holds: this.#kept.holds, memory: this.#memory.held !== undefined });
+    void this.#memory.tell(link, hello.key);
     this.watch.follow(hello.node, hello.term);
+  }
+
+  /** One after the other. */
+  #after(work: () => Promise<void>): void {
+    this.#cleared = this.#cleared.then(work).catch((error: Error) => {
+      this.#shell.note("memory-not-kept", `Memory that was here cannot be kept for the next clone: ${error.message}`);
+    });
+  }
+
+  /** The application ends here just now: what it had in memory may spare the next clone a copy. */
+  inherit(leaving: Promise<EarlierMemory | undefined>): void {
+    this.#after(async () => this.#memory.replace(await leaving));
+  }
+
+  /** The clone that is here goes; the next one takes from it what is still right. */
+  async #retire(): Promise<void> {
+    const clone = this.#clone;
+    if (!clone) return;
+    // One that was never whole has less than what it was to be made of.
+    if (clone.newest || !this.#memory.held) await this.#memory.putAside(clone.pids, () => this.#clone === clone);
+    if (this.#clone === clone) this.#dropClone();
   }
 
   #receive(link: Link, term: number, message: Message): void {
@@ -120,6 +161,7 @@ export class StandbyRole {
     switch (message.type) {
       case "operation":
         this.#orGiveUp(() => this.#clone!.operation(message.operation));
+        if (message.operation.op === "kept") link.send({ type: "took" });
         // Hundreds of small files come in one read, and no timer runs before the last of them is made.
         if (performance.now() - this.#signAt > STANDBY_HEARTBEAT_MS) this.#giveSign();
         return;
@@ -161,6 +203,7 @@ export class StandbyRole {
   #dropKept(): void {
     const kept = this.#kept;
     this.#kept = undefined;
+    this.#memory.replace(undefined);
     kept?.remove().catch((error: Error) => {
       this.#shell.note("kept-files", `Files of an earlier clone could not be removed: ${error.message}`);
     });
@@ -248,10 +291,14 @@ export class StandbyRole {
   /** No clone is here any more; its files are kept for the next one, unless the agent removes them. */
   giveUp(): void {
     this.seal();
-    const clone = this.#clone;
+    this.#asking = undefined;
+    this.#memory.replace(undefined);
+    if (this.#clone) this.#dropClone();
+  }
+
+  #dropClone(): void {
+    this.#clone?.destroy();
     this.#clone = undefined;
-    if (!clone) return;
-    clone.destroy();
     this.#kept?.close();
     this.#kept = undefined;
     const { config } = this.#shell;

@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operations.ts";
 import { IMAGE_VERSION } from "../checkpoint/operations.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
+import type { EarlierMemory } from "../clone/earlier-memory.ts";
 import { checkVersions, prepare } from "../clone/life.ts";
 import { Scratch } from "../clone/scratch.ts";
 import { Skeleton } from "../clone/skeleton.ts";
@@ -32,6 +33,16 @@ interface Held {
 
 /** So long at a time older checkpoints are applied: heartbeats and acknowledgements wait meanwhile. */
 const APPLY_SLICE_MS = 8;
+
+/** What a clone begins with. */
+export interface CloneParts {
+  hello: Hello;
+  /** This node's clock when the hello came, nanoseconds. */
+  arrived: bigint;
+  files: FileApplyOptions;
+  /** Memory that was here before; it stays the caller's. */
+  earlier?: EarlierMemory | undefined;
+}
 
 /** What a clone that has come to life consists of. */
 export interface Living {
@@ -68,11 +79,11 @@ export class Clone {
     stage: Stage,
     port: ApplicationInterface,
     hold: OutputHold,
-    files: FileApplyOptions,
+    { files, earlier }: CloneParts,
   ) {
     this.#config = config;
     this.stage = stage;
-    this.#skeleton = new Skeleton(stage, files);
+    this.#skeleton = new Skeleton(stage, files, earlier);
     this.#scratch = new Scratch(stage.rootFd, scratchPaths(config.application.volumes));
     this.#programs = new ProgramTaker(stage.rootFd, (change) => this.#apply({ op: "file", change }));
     if (config.application.durable)
@@ -82,16 +93,16 @@ export class Clone {
   }
 
   /** An empty clone on a stage of its own, its network closed. */
-  static create(config: InstanceConfig, hello: Hello, files: FileApplyOptions): Clone {
+  static create(config: InstanceConfig, parts: CloneParts): Clone {
     const { application } = config;
-    const now = process.hrtime.bigint();
+    const { monotonic, boottime } = parts.hello.clocks;
     const filesDirectory = `${config.stateDirectory}/files`;
     const stage = Stage.create({
       name: application.name,
       cgroup: config.cgroup,
       filesDirectory,
       mounts: emptyVolumes({ application: application.name, volumes: application.volumes, filesDirectory }),
-      clockOffsets: { monotonic: BigInt(hello.clocks.monotonic) - now, boottime: BigInt(hello.clocks.boottime) - now },
+      clockOffsets: { monotonic: BigInt(monotonic) - parts.arrived, boottime: BigInt(boottime) - parts.arrived },
       exitKill: true,
     });
     try {
@@ -99,7 +110,7 @@ export class Clone {
       const hold = OutputHold.open(port);
       hold.hold();
       prepareLookups();
-      return new Clone(config, stage, port, hold, files);
+      return new Clone(config, stage, port, hold, parts);
     } catch (error) {
       stage.destroy();
       throw error;
@@ -108,6 +119,11 @@ export class Clone {
 
   get processes(): number {
     return this.#skeleton.processes.size;
+  }
+
+  /** Host pids. */
+  get pids(): number[] {
+    return [...this.#skeleton.processes.values()].map(({ pid }) => pid);
   }
 
   get newest(): CheckpointEnd | undefined {
@@ -120,6 +136,7 @@ export class Clone {
       this.receivedBytes.value += operation.bytes.length;
       if (verifyPages(operation.bytes) < 0) throw damaged("a page stream that is not well-formed");
     }
+    if (this.#newest && operation.op === "kept") throw damaged("memory of an earlier clone after the first checkpoint");
     if (this.#newest) this.#operations.push(operation);
     else this.#apply(operation);
   }

@@ -107,6 +107,7 @@ export class Standbys {
     const lost = new OperatingError("standby-lost", `Standby "${node}" is lost: ${reason}`);
     standby.copy?.answers.fail(lost);
     standby.programs?.fail(lost);
+    standby.held.gone();
     this.lost.add(node);
     this.#receivers = this.#receivers.filter((other) => other !== standby);
     this.#kept.delete(standby);
@@ -128,6 +129,7 @@ export class Standbys {
       this.#settle(standby.node, epoch);
     } else if (message.type === "lacking") standby.copy?.answers.push(message.lacking);
     else if (message.type === "programs-wanted") this.#sendPrograms(standby, message.paths);
+    else if (message.type === "held" || message.type === "took") standby.held.hear(message);
     else if (message.type === "goodbye") this.#lose(standby, message.reason, "goodbye");
   }
 
@@ -181,7 +183,10 @@ export class Standbys {
   }
 
   close(reason: string): void {
-    for (const standby of this.links.values()) standby.link.goodbye(reason);
+    for (const standby of this.links.values()) {
+      standby.link.goodbye(reason);
+      standby.held.gone();
+    }
     this.links.clear();
     this.#receivers = [];
   }

@@ -91,6 +91,17 @@ export interface Addon {
   ): number;
   /** See native/digest.cc; `digests` has two words a page. */
   digestPages(bytes: Buffer, pages: number, digests: BigUint64Array, first: number, changed: Uint8Array): number;
+  /** See native/page-digests.cc; digests have two words a page. */
+  keyedDigests(bytes: Buffer, pages: number, key: Buffer, out: BigUint64Array): number;
+  indexDigests(digests: BigUint64Array, table: Uint32Array): number;
+  findPages(
+    bytes: Buffer,
+    pages: number,
+    key: Buffer,
+    digests: BigUint64Array,
+    table: Uint32Array,
+    found: Uint32Array,
+  ): number;
   verify(stream: Buffer, offset: number, end: number): number;
   mapShared(fd: number, bytes: number): Buffer | number;
   /** Returns the offset behind what was taken; state: [bytes in the window, bytes of the next record that were taken]. */

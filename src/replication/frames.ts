@@ -28,12 +28,18 @@ export interface Hello {
   stream: number;
   /** Clocks of the application at the moment of sending, nanoseconds. */
   clocks: { monotonic: string; boottime: string };
+  /** For digests of pages: a secret of this connection. */
+  key: Buffer;
 }
 
 export type Message =
   | { type: "hello"; hello: Hello }
-  /** `holds`: files of an earlier clone are there, so that blocks are worth an offer. */
-  | { type: "accepted"; holds: boolean }
+  /** `holds`: files of an earlier clone are there, so that blocks are worth an offer; `memory`: digests of its pages follow. */
+  | { type: "accepted"; holds: boolean; memory: boolean }
+  /** Clone → primary: digests of pages of the earlier clone, in their order; at last a message without. */
+  | { type: "held"; digests?: Buffer }
+  /** Clone → primary: an operation `kept` is done. */
+  | { type: "took" }
   | { type: "refused"; reason: string; view?: View; revision?: number }
   | { type: "operation"; operation: Operation }
   | { type: "end"; end: CheckpointEnd; digest: number }

@@ -152,12 +152,7 @@ function capturing(stopTimeoutUs: number): Capture {
 
 async function firstCopy(): Promise<void> {
   for (const process of capture!.attachNew())
-    await capture!.copyAll(
-      process,
-      true,
-      async () => {},
-      () => {},
-    );
+    await capture!.copyAll(process, { alone: true, pause: async () => {}, progress: () => {} });
 }
 
 const commands = {

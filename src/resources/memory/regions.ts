@@ -1,4 +1,32 @@
 /** Arithmetic of regions: [start, end, categories …] as PAGEMAP_SCAN reports them, sorted. */
+import { PAGE_BYTES } from "../../kernel/numbers.ts";
+
+export function sumPages(regions: BigUint64Array): number {
+  let bytes = 0n;
+  for (let i = 0; i < regions.length; i += 3) bytes += regions[i + 1]! - regions[i]!;
+  return Number(bytes) / PAGE_BYTES;
+}
+
+/** Regions in pieces of at most `most` pages. */
+export function* piecesOf(regions: BigUint64Array, most: number): Generator<BigUint64Array> {
+  const room = BigInt(most * PAGE_BYTES);
+  let piece: bigint[] = [];
+  let left = room;
+  for (let i = 0; i < regions.length; i += 3) {
+    const end = regions[i + 1]!;
+    for (let start = regions[i]!; start < end; ) {
+      const to = end - start > left ? start + left : end;
+      piece.push(start, to, 0n);
+      left -= to - start;
+      start = to;
+      if (left > 0n) continue;
+      yield new BigUint64Array(piece);
+      piece = [];
+      left = room;
+    }
+  }
+  if (piece.length > 0) yield new BigUint64Array(piece);
+}
 
 /** Regions of several lists as one, sorted, without overlaps. */
 export function mergeRegions(lists: BigUint64Array[]): BigUint64Array {

@@ -127,7 +127,17 @@ async function play(): Promise<Outcome> {
   socket.on("secureConnect", () =>
     send({
       type: "hello",
-      hello: { version, application, node, term, view, revision, stream, clocks: { monotonic: now, boottime: now } },
+      hello: {
+        version,
+        application,
+        node,
+        term,
+        view,
+        revision,
+        stream,
+        clocks: { monotonic: now, boottime: now },
+        key: Buffer.alloc(16),
+      },
     }),
   );
   socket.on("error", (error) => {
