@@ -4,6 +4,8 @@ import { World } from "./world.ts";
 export interface LivesOptions {
   seed: number;
   seconds: number;
+  /** From one life's seed to the next; default 1. */
+  stride?: number;
   /** At most so many lives. */
   lives?: number;
   bug?: Bug;
@@ -23,9 +25,9 @@ export interface LivesResult {
   failure?: { seed: number; message: string };
 }
 
-/** Runs lives with seeds `seed`, `seed + 1`, … until the time is over or one fails. */
+/** Runs lives with seeds `seed`, `seed + stride`, … until the time is over or one fails. */
 export function runLives(options: LivesOptions): LivesResult {
-  const { seed, seconds, bug, trace } = options;
+  const { seed, seconds, stride = 1, bug, trace } = options;
   const sum: LivesResult = {
     lives: 0,
     faults: 0,
@@ -40,7 +42,7 @@ export function runLives(options: LivesOptions): LivesResult {
   const begin = performance.now();
   const end = begin + seconds * 1000;
   for (let life = 0; performance.now() < end && life < (options.lives ?? Number.POSITIVE_INFINITY); life++) {
-    const lifeSeed = seed + life;
+    const lifeSeed = seed + life * stride;
     sum.lives++;
     try {
       const result = new World(lifeSeed, {

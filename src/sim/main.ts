@@ -1,11 +1,12 @@
 /**
- * `npm run sim -- [--seconds 60] [--seed N] [--bug NAME] [--trace] [--json]`: lives of clusters, one seed each, until the
- * time is over or something is wrong. With `--seed` the first life has that seed; with `--trace` it is that life only,
+ * `npm run sim -- [--seconds 60] [--seed N] [--bug NAME] [--trace] [--json]`: lives of clusters, one seed each, on all
+ * processors, until the time is over or something is wrong. With `--seed` the first life has that seed; with `--trace` it is that life only,
  * told in full.
  */
 import { parseArgs } from "node:util";
 import { type Bug, bugNames } from "./bugs.ts";
 import { runLives } from "./lives.ts";
+import { runLivesOnAll } from "./parallel.ts";
 
 const { values } = parseArgs({
   options: {
@@ -22,12 +23,10 @@ if (!Number.isInteger(seed) || !(seconds > 0) || (values.bug !== undefined && !b
   console.error(`Use --seed INTEGER, --seconds NUMBER, --bug ${bugNames.join("|")}`);
   process.exit(2);
 }
-const result = runLives({
-  seed,
-  seconds,
-  ...(values.bug === undefined ? {} : { bug: values.bug as Bug }),
-  ...(values.trace ? { lives: 1, trace: (line: string) => console.error(line) } : {}),
-});
+const options = { seed, seconds, ...(values.bug === undefined ? {} : { bug: values.bug as Bug }) };
+const result = values.trace
+  ? runLives({ ...options, lives: 1, trace: (line) => console.error(line) })
+  : await runLivesOnAll(options);
 if (values.json) console.log(JSON.stringify(result));
 else {
   for (const [kind, count] of Object.entries(result.faultKinds)) console.log(`${kind.padEnd(18)} ${count}`);
