@@ -6,8 +6,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { divide } from "../../../src/checkpoint/held-pages.ts";
 import { EarlierMemory } from "../../../src/clone/earlier-memory.ts";
-import { addon } from "../../../src/kernel/addon.ts";
-import { call, makeMemory } from "../../../src/kernel/calls.ts";
+import { addressOf, call, makeMemory } from "../../../src/kernel/calls.ts";
 import { KnownPages, keyedDigests, NOT_FOUND } from "../../../src/kernel/page-digests.ts";
 import { applyPages, mapShared } from "../../../src/kernel/pages.ts";
 import { piecesOf, sumPages } from "../../../src/resources/memory/regions.ts";
@@ -105,14 +104,14 @@ test("what a process has is put aside, private and shared, and comes back page b
     assert.equal(known.count, memory.pages);
     const found = known.find(shared, 64);
     assert.ok(found.every((place) => place !== NOT_FOUND));
-    const first = Math.ceil(addon.addressOf(own) / PAGE) * PAGE - addon.addressOf(own);
+    const first = Math.ceil(addressOf(own) / PAGE) * PAGE - addressOf(own);
     assert.ok(known.find(own.subarray(first), 7).every((place) => place !== NOT_FOUND));
     // Into another place, in reverse.
     const target = Buffer.from(new ArrayBuffer(65 * PAGE));
-    const at = Math.ceil(addon.addressOf(target) / PAGE) * PAGE;
+    const at = Math.ceil(addressOf(target) / PAGE) * PAGE;
     const runs = [...found].map((place, i) => ({ address: at + (63 - i) * PAGE, place, pages: 1 }));
     applyPages(process.pid, openSync("/proc/self/mem", "r+"), memory.stream(runs));
-    const skipped = at - addon.addressOf(target);
+    const skipped = at - addressOf(target);
     for (let i = 0; i < 64; i++) {
       const [a, b] = [skipped + (63 - i) * PAGE, i * PAGE];
       assert.ok(target.subarray(a, a + PAGE).equals(shared.subarray(b, b + PAGE)), `page ${i}`);
