@@ -377,11 +377,15 @@ static int dumpOne(int fd, Record& r, const Record* previous, bool options, cons
   return 1;
 }
 
-// tcpDump(pidfds, fds, slots, previous, next, results, bytes, options, stamps, out): for each i, the socket that is descriptor fds[i]
-// of the process pidfds[i] (−1: of this process) is dumped into record slots[i] of `next`, compared with that of `previous` (none
-// when its magic is 0). `options` false: nobody called setsockopt since then, so that options need not be read. stamps[i]: all
-// ones in `unsettled` for none. results[i]: 1 changed, 0 unchanged, −errno. Returns how many were done: fewer than asked for when
-// `bytes` is full. out[0]: bytes used.
+// In these states nothing happens to a socket that its stamp does not show; an unconnected one may get another address.
+static bool isToldByStamp(uint32_t state) { return isConnected(state) || state == Listen; }
+
+// tcpDump(pidfds, fds, slots, previous, next, results, bytes, options, stampsAt, stamps, known, used): for each i, the socket that is
+// descriptor fds[i] of the process pidfds[i] (−1: of this process) is dumped into record slots[i] of `next`, compared with that of
+// `previous` (none when its magic is 0). `options` false: nobody called setsockopt since then, so that options need not be read.
+// stampsAt[i]: where in `stamps` its stamp is, −1 for none; the one of its last dump is known[slots[i]], and when it is the same,
+// nothing is done. results[i]: 1 changed, 0 unchanged, −errno. Returns how many were done: fewer than asked for when `bytes` is full.
+// used[0]: bytes used, before and after.
 static Napi::Value tcpDump(const Napi::CallbackInfo& info) {
   size_t count, size;
   auto* pidfds = data<int32_t>(info[0]);
@@ -392,21 +396,32 @@ static Napi::Value tcpDump(const Napi::CallbackInfo& info) {
   auto* results = data<int32_t>(info[5]);
   auto* bytes = data<uint8_t>(info[6], &size);
   bool options = info[7].As<Napi::Boolean>().Value();
-  auto* stamps = data<Stamp>(info[8]);
-  Output out = {bytes, 0, size};
+  auto* stampsAt = data<int32_t>(info[8]);
+  auto* stamps = data<uint8_t>(info[9]);
+  auto* known = data<Stamp>(info[10]);
+  auto* used = data<double>(info[11]);
+  Output out = {bytes, (size_t)used[0], size};
   size_t i = 0;
   for (; i < count; i++) {
+    const Record* before = previous[slots[i]].magic == kMagic ? &previous[slots[i]] : nullptr;
+    const Stamp* stamp = stampsAt[i] < 0 ? nullptr : (const Stamp*)(stamps + stampsAt[i]);
+    Stamp* knownStamp = &known[slots[i]];
+    bool same = stamp && before && !options && !stamp->unsettled && isToldByStamp(before->state) && !memcmp(stamp, knownStamp, sizeof *stamp);
+    if (same) {
+      results[i] = 0;
+      continue;
+    }
     int fd = pidfds[i] < 0 ? fds[i] : (int)syscall(438 /* pidfd_getfd */, pidfds[i], fds[i], 0);
     if (fd < 0) {
       results[i] = -errno;
       continue;
     }
-    const Record* before = &previous[slots[i]];
-    results[i] = dumpOne(fd, next[slots[i]], before->magic == kMagic ? before : nullptr, options, &stamps[i], out);
+    results[i] = dumpOne(fd, next[slots[i]], before, options, stamp, out);
     if (pidfds[i] >= 0) close(fd);
+    if (results[i] == 0 && stamp) *knownStamp = *stamp;
     if (results[i] == -ENOBUFS) break;
   }
-  data<double>(info[9])[0] = (double)out.used;
+  used[0] = (double)out.used;
   return Napi::Number::New(info.Env(), (double)i);
 }
 

@@ -10,6 +10,7 @@ import { PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { makeShadow } from "../kernel/pages.ts";
 import { parentOf, readStatus, statusField } from "../kernel/procfs.ts";
 import { type Area, parseLayout } from "../resources/memory/layout.ts";
+import type { FileNames } from "../resources/memory/tracker.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
 import { controllingTerminal } from "../resources/pty/controlling.ts";
 import type { Stage } from "../stage/stage.ts";
@@ -27,7 +28,7 @@ import { ResourceCapture } from "./resource-capture.ts";
 import { States } from "./states.ts";
 
 /** The application's files, as the capture needs them: see files/capture.ts. */
-export interface FileSource {
+export interface FileSource extends FileNames {
   /** Returns whether more is left to send. */
   preDump(emit: (operation: Operation) => void, hints: { mapped: Iterable<string> }): boolean;
   cut(hints: { mapped: Iterable<string> }): Operation[];
@@ -209,7 +210,7 @@ export class Capture {
     const added: ProcessCapture[] = [];
     for (const traced of this.#options.tracees.processes.values()) {
       if (this.#processes.has(traced.pid)) continue;
-      const process = new ProcessCapture(traced);
+      const process = new ProcessCapture(traced, this.#options.files);
       try {
         process.watch();
       } catch (error) {
@@ -363,8 +364,8 @@ export class Capture {
     this.#memory.take(this.captured());
     // Every layout is that of this stop: which of them are mapped from now on is seen in it, or told by the kernel.
     this.#options.files?.mappingsKnown(this.#mappedFiles(0));
-    this.#resources.take(resources, this.#processes, now, (pid) => this.#parentOf(pid));
-    return { resources, clock: monotonicClock() };
+    const rest = this.#resources.take(resources, this.#processes, now, (pid) => this.#parentOf(pid));
+    return { resources, rest, clock: monotonicClock() };
   }
 
   /** Files and segments go ahead of everything that may map them. */
@@ -375,6 +376,7 @@ export class Capture {
 
   /** The application runs again: encode what was staged, find what changed, close the checkpoint. */
   #postDump(taken: Taken, stopUs: number, final: boolean, term: number): CheckpointEnd {
+    taken.rest();
     this.#memory.flush();
     phaseEnd("postDump");
     const { changed, gone } = this.#states.advance(taken.resources);
@@ -405,6 +407,8 @@ export class Capture {
 
 interface Taken {
   resources: Map<string, Resource>;
+  /** Completes them. */
+  rest: () => void;
   clock: string;
 }
 

@@ -5,7 +5,7 @@ import { readStatus, statusField } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
 import { SEIZE_OPTIONS, setTraceOptions } from "../kernel/trace.ts";
 import { type Area, isTrackable, layoutSteps } from "../resources/memory/layout.ts";
-import { MemoryTracker } from "../resources/memory/tracker.ts";
+import { type FileNames, MemoryTracker } from "../resources/memory/tracker.ts";
 import { ownFilters, readFilters, SUSPEND_SECCOMP } from "../resources/process/filters.ts";
 import {
   type InnerProcess,
@@ -104,12 +104,12 @@ export class ProcessCapture {
   #filters: Buffer[] = [];
   readonly #threads = new Map<number, KnownThread>();
 
-  constructor(traced: TracedProcess) {
+  constructor(traced: TracedProcess, names?: FileNames) {
     this.traced = traced;
     this.image = traced.image;
     this.#status = new Reader(openPath(`/proc/${traced.pid}/status`, 0));
     this.#timers = new Reader(openPath(`/proc/${traced.pid}/timers`, 0));
-    this.tracker = new MemoryTracker(traced.pid);
+    this.tracker = new MemoryTracker(traced.pid, names);
   }
 
   get pid(): number {

@@ -49,10 +49,14 @@ export class ResourceCapture {
     for (const { forget } of KINDS) forget?.();
   }
 
-  /** @param nowMs time of the stop */
-  take(resources: Resources, processes: Processes, nowMs: number, parentOf: (pid: number) => number): void {
+  /**
+   * @param nowMs time of the stop
+   * @returns what is left to do once the application runs again; nothing, when this stop fails
+   */
+  take(resources: Resources, processes: Processes, nowMs: number, parentOf: (pid: number) => number): () => void {
+    const later: Array<() => void> = [];
     this.#takeThreads(resources, processes, nowMs);
-    this.#takeDescriptors(resources, processes);
+    this.#takeDescriptors(resources, processes, later);
     this.#takeZombies(resources);
     const leaders = [...processes.values()];
     const pending = pendingSignals(
@@ -64,6 +68,9 @@ export class ResourceCapture {
       const state = process.state(parentOf, nowMs, pending.get(i) ?? []);
       resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
     }
+    return () => {
+      for (const rest of later) rest();
+    };
   }
 
   #takeThreads(resources: Resources, processes: Processes, nowMs: number): void {
@@ -107,7 +114,7 @@ export class ResourceCapture {
     return { thread, record, since, facts: process.factsOf(thread.tid), key, resource };
   }
 
-  #takeDescriptors(resources: Resources, processes: Processes): void {
+  #takeDescriptors(resources: Resources, processes: Processes, later: Array<() => void>): void {
     const pids = [...processes.keys()];
     this.#descriptors.refresh(pids);
     for (const process of processes.values()) {
@@ -118,9 +125,12 @@ export class ResourceCapture {
       for (const [name, descriptions] of byKind) {
         const kind = kindNamed(name)!;
         const states = kind.dump(descriptions, context);
-        descriptions.forEach((description, i) => {
-          resources.set(`description/${description.id}`, { kind: name, version: kind.version, state: states[i] });
-        });
+        const put = (all: unknown[]) =>
+          descriptions.forEach(({ id }, i) => {
+            resources.set(`description/${id}`, { kind: name, version: kind.version, state: all[i] });
+          });
+        if (typeof states === "function") later.push(() => put(states()));
+        else put(states);
       }
     }, this.contents);
     for (const { kind, version, dumpOwnerless } of KINDS)

@@ -87,6 +87,19 @@ export class FileCapture {
     return log ? { log, own: false } : { ...openLog(directory), own: true };
   }
 
+  /** Grows with every name that comes or goes, as far as passes have found them; undefined before the first copy. */
+  get version(): number | undefined {
+    return this.#started?.trees.reduce((sum, tree) => sum + tree.version, 0);
+  }
+
+  /** Whether `version` tells of the names of what is at this path of the application's view: not of what is in scratch space. */
+  covers(path: string): boolean {
+    const [layer, ...others] = this.#trees;
+    if (others.some((tree) => tree.inner(path) !== undefined)) return true;
+    const isElsewhere = this.#options.mounts?.some((mount) => path === mount || path.startsWith(`${mount}/`));
+    return !isElsewhere && layer?.inner(path) !== undefined;
+  }
+
   /** Why changes are found by comparing; undefined when the kernel's log tells them, or before the first copy. */
   get logMissing(): string | undefined {
     return this.#started?.missing;

@@ -58,6 +58,13 @@ export class Tree {
     return [...this.#known.files.values()].filter((node) => node.kind === "file" && !(missing && node.complete));
   }
 
+  #version = 0;
+
+  /** Grows with each name that comes or goes. */
+  get version(): number {
+    return this.#version;
+  }
+
   /** Path in this tree of a path in the application's view; undefined when it lies elsewhere. */
   inner(path: string): string | undefined {
     return this.#known.inner(path);
@@ -98,6 +105,7 @@ export class Tree {
     }
     const written = this.#keepRanges(noticed, examine);
     const seen = this.#look.run(noticed.inodes === undefined, examine, names);
+    this.#version += seen.come.size + seen.gone.size;
     const { running } = noticed;
     const compared = this.#toCompare(noticed, mapped);
     if (seen.come.size + seen.gone.size + seen.changed.size + compared.size > 0)

@@ -123,8 +123,10 @@ export interface Addon {
     results: Int32Array,
     bytes: Buffer,
     options: boolean,
+    stampsAt: Int32Array,
     stamps: Buffer,
-    out: Float64Array,
+    known: Buffer,
+    used: Float64Array,
   ): number;
 }
 

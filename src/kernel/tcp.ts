@@ -8,29 +8,32 @@ export interface ConnectionsToDump {
   fds: Int32Array;
   /** Their records' places. */
   slots: Int32Array;
+  /** Where their stamps are, bytes from the beginning of `stamps`; −1: there is none. */
+  stampsAt: Int32Array;
   /** What the kernel had of each a moment ago (resources/tcp/stamp.ts). */
   stamps: Buffer;
+  /** Stamps of the dumps before, in their records' places. Whoever has the same again is as before. */
+  known: Buffer;
   /** False: nobody has set one since the dump before, so that they need not be read. */
   options: boolean;
 }
 
 /**
  * Dumps sockets, from the one with index `from` on, into the records of `next` and compares them with those of `previous`; stops early
- * when `bytes` is full.
+ * when `bytes` is full. `known` is brought up to date for those that are as before, for others it is left to the caller.
  * @param results per socket: 1 changed, 0 as before, or −errno
- * @param out one double: how much of `bytes` is used
+ * @param used one double: how much of `bytes` is used, before and after
  * @returns how many were dumped
  */
 export function dumpConnections(
-  { pidfds, fds, slots, stamps, options }: ConnectionsToDump,
+  { pidfds, fds, slots, stampsAt, stamps, known, options }: ConnectionsToDump,
   from: number,
   previous: Buffer,
   next: Buffer,
   results: Int32Array,
   bytes: Buffer,
-  out: Float64Array,
+  used: Float64Array,
 ): number {
-  const stampBytes = stamps.length / fds.length;
   return addon.tcpDump(
     pidfds.subarray(from),
     fds.subarray(from),
@@ -40,7 +43,9 @@ export function dumpConnections(
     results.subarray(from),
     bytes,
     options,
-    stamps.subarray(from * stampBytes),
-    out,
+    stampsAt.subarray(from),
+    stamps,
+    known,
+    used,
   );
 }

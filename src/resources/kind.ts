@@ -2,6 +2,7 @@
 import { infoField } from "../kernel/procfs.ts";
 import type { Remote, RemoteCall } from "../kernel/remote.ts";
 import type { Contents } from "./nameless/contents.ts";
+import type { Stamps } from "./tcp/stamp.ts";
 
 /** One open file description of the application, and one place where it is found. */
 export interface Description {
@@ -25,8 +26,8 @@ export interface DumpContext {
   place(description: Description): { pidfd: number; fd: number };
   /** /proc/PID/fdinfo/FD */
   info(description: Description): string;
-  /** Of a TCP socket, what tells whether anything happened to it: see tcp/stamp.ts. Undefined where the kernel cannot tell. */
-  stamp(description: Description): Buffer | undefined;
+  /** What tells whether anything happened to a process's TCP sockets; undefined where the kernel cannot tell. */
+  stamps(pid: number): Stamps | undefined;
   /** The description of a descriptor that came to this process in flight; it is dumped with the others and closed with them. */
   adopt(fd: number): Description;
   /** The description of the first descriptor that is wanted, of all that any process has. */
@@ -100,8 +101,12 @@ export interface DescriptorKind<State = unknown> {
   matchesFile?(link: string, mode: number, place: string): boolean;
   /** For sockets, whose link says nothing: by SO_DOMAIN, SO_TYPE, SO_PROTOCOL. */
   matchesSocket?(socket: { domain: number; type: number; protocol: number }): boolean;
-  /** States of descriptions of this kind, in their order. Throws what makes the application unprotectable. */
-  dump(descriptions: Description[], context: DumpContext): State[];
+  /**
+   * States of descriptions of this kind, in their order: the same array as in the dump before when they are the same. Throws what
+   * makes the application unprotectable. Returns a function for what need not be done in the stop: called once the application
+   * runs again, before the next dump; never, when this one failed after all.
+   */
+  dump(descriptions: Description[], context: DumpContext): State[] | (() => State[]);
   /** What of this kind goes on in the kernel though no process has it any more, by names of their own. After `dump`. */
   dumpOwnerless?(pids: readonly number[]): Array<[id: string, state: State]>;
   /** Lets go of what it keeps between dumps: the application is captured no more. */

@@ -8,7 +8,7 @@ import { Assembler } from "../../kernel/bpf-assembler.ts";
 import { kernelFunctionId, readKernelTypes } from "../../kernel/btf.ts";
 import { closeDescriptor, readWalk } from "../../kernel/calls.ts";
 import { O_CLOEXEC } from "../../kernel/files.ts";
-import { STAMP, STAMP_BYTES, STAMP_FIELDS } from "../tcp/stamp.ts";
+import { STAMP, STAMP_BYTES, STAMP_FIELDS, type Stamps } from "../tcp/stamp.ts";
 
 /** {u64 struct file, u64 inode number, u64 file operations, u32 descriptor, u32 flags, u32 mode, u32 bytes of the stamp} */
 export const HEAD_BYTES = 40;
@@ -125,7 +125,7 @@ export class OpenFiles {
 const FIRST_FILES = 256;
 
 /** The open files of one process. */
-export class OpenFileWalk {
+export class OpenFileWalk implements Stamps {
   readonly #link: number;
   #heads = Buffer.alloc(FIRST_FILES * HEAD_BYTES);
   #before = Buffer.alloc(FIRST_FILES * HEAD_BYTES);
@@ -168,11 +168,14 @@ export class OpenFileWalk {
     return files;
   }
 
-  /** Of a TCP socket, as of the last look; else undefined. Valid until the next look. */
-  stamp(fd: number): Buffer | undefined {
+  /** Of the TCP sockets, as of the last look. */
+  get bytes(): Buffer {
+    return this.#stamps;
+  }
+
+  at(fd: number): number | undefined {
     this.#stampAt ??= this.#findStamps();
-    const at = this.#stampAt.get(fd);
-    return at === undefined ? undefined : this.#stamps.subarray(at, at + STAMP_BYTES);
+    return this.#stampAt.get(fd);
   }
 
   #findStamps(): Map<number, number> {

@@ -3,6 +3,7 @@
 import { closeDescriptor, openPath, readDescriptorLinks, readDescriptorTable } from "../../kernel/calls.ts";
 import { O_DIRECTORY } from "../../kernel/files.ts";
 import { infoField } from "../../kernel/procfs.ts";
+import type { Stamps } from "../tcp/stamp.ts";
 import type { FileLock } from "./locks.ts";
 import { type Notice, O_ASYNC } from "./notice.ts";
 import type { OpenFile, OpenFileWalk } from "./open-files.ts";
@@ -98,9 +99,9 @@ export class ProcessTable {
     });
   }
 
-  /** Of a TCP socket: see ../tcp/stamp.ts. Undefined where there is no walk. */
-  stamp(fd: number): Buffer | undefined {
-    return this.#walk?.stamp(fd);
+  /** Of its TCP sockets; undefined where there is no walk. */
+  get stamps(): Stamps | undefined {
+    return this.#walk;
   }
 
   /** Whether something that `look` does not see may have changed. */

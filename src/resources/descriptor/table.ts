@@ -41,6 +41,8 @@ export class DescriptorTables {
   readonly #tables = new Map<number, ProcessTable>();
   readonly #descriptions = new Map<string, Description>();
   readonly #pidfds = new Map<number, number>();
+  /** The same arrays as long as nothing has changed. */
+  #byKind: Map<string, Description[]> | undefined;
   #next = 1;
   #flagsAt = 0;
   /** What fdinfo said in this stop. */
@@ -132,6 +134,7 @@ export class DescriptorTables {
         });
     }
     for (const id of this.#descriptions.keys()) if (!used.has(id)) this.#descriptions.delete(id);
+    this.#byKind = undefined;
   }
 
   /** Undefined only for who asked to be told of refusals and to go on. */
@@ -212,12 +215,7 @@ export class DescriptorTables {
 
   /** Runs `body` with what kinds need to dump; all descriptors taken are closed again. */
   dump(body: (byKind: Map<string, Description[]>, context: DumpContext) => void, contents?: Contents): void {
-    const byKind = new Map<string, Description[]>();
-    for (const description of this.#descriptions.values()) {
-      const list = byKind.get(description.kind);
-      if (list) list.push(description);
-      else byKind.set(description.kind, [description]);
-    }
+    this.#byKind ??= Map.groupBy(this.#descriptions.values(), ({ kind }) => kind);
     const taken: number[] = [];
     const endings: Array<() => void> = [];
     const flight = new Flight(this.#descriptions.values(), (pid, fd, link) => this.#kind(pid, fd, link).kind);
@@ -229,7 +227,7 @@ export class DescriptorTables {
       },
       place: ({ pid, fd }) => ({ pidfd: pid === process.pid ? -1 : this.#pidfds.get(pid)!, fd }),
       info: (description) => this.#info(description.pid, description.fd),
-      stamp: ({ pid, fd }) => this.#tables.get(pid)?.stamp(fd),
+      stamps: (pid) => this.#tables.get(pid)?.stamps,
       adopt: (fd) => {
         taken.push(fd);
         return flight.adopt(fd);
@@ -246,7 +244,7 @@ export class DescriptorTables {
       shared: new Map(),
     };
     try {
-      body(byKind, context);
+      body(this.#byKind, context);
       // What is found in flight may have more in flight.
       for (let more = flight.takeNew(); more.size > 0; more = flight.takeNew()) body(more, context);
       for (const action of endings) action();

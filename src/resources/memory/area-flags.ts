@@ -81,10 +81,10 @@ export class AreaFlags {
   /** Undefined: as at the last look; or the process runs, and changes its areas at this moment or has another memory. */
   look(): FlagsNow | undefined {
     try {
-      const sequence = this.#sequenceNow();
+      const sequence = this.sequence();
       if (sequence === this.#sequence) return undefined;
       const now = this.#read();
-      if (!this.#isSame() || this.#sequenceNow() !== sequence) return undefined;
+      if (!this.#isSame() || this.sequence() !== sequence) return undefined;
       this.#sequence = sequence;
       return now;
     } catch (error) {
@@ -99,7 +99,8 @@ export class AreaFlags {
     return memory.isTraced(this.#task, this.#pid) && spaceOf(memory, this.#task) === this.#space;
   }
 
-  #sequenceNow(): number {
+  /** Another number after each change of the areas, whoever made it; says nothing of the names of mapped files. */
+  sequence(): number {
     return this.#memory.read(this.#space + FIELDS.offset("mm_struct.mm_lock_seq"), 4).readInt32LE();
   }
 

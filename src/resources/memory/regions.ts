@@ -103,10 +103,6 @@ export function firstBehind(list: BigUint64Array, address: bigint): number {
   return low;
 }
 
-export function sameWords(a: BigUint64Array, b: BigUint64Array): boolean {
-  return a.length === b.length && a.every((word, i) => word === b[i]);
-}
-
 export function wordsOf(ranges: Array<[number, number]>): BigUint64Array {
   return new BigUint64Array(ranges.flatMap(([start, end]) => [BigInt(start), BigInt(end)]));
 }

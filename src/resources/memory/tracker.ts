@@ -22,7 +22,8 @@ import {
 import type { Remote } from "../../kernel/remote.ts";
 import { AREA_FLAG, AreaFlags, type FlagsNow } from "./area-flags.ts";
 import { type Area, hasFlag, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
-import { firstBehind, mergeRegions, sameWords, splitRegions, subtractRegions, wordsOf } from "./regions.ts";
+import { OwnPages } from "./own-pages.ts";
+import { mergeRegions, splitRegions, wordsOf } from "./regions.ts";
 import { Userfault } from "./userfault.ts";
 
 const O_RDONLY = 0;
@@ -74,6 +75,13 @@ export class Staging {
   pages = 0;
 }
 
+/** Who follows the application's files. */
+export interface FileNames {
+  /** Another number when any of them may have another name; undefined: nobody follows them yet. */
+  readonly version: number | undefined;
+  covers(path: string): boolean;
+}
+
 /** What changed in the layout since the last look. */
 export interface LayoutChange {
   areas: Area[];
@@ -86,6 +94,7 @@ export class MemoryTracker {
   readonly memoryFd: number;
   readonly #pagemapFd: number;
   readonly #maps: Reader;
+  readonly #names: FileNames | undefined;
   #mapsText = Buffer.alloc(0);
   #userfault: Userfault | undefined;
   #ranges: BigUint64Array = new BigUint64Array(0);
@@ -95,19 +104,16 @@ export class MemoryTracker {
   #privateRanges: BigUint64Array = new BigUint64Array(0);
   /** Regions that a scan reported (and protected again) but that nobody could take then: part of the next scan's result. */
   #owed: BigUint64Array[] = [];
-  /** Private file mappings, neighbours joined, and the pages there that are the application's own, as far as they were sent. */
-  #fileWords: BigUint64Array = NO_RANGES;
-  #fileRanges: Array<[number, number]> = [];
-  #ownPages: BigUint64Array[] = [];
-  /** Every page of those that was sent is among `#ownPages`. */
-  #ownKnown = false;
+  readonly #own = new OwnPages();
   areas: Area[] = [];
   /** Ranges of memory that other mappings may write too. */
   shared: BigUint64Array = NO_RANGES;
   shadow: Shadow | null = null;
 
-  constructor(pid: number) {
+  /** @param names of the files that the application may map; without, each look reads the text of the layout */
+  constructor(pid: number, names?: FileNames) {
     this.pid = pid;
+    this.#names = names;
     this.memoryFd = openPath(`/proc/${pid}/mem`, O_RDWR);
     this.#pagemapFd = openPath(`/proc/${pid}/pagemap`, O_RDONLY);
     this.#maps = new Reader(openPath(`/proc/${pid}/maps`, O_RDONLY));
@@ -142,8 +148,7 @@ export class MemoryTracker {
     this.#userfault = undefined;
     this.shadow = null;
     this.#owed = [];
-    this.#ownPages = [];
-    this.#ownKnown = false;
+    this.#own.reset();
   }
 
   close(): void {
@@ -155,10 +160,11 @@ export class MemoryTracker {
 
   /** Reads the layout again when the kernel's text of it differs; returns whether it did. */
   #look(): boolean {
-    const text = this.#maps.read();
+    const text = this.#read();
     const flags = this.#flagsChanged();
     if (text.equals(this.#mapsText) && !flags) return false;
     this.#mapsText = Buffer.from(text);
+    this.#flagsDiffer = false;
     const before = this.areas;
     this.areas = parseLayout(text.toString("latin1"));
     for (const area of this.areas) {
@@ -168,15 +174,15 @@ export class MemoryTracker {
     refuseHugePages(this.areas);
     if (this.shared.length > 0) this.#noteUnmapped(before);
     for (const area of this.areas) if (this.#isReadOnly(area)) area.readOnly = true;
+    this.#areNamesTold = this.areas.every(
+      ({ backing }) => backing.type !== "file" || this.#names?.covers(backing.path),
+    );
     this.#ranges = wordsOf(trackableRanges(this.areas));
     this.#reservedRanges = this.#rangesOf(isReserved);
     this.#openRanges = this.#reservedRanges.length
       ? wordsOf(trackableRanges(this.areas, (area) => isTrackable(area) && !isReserved(area)))
       : this.#ranges;
-    this.#fileWords = this.#rangesOf((area) => area.backing.type === "file");
-    this.#fileRanges = [];
-    for (let i = 0; i < this.#fileWords.length; i += 2)
-      this.#fileRanges.push([Number(this.#fileWords[i]), Number(this.#fileWords[i + 1])]);
+    this.#own.follow(this.#rangesOf((area) => area.backing.type === "file"));
     // One call over holes and all costs less than one for each area, where no shared memory must be left out.
     const anyShared = this.areas.some((area) => area.backing.type === "shared");
     this.shared = anyShared ? this.#rangesOf((area) => area.backing.type === "shared") : NO_RANGES;
@@ -184,8 +190,29 @@ export class MemoryTracker {
     return true;
   }
 
+  /** Before the text was read last: what tells that it would be the same; undefined: unknown. */
+  #readAt: { sequence: number; version: number } | undefined;
+  /** Whoever follows the files would tell of a new name of each that is mapped. */
+  #areNamesTold = false;
+
+  #read(): Buffer {
+    const sequence = this.#flags?.sequence();
+    const version = this.#names?.version;
+    const text = this.#maps.read();
+    const isSettled = sequence !== undefined && sequence === this.#flags?.sequence();
+    this.#readAt = isSettled && version !== undefined ? { sequence, version } : undefined;
+    return text;
+  }
+
+  /** Without the text, which the kernel writes anew for every question: false where only the text can tell. */
+  #isAsRead(): boolean {
+    if (!this.#readAt || !this.#areNamesTold) return false;
+    return this.#readAt.version === this.#names?.version && this.#readAt.sequence === this.#flags?.sequence();
+  }
+
   #flags: AreaFlags | undefined;
   #flagsNow: FlagsNow = { areas: new Map(), future: 0n };
+  #flagsDiffer = false;
 
   /** AREA_FLAG bits of areas to come. */
   get futureFlags(): number {
@@ -194,9 +221,12 @@ export class MemoryTracker {
 
   /** Whether an area's flags are others than at the last look at the layout. */
   #flagsChanged(): boolean {
-    this.#flagsNow = this.#flags?.look() ?? this.#flagsNow;
-    const now = this.#flagsNow.areas;
-    return this.areas.some(({ start, flags }) => (flags ?? 0) !== Number(now.get(start) ?? 0n));
+    const now = this.#flags?.look();
+    if (now) {
+      this.#flagsNow = now;
+      this.#flagsDiffer = this.areas.some(({ start, flags }) => (flags ?? 0) !== Number(now.areas.get(start) ?? 0n));
+    }
+    return this.#flagsDiffer;
   }
 
   #unmapped: Area[] = [];
@@ -336,7 +366,8 @@ export class MemoryTracker {
   }
 
   layoutChanged(): boolean {
-    return !this.#maps.read().equals(this.#mapsText) || this.#flagsChanged();
+    if (this.#isAsRead()) return false;
+    return !this.#read().equals(this.#mapsText) || this.#flagsChanged();
   }
 
   /**
@@ -469,51 +500,22 @@ export class MemoryTracker {
     );
     if (n === ERRNO.noSpace) return false;
     staging.pages = n;
-    this.#noteCopied(from ?? regions.subarray(0, 3 * count));
+    this.#own.note(from ?? regions.subarray(0, 3 * count));
     return true;
   }
 
-  /**
-   * Pages of private file mappings that were the application's own and are the file's again (madvise DONTNEED): the kernel keeps
-   * their mark "protected", no scan for written pages reports them.
-   */
-  #revertedToFile(): Array<[number, number]> {
-    const before = this.#ownPages.length === 1 ? this.#ownPages[0]! : mergeRegions(this.#ownPages);
+  /** Of these ranges, what is the application's own, not the mapped file's. */
+  #scanOwn(ranges: BigUint64Array): BigUint64Array {
     const { file, present } = PAGE_IS;
-    // Only where there were any, if that is known: the rest of the mapped files are many times as much.
-    const ranges = this.#ownKnown ? rangesOf(before) : this.#fileWords;
-    this.#ownKnown = true;
     const n = scanPages(this.#pagemapFd, ranges, 0, file, file, PRESENT, present, regions);
-    checked(n, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
-    reported = Math.max(reported, n);
-    const now = mergeRegions([regions.slice(0, 3 * n)]);
-    this.#ownPages = [now];
-    if (sameWords(before, now)) return [];
-    const missing = subtractRegions(before, now);
-    // What is no file mapping any more is another matter: the layout tells.
-    return this.#fileRanges.flatMap(([from, to]) =>
-      missing
-        .filter(([start, end]) => start < to && end > from)
-        .map(([start, end]): [number, number] => [Math.max(start, from), Math.min(end, to)]),
-    );
-  }
-
-  /** What of these (sorted) regions is in private file mappings is known to the clones from now on. */
-  #noteCopied(copied: BigUint64Array): void {
-    const words: bigint[] = [];
-    for (let f = 0; f < this.#fileWords.length; f += 2) {
-      const [from, to] = [this.#fileWords[f]!, this.#fileWords[f + 1]!];
-      for (let i = 3 * firstBehind(copied, from); i < copied.length && copied[i]! < to; i += 3)
-        words.push(copied[i]!, copied[i + 1]!, 0n);
-    }
-    // A region that reaches beyond: what is outside is cut off when it is compared.
-    if (words.length > 0) this.#ownPages.push(new BigUint64Array(words));
+    reported = Math.max(reported, checked(n, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`));
+    return regions.subarray(0, 3 * n);
   }
 
   /** Copies at most `most` pages from the cursor on straight into a page stream; returns its bytes. */
   copyEncode(regions: BigUint64Array, cursor: Float64Array, most: number, out: Buffer, whole: boolean): number {
     const { pid, memoryFd, shadow, shared } = this;
-    this.#ownKnown = false;
+    this.#own.lose();
     return copyEncode(pid, memoryFd, regions, regions.length / 3, cursor, most, shadow, out, whole, shared);
   }
 
@@ -523,7 +525,7 @@ export class MemoryTracker {
    */
   takeDropped(): Array<[number, number]> {
     if (!this.shadow) return [];
-    const dropped = this.#revertedToFile();
+    const dropped = this.#own.reverted((ranges) => this.#scanOwn(ranges));
     for (let n = holeStarts.length; n === holeStarts.length; ) {
       n = takeHoles(this.shadow, this.#pagemapFd, holeStarts, this.pid);
       for (const start of holeStarts.subarray(0, n)) dropped.push([Number(start), Number(start) + BLOCK_BYTES]);
@@ -551,16 +553,6 @@ export function hugePages(what: string, details: Record<string, unknown>): Opera
       details,
     },
   );
-}
-
-/** Regions without what they say of their pages. */
-function rangesOf(regions: BigUint64Array): BigUint64Array {
-  const ranges = new BigUint64Array((regions.length / 3) * 2);
-  for (let i = 0, at = 0; i < regions.length; i += 3) {
-    ranges[at++] = regions[i]!;
-    ranges[at++] = regions[i + 1]!;
-  }
-  return ranges;
 }
 
 function placeOf({ start, end, backing }: Area): string {

@@ -1,12 +1,12 @@
 /**
- * Dumps the TCP sockets that a running application has open, in the stop; one native call for all. What it has closed is the
- * matter of orphans.ts.
+ * Dumps the TCP sockets that a running application has open. In the stop only the kernel is asked, natively, for all that their
+ * stamps call for; what it said is put together when the application runs again. What it has closed is the matter of orphans.ts.
  */
 import { checked, SystemCallError } from "../../kernel/errors.ts";
-import { dumpConnections } from "../../kernel/tcp.ts";
+import { type ConnectionsToDump, dumpConnections } from "../../kernel/tcp.ts";
 import type { OptionWatch } from "./option-watch.ts";
-import { RECORD_BYTES, STATE, TcpRecord } from "./record.ts";
-import { STAMP_BYTES } from "./stamp.ts";
+import { RECORD_BYTES, TcpRecord } from "./record.ts";
+import { STAMP_BYTES, type Stamps } from "./stamp.ts";
 import { applyTcpChange, type TcpState } from "./state.ts";
 
 export interface TcpSocket {
@@ -15,38 +15,35 @@ export interface TcpSocket {
   /** Process that has it, as a pidfd; −1: this one. */
   pidfd: number;
   fd: number;
-  /** What the kernel has of it in this stop: see stamp.ts. */
-  stamp?: Buffer | undefined;
-}
-
-export interface TcpDump {
-  /** Of each socket asked for, in order. The same object as in the dump before when nothing changed. */
-  states: TcpState[];
-  /** Connections that wait in listening sockets and that the application has not accepted. */
-  notAccepted: number;
+  /** What the kernel has of that process's sockets in each stop. */
+  stamps?: Stamps | undefined;
 }
 
 interface Entry {
   id: string;
   slot: number;
   state: TcpState | undefined;
-  /** As of its last dump; no bytes: unknown. */
-  stamp: Buffer;
 }
 
-const NO_STAMP = Buffer.alloc(STAMP_BYTES, 255);
-const NONE = Buffer.alloc(0);
-/** In these states nothing happens to a socket that its stamp does not show; an unconnected one may get another address. */
-const TOLD_BY_STAMP = new Set<number>([
-  STATE.established,
-  STATE.finWait1,
-  STATE.finWait2,
-  STATE.closeWait,
-  STATE.lastAck,
-  STATE.closing,
-  STATE.listen,
-]);
+/** Sockets of one process, in the form of the native call: the same from stop to stop as long as its table is. */
+interface Part extends Omit<ConnectionsToDump, "stamps" | "known" | "options"> {
+  source: Stamps | undefined;
+  entries: Entry[];
+  /** Of the call: 1 changed, 0 as before. */
+  results: Int32Array;
+}
 
+/** What one native call left. */
+interface Piece {
+  part: Part;
+  from: number;
+  to: number;
+  /** The queues of those that changed, one after the other from `at` on. */
+  bytes: Buffer;
+  at: number;
+}
+
+const NO_STAMPS = Buffer.alloc(0);
 const ENOBUFS = -105;
 const FIRST_SLOTS = 64;
 const FIRST_BYTES = 1 << 20;
@@ -55,12 +52,18 @@ const MOST_BYTES = 1 << 30;
 export class TcpCapture {
   readonly #entries = new Map<string, Entry>();
   readonly #freeSlots: number[] = [];
-  readonly #out = new Float64Array(1);
+  /** Of the native call: how much of the bytes is used. */
+  readonly #used = new Float64Array(1);
   #slots = 0;
   #previous = Buffer.alloc(0);
   #next = Buffer.alloc(0);
+  /** As of each socket's last dump, by slot. */
+  #stamps = Buffer.alloc(0);
   #bytes = Buffer.alloc(FIRST_BYTES);
   #watch: OptionWatch | undefined;
+  /** Somebody may have set one since the last dump that was finished. */
+  #owesOptions = true;
+  #plan: { sockets: readonly TcpSocket[]; parts: Part[] } | undefined;
 
   /** With a watch, options are read only when somebody set one: about thirty system calls less per socket. */
   setWatch(watch: OptionWatch): void {
@@ -68,93 +71,118 @@ export class TcpCapture {
     this.#watch = watch;
   }
 
+  /** At once; see `take`. */
+  dump(sockets: readonly TcpSocket[]): TcpState[] {
+    return this.take(sockets)();
+  }
+
   /**
    * Dumps all sockets that the application has. The application is stopped, and the mark in the held output was taken
    * before (`OutputHold.drain`): what the kernel sends between mark and dump then belongs to the next epoch.
+   * @param sockets the same array as before when they are the same: then nothing is done for those whose stamps are the same
+   * @returns to be called before the next stop, or never, when this one failed: states in the order of the sockets, each the same
+   *   object as in the dump before when nothing changed
    */
-  dump(sockets: readonly TcpSocket[]): TcpDump {
-    const entries = sockets.map(({ id }) => this.#entry(id));
-    if (this.#entries.size > entries.length) {
-      const listed = new Set(entries);
-      for (const entry of [...this.#entries.values()]) if (!listed.has(entry)) this.#forget(entry);
-    }
-    const options = this.#watch?.changed() ?? true;
-    const due: number[] = [];
-    for (let i = 0; i < entries.length; i++) {
-      const { state, stamp } = entries[i]!;
-      const now = sockets[i]!.stamp;
-      if (options || !state || !now?.equals(stamp) || !TOLD_BY_STAMP.has(state.record.state)) due.push(i);
-    }
-    this.#dumpAll(
-      due.map((i) => entries[i]!),
-      due.map((i) => sockets[i]!),
-      options,
-    );
-    let notAccepted = 0;
-    for (const { state } of entries) if (state?.record.state === STATE.listen) notAccepted += state.record.backlog;
-    return { states: entries.map((entry) => entry.state!), notAccepted };
+  take(sockets: readonly TcpSocket[]): () => TcpState[] {
+    if (this.#plan?.sockets !== sockets) this.#makePlan(sockets);
+    if (this.#watch?.changed() ?? true) this.#owesOptions = true;
+    const options = this.#owesOptions;
+    this.#used[0] = 0;
+    const pieces = this.#plan!.parts.flatMap((part) => this.#takePart(part, options));
+    const entries = sockets.map(({ id }) => this.#entries.get(id)!);
+    return () => {
+      for (const piece of pieces) this.#finish(piece);
+      this.#owesOptions = false;
+      return entries.map(({ state }) => state!);
+    };
   }
 
-  #dumpAll(entries: Entry[], sockets: TcpSocket[], options: boolean): void {
-    const due = {
-      pidfds: Int32Array.from(sockets, ({ pidfd }) => pidfd),
-      fds: Int32Array.from(sockets, ({ fd }) => fd),
-      slots: Int32Array.from(entries, ({ slot }) => slot),
-      stamps: Buffer.concat(sockets.map(({ stamp }) => stamp ?? NO_STAMP)),
-      options,
-    };
-    const results = new Int32Array(entries.length);
-    for (let from = 0; from < entries.length; ) {
-      const done = dumpConnections(due, from, this.#previous, this.#next, results, this.#bytes, this.#out);
-      let at = 0;
-      for (let i = from; i < from + done; i++) {
-        const entry = entries[i]!;
-        if (results[i] !== 0) {
-          checked(results[i]!, "tcpDump", `socket ${entry.id}`);
-          at += this.#take(entry, at);
-        }
-        entry.stamp = sockets[i]!.stamp ? Buffer.from(sockets[i]!.stamp!) : NONE;
-      }
+  #takePart(part: Part, options: boolean): Piece[] {
+    const pieces: Piece[] = [];
+    const call = { ...part, stamps: part.source?.bytes ?? NO_STAMPS, known: this.#stamps, options };
+    for (let from = 0; from < part.entries.length; ) {
+      const at = this.#used[0]!;
+      const done = dumpConnections(call, from, this.#previous, this.#next, part.results, this.#bytes, this.#used);
+      pieces.push({ part, from, to: from + done, bytes: this.#bytes, at });
       from += done;
-      if (from < entries.length) this.#grow();
+      if (from < part.entries.length) this.#grow();
+    }
+    part.results.forEach((result, i) => {
+      if (result < 0) checked(result, "tcpDump", `socket ${part.entries[i]!.id}`);
+    });
+    return pieces;
+  }
+
+  #finish({ part, from, to, bytes, at }: Piece): void {
+    const { entries, results, stampsAt, source } = part;
+    let used = at;
+    for (let i = from; i < to; i++) {
+      if (results[i] === 0) continue;
+      const entry = entries[i]!;
+      used += this.#takeRecord(entry, bytes, used);
+      const stamp = this.#stamps.subarray(entry.slot * STAMP_BYTES, (entry.slot + 1) * STAMP_BYTES);
+      if (stampsAt[i]! < 0) stamp.fill(0);
+      else source!.bytes.copy(stamp, 0, stampsAt[i]!, stampsAt[i]! + STAMP_BYTES);
     }
   }
 
   /** Takes what the native call left for one socket; returns how many bytes of queues that was. */
-  #take(entry: Entry, at: number): number {
-    const record = this.#record(this.#next, entry.slot);
+  #takeRecord(entry: Entry, bytes: Buffer, at: number): number {
+    const record = recordIn(this.#next, entry.slot);
     record.copy(this.#previous, entry.slot * RECORD_BYTES);
     const { receiveBytes, sendBytes } = new TcpRecord(record);
     const length = receiveBytes + sendBytes;
     const content = Buffer.allocUnsafe(RECORD_BYTES + length);
     record.copy(content);
-    this.#bytes.copy(content, RECORD_BYTES, at, at + length);
+    bytes.copy(content, RECORD_BYTES, at, at + length);
     entry.state = applyTcpChange(entry.state, content);
     return length;
   }
 
+  /** What was taken so far stays where it is. */
   #grow(): void {
     const size = this.#bytes.length * 4;
     if (size > MOST_BYTES) throw new SystemCallError("tcpDump", ENOBUFS);
     this.#bytes = Buffer.alloc(size);
+    this.#used[0] = 0;
+  }
+
+  #makePlan(sockets: readonly TcpSocket[]): void {
+    const entries = sockets.map(({ id }) => this.#entry(id));
+    if (this.#entries.size > entries.length) {
+      const listed = new Set(entries);
+      for (const entry of [...this.#entries.values()]) if (!listed.has(entry)) this.#forget(entry);
+    }
+    const bySource = Map.groupBy(
+      sockets.map((socket, i) => ({ socket, entry: entries[i]! })),
+      ({ socket }) => socket.stamps,
+    );
+    const parts = [...bySource].map(([source, members]): Part => {
+      return {
+        source,
+        entries: members.map(({ entry }) => entry),
+        pidfds: Int32Array.from(members, ({ socket }) => socket.pidfd),
+        fds: Int32Array.from(members, ({ socket }) => socket.fd),
+        slots: Int32Array.from(members, ({ entry }) => entry.slot),
+        stampsAt: Int32Array.from(members, ({ socket }) => source?.at(socket.fd) ?? -1),
+        results: new Int32Array(members.length),
+      };
+    });
+    this.#plan = { sockets, parts };
   }
 
   #entry(id: string): Entry {
     const known = this.#entries.get(id);
     if (known !== undefined) return known;
-    const entry: Entry = { id, slot: this.#takeSlot(), state: undefined, stamp: NONE };
+    const entry: Entry = { id, slot: this.#takeSlot(), state: undefined };
     this.#entries.set(id, entry);
     return entry;
   }
 
   #forget(entry: Entry): void {
-    this.#record(this.#previous, entry.slot).fill(0);
+    recordIn(this.#previous, entry.slot).fill(0);
     this.#freeSlots.push(entry.slot);
     this.#entries.delete(entry.id);
-  }
-
-  #record(pool: Buffer, slot: number): Buffer {
-    return pool.subarray(slot * RECORD_BYTES, (slot + 1) * RECORD_BYTES);
   }
 
   #takeSlot(): number {
@@ -162,9 +190,10 @@ export class TcpCapture {
     if (free !== undefined) return free;
     const capacity = this.#previous.length / RECORD_BYTES;
     if (this.#slots === capacity) {
-      const more = Buffer.alloc(Math.max(FIRST_SLOTS, capacity) * RECORD_BYTES);
-      this.#previous = Buffer.concat([this.#previous, more]);
-      this.#next = Buffer.concat([this.#next, more]);
+      const more = Math.max(FIRST_SLOTS, capacity);
+      this.#previous = Buffer.concat([this.#previous, Buffer.alloc(more * RECORD_BYTES)]);
+      this.#next = Buffer.concat([this.#next, Buffer.alloc(more * RECORD_BYTES)]);
+      this.#stamps = Buffer.concat([this.#stamps, Buffer.alloc(more * STAMP_BYTES)]);
     }
     return this.#slots++;
   }
@@ -172,5 +201,10 @@ export class TcpCapture {
   /** Forgets everything. */
   close(): void {
     for (const entry of [...this.#entries.values()]) this.#forget(entry);
+    this.#plan = undefined;
   }
+}
+
+function recordIn(pool: Buffer, slot: number): Buffer {
+  return pool.subarray(slot * RECORD_BYTES, (slot + 1) * RECORD_BYTES);
 }

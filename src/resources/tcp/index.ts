@@ -2,8 +2,8 @@
 
 import { tryCall } from "../../kernel/calls.ts";
 import { bringUp } from "../../kernel/link.ts";
-import type { DescriptorKind } from "../kind.ts";
-import { TcpCapture } from "./capture.ts";
+import type { Description, DescriptorKind, DumpContext } from "../kind.ts";
+import { TcpCapture, type TcpSocket } from "./capture.ts";
 import { CloseWatch } from "./close-watch.ts";
 import { Handshakes } from "./handshakes.ts";
 import { OptionWatch } from "./option-watch.ts";
@@ -95,6 +95,19 @@ export function resetTcp(): void {
   orphans = undefined;
 }
 
+const sockets = new WeakMap<Description[], TcpSocket[]>();
+
+/** The same array for the same descriptions. */
+function socketsOf(descriptions: Description[], context: DumpContext): TcpSocket[] {
+  const before = sockets.get(descriptions);
+  if (before) return before;
+  const now = descriptions.map((description) => {
+    return { id: description.link, ...context.place(description), stamps: context.stamps(description.pid) };
+  });
+  sockets.set(descriptions, now);
+  return now;
+}
+
 const keyOf = ({ client, server }: Handshake): string => `${client.toString("hex")} ${server.toString("hex")}`;
 
 /**
@@ -109,17 +122,17 @@ export const tcp: DescriptorKind<TcpSocketState> = {
   matchesSocket: ({ domain, type, protocol }) =>
     (domain === AF_INET || domain === AF_INET6) && type === SOCK_STREAM && protocol === IPPROTO_TCP,
   dump(descriptions, context) {
-    const sockets = descriptions.map((description) => {
-      return { id: description.link, ...context.place(description), stamp: context.stamp(description) };
-    });
-    const { states } = capture.dump(sockets);
+    // On their way from one process to another: they are here for this dump only.
+    const isInFlight = descriptions[0]?.pid === process.pid;
+    const states = (isInFlight ? new TcpCapture() : capture).take(socketsOf(descriptions, context));
     const waiting = handshakes?.waiting() ?? [];
-    return states.map((state, i) => {
-      const out = stateOf(state, descriptions[i]!.flags);
-      if (state.record.state !== STATE.listen) return out;
-      const own = waiting.filter(({ server }) => server.readUInt16BE(2) === state.record.localPort);
-      return own.length === 0 ? out : { ...out, waiting: own };
-    });
+    return () =>
+      states().map((state, i) => {
+        const out = stateOf(state, descriptions[i]!.flags);
+        if (state.record.state !== STATE.listen) return out;
+        const own = waiting.filter(({ server }) => server.readUInt16BE(2) === state.record.localPort);
+        return own.length === 0 ? out : { ...out, waiting: own };
+      });
   },
   dumpOwnerless() {
     return (orphans?.dump() ?? []).map((orphan) => [orphan.id, stateOfOrphan(orphan)]);

@@ -56,3 +56,11 @@ export const STAMP_FIELDS = {
   /** The spin lock in it: held by who works on the socket. */
   lock: "sock.sk_lock",
 } as const;
+
+/** The stamps of one process's sockets. */
+export interface Stamps {
+  /** Of the stop under way; another buffer when there are more than before. */
+  readonly bytes: Buffer;
+  /** Where a socket's is, by its descriptor; undefined: nowhere. The same as long as the process's descriptors are. */
+  at(fd: number): number | undefined;
+}

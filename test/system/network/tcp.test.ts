@@ -83,7 +83,7 @@ for (const [family, address, prefix, client] of [
     { closed, capture = new TcpCapture() }: { closed?: Orphans; capture?: TcpCapture } = {},
   ): Promise<number[]> {
     from.port.setPort("blocked");
-    const open = capture.dump(fds.map((fd, i) => ({ id: String(i), pidfd: -1, fd }))).states;
+    const open = capture.dump(fds.map((fd, i) => ({ id: String(i), pidfd: -1, fd })));
     const orphans = (closed?.dump() ?? []).map(({ content }) => applyTcpChange(undefined, content));
     const states = [...open, ...orphans];
     for (const fd of fds) {
@@ -202,7 +202,7 @@ for (const [family, address, prefix, client] of [
     const again = new TcpCapture().dump([
       { id: "a", pidfd: -1, fd: a! },
       { id: "l", pidfd: -1, fd: newListener },
-    ]).states;
+    ]);
     assert.equal(again[0]!.record.state, STATE.established);
     assert.deepEqual(
       [2, 11, 13].map((index) => again[0]!.record.option(index)),
@@ -354,7 +354,7 @@ for (const [family, address, prefix, client] of [
     );
     const [fresh = -1, calling = -1] = fds;
     const states = () =>
-      capture.dump(fds.map((fd, i) => ({ id: String(i), pidfd: -1, fd }))).states.map(({ record }) => record.state);
+      capture.dump(fds.map((fd, i) => ({ id: String(i), pidfd: -1, fd }))).map(({ record }) => record.state);
     const call = (fd: number) =>
       assert.equal(
         first.host.run(() => connect(fd, target)),
@@ -404,7 +404,7 @@ for (const [family, address, prefix, client] of [
     peer.run(() => assert.equal(connect(far, target), 0));
     const near = await accepted(listener);
     const capture = new TcpCapture();
-    const dump = () => capture.dump([{ id: "x", pidfd: -1, fd: near }]).states[0]!;
+    const dump = () => capture.dump([{ id: "x", pidfd: -1, fd: near }])[0]!;
     const first = dump();
     assert.equal(dump(), first, "the same object when nothing happened");
     const parts = ["one", "two", "three"];
