@@ -10,9 +10,12 @@ import { closeDescriptor, readWalk } from "../../kernel/calls.ts";
 import { O_CLOEXEC } from "../../kernel/files.ts";
 import { STAMP, STAMP_BYTES, STAMP_FIELDS, type Stamps } from "../tcp/stamp.ts";
 
-/** {u64 struct file, u64 inode number, u64 file operations, u32 descriptor, u32 flags, u32 mode, u32 bytes of the stamp} */
-export const HEAD_BYTES = 40;
-const HEAD = { file: 0, inode: 8, operations: 16, fd: 24, flags: 28, mode: 32, stamp: 36 } as const;
+/**
+ * {u64 struct file, u64 inode number, u64 file operations, u32 descriptor, u32 flags, u32 mode, u32 bytes of the stamp, u64 other than 0
+ * from the first lock on that anybody ever took on the inode}
+ */
+export const HEAD_BYTES = 48;
+const HEAD = { file: 0, inode: 8, operations: 16, fd: 24, flags: 28, mode: 32, stamp: 36, locks: 40 } as const;
 
 const FIELDS = [
   "file.f_inode",
@@ -20,6 +23,7 @@ const FIELDS = [
   "file.f_flags",
   "inode.i_ino",
   "inode.i_mode",
+  "inode.i_flctx",
   "socket.sk",
   "task_struct.files",
   "files_struct.fdt",
@@ -39,6 +43,7 @@ function program(at: (field: string) => number) {
   a.store(10, put("file"), 7).load(1, 7, at("file.f_op")).store(10, put("operations"), 1);
   a.load(9, 7, at("file.f_inode")).load(1, 9, at("inode.i_ino")).store(10, put("inode"), 1);
   a.load16(1, 9, at("inode.i_mode")).store32(10, put("mode"), 1);
+  a.load(1, 9, at("inode.i_flctx")).store(10, put("locks"), 1);
   // Its bit in the table of descriptors that exec closes.
   a.load(1, 8, at("task_struct.files")).load(1, 1, at("files_struct.fdt")).load(3, 1, at("fdtable.close_on_exec"));
   a.load32(9, 6, CONTEXT.fd).store32(10, put("fd"), 9).move(1, 9).shiftRight(1, 6).shiftLeft(1, 3).add(3, 1);
@@ -95,6 +100,8 @@ export interface OpenFile {
   flags: number;
   /** File type and permissions. */
   mode: number;
+  /** Somebody has, or had, a lock on it. */
+  mayBeLocked: boolean;
 }
 
 export class OpenFiles {
@@ -164,6 +171,7 @@ export class OpenFileWalk implements Stamps {
         fd: this.#heads.readUInt32LE(at + HEAD.fd),
         flags: this.#heads.readUInt32LE(at + HEAD.flags),
         mode: this.#heads.readUInt32LE(at + HEAD.mode),
+        mayBeLocked: this.#heads.readBigUInt64LE(at + HEAD.locks) !== 0n,
       });
     return files;
   }

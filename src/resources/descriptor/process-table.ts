@@ -16,6 +16,7 @@ export interface TableEntry {
   flags: number;
   /** The same for all descriptors of one description; undefined when only kcmp can tell. */
   file: bigint | undefined;
+  mayBeLocked: boolean;
 }
 
 export interface Known {
@@ -24,6 +25,7 @@ export interface Known {
   description: string;
   closeOnExec: boolean;
   locks: FileLock[];
+  mayBeLocked: boolean;
   notice: Notice | undefined;
 }
 
@@ -90,12 +92,18 @@ export class ProcessTable {
     const links = this.#links();
     if (!this.#walk)
       return links.map(([fd, link]) => {
-        return { fd, link, flags: Number.parseInt(infoField(info(fd), "flags"), 8), file: undefined };
+        return {
+          fd,
+          link,
+          flags: Number.parseInt(infoField(info(fd), "flags"), 8),
+          file: undefined,
+          mayBeLocked: true,
+        };
       });
     const named = new Map(links);
-    return this.#files.flatMap(({ fd, flags, file }) => {
+    return this.#files.flatMap(({ fd, flags, file, mayBeLocked }) => {
       const link = named.get(fd) ?? this.#fixed.get(fd);
-      return link === undefined ? [] : [{ fd, link, flags, file }];
+      return link === undefined ? [] : [{ fd, link, flags, file, mayBeLocked }];
     });
   }
 

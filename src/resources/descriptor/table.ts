@@ -88,10 +88,11 @@ export class DescriptorTables {
     this.#lookAtLocks();
   }
 
-  /** Locks come and go without a trace in the tables; fdinfo of files is read in each stop anyway. */
+  /** Locks come and go without a trace in the tables. */
   #lookAtLocks(): void {
     for (const { pid, known } of this.#tables.values())
-      for (const one of known) if (one.link.startsWith("/")) one.locks = locksIn(this.#info(pid, one.fd));
+      for (const one of known)
+        if (one.mayBeLocked && one.link.startsWith("/")) one.locks = locksIn(this.#info(pid, one.fd));
   }
 
   /** /proc/PID/fdinfo/FD, read once in a stop. */
@@ -123,14 +124,14 @@ export class DescriptorTables {
       table.known = table
         .entries((fd) => this.#info(table.pid, fd))
         .flatMap((entry) => {
-          const { fd, link, flags } = entry;
+          const { fd, link, flags, mayBeLocked } = entry;
           const old = before.get(`${fd} ${link}`);
           const description = this.#unlessRefused(() => this.#describe(table.pid, entry, found, old));
           if (description === undefined) return [];
           used.add(description.id);
           const notice = this.#noticeOf(table.pid, fd, flags);
           const closeOnExec = (flags & O.closeOnExec) !== 0;
-          return [{ fd, link, description: description.id, closeOnExec, locks: [], notice }];
+          return [{ fd, link, description: description.id, closeOnExec, locks: [], mayBeLocked, notice }];
         });
     }
     for (const id of this.#descriptions.keys()) if (!used.has(id)) this.#descriptions.delete(id);
