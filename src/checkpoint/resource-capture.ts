@@ -133,9 +133,13 @@ export class ResourceCapture {
         else put(states);
       }
     }, this.contents);
-    for (const { kind, version, dumpOwnerless } of KINDS)
-      for (const [id, state] of dumpOwnerless?.([...processes.keys()]) ?? [])
-        resources.set(`description/${id}`, { kind, version, state });
+    for (const { kind, version, dumpOwnerless } of KINDS) {
+      const ownerless = dumpOwnerless?.(pids) ?? [];
+      // Behind those that have an owner: clones make them in this order.
+      later.push(() => {
+        for (const [id, state] of ownerless) resources.set(`description/${id}`, { kind, version, state });
+      });
+    }
     this.#takeReadOnly(processes);
   }
 

@@ -11,11 +11,11 @@ import { O_CLOEXEC } from "../../kernel/files.ts";
 import { STAMP, STAMP_BYTES, STAMP_FIELDS, type Stamps } from "../tcp/stamp.ts";
 
 /**
- * {u64 struct file, u64 inode number, u64 file operations, u32 descriptor, u32 flags, u32 mode, u32 bytes of the stamp, u64 other than 0
- * from the first lock on that anybody ever took on the inode}
+ * {u64 struct file, u64 inode number, u64 file operations, u64 other than 0 from the first lock on that anybody took on the inode,
+ * u32 descriptor, u32 flags, u32 mode, u32 bytes of the stamp}
  */
 export const HEAD_BYTES = 48;
-const HEAD = { file: 0, inode: 8, operations: 16, fd: 24, flags: 28, mode: 32, stamp: 36, locks: 40 } as const;
+const HEAD = { file: 0, inode: 8, operations: 16, locks: 24, fd: 32, flags: 36, mode: 40, stamp: 44 } as const;
 
 const FIELDS = [
   "file.f_inode",
