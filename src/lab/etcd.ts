@@ -18,6 +18,8 @@ const MOST_MEMBERS = 3;
  */
 const HEARTBEAT_MS = 20;
 const ELECTION_MS = 150;
+/** Before all but the applications' own instances. */
+const MEMBER_PRIORITY = -10;
 const SQLITE_URL = "sqlite:/var/lib/understudy-store/store.db";
 
 /** `sqlite`, `etcd`, or the URL of an etcd that runs already: `etcd://host:port,…`. */
@@ -61,8 +63,11 @@ export function storeUrl(choice: StoreChoice, node: NodePlaces, nodes: readonly 
 export async function writeMember(upper: string, node: NodePlaces, nodes: readonly NodePlaces[]): Promise<void> {
   if (!memberNodes(nodes).includes(node)) return;
   const script = `#!/bin/sh
-# Keeps this node's member of the cluster store running. $1: the cgroup of it.
+# Keeps this node's member of the cluster store running, in a session of its own. $1: the cgroup of it.
 echo 0 >"$1/cgroup.procs"
+# As etcd's own manual asks for: a member that waits for the processor is taken for dead by the others. Sessions share it.
+if [ -e /proc/self/autogroup ]; then echo ${MEMBER_PRIORITY} >/proc/self/autogroup; fi
+renice -n ${MEMBER_PRIORITY} -p $$ >/dev/null
 while :; do
   etcd ${memberArguments(node, memberNodes(nodes)).join(" ")} >>/var/lib/understudy/etcd.log 2>&1
   sleep 0.5

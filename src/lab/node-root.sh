@@ -43,7 +43,7 @@ umount -l /run/old-root
 rmdir /run/old-root
 
 # Where the cluster store is an etcd, some nodes have a member of it.
-if [ -x /etc/understudy/store-member ]; then /etc/understudy/store-member "$(dirname "$agent_cgroup")/store" & fi
+if [ -x /etc/understudy/store-member ]; then setsid /etc/understudy/store-member "$(dirname "$agent_cgroup")/store" & fi
 
 delay=1
 while :; do
