@@ -7,7 +7,6 @@ import { TcpCapture, type TcpSocket } from "./capture.ts";
 import { CloseWatch } from "./close-watch.ts";
 import { Handshakes } from "./handshakes.ts";
 import { OptionWatch } from "./option-watch.ts";
-import { CLOSING } from "./orphan-reader.ts";
 import { type Orphan, Orphans } from "./orphans.ts";
 import { FLAG, STATE } from "./record.ts";
 import { resolvePeers } from "./resolve.ts";
@@ -109,12 +108,6 @@ function socketsOf(descriptions: Description[], context: DumpContext): TcpSocket
   return now;
 }
 
-/** Listening sockets first: a port in use by connections alone would be refused to them. Who has said its last word, last. */
-function turnOf({ record }: TcpState): number {
-  if (record.state === STATE.listen) return 0;
-  return CLOSING.includes(record.state) ? 2 : 1;
-}
-
 const keyOf = ({ client, server }: Handshake): string => `${client.toString("hex")} ${server.toString("hex")}`;
 
 /**
@@ -149,7 +142,8 @@ export const tcp: DescriptorKind<TcpSocketState> = {
   },
   createAll(states, context) {
     const parsed = states.map(({ flags, content }, i) => ({ i, flags, tcp: applyTcpChange(undefined, content) }));
-    parsed.sort((a, b) => turnOf(a.tcp) - turnOf(b.tcp));
+    // Listening sockets first: a port in use by connections alone would be refused to them.
+    parsed.sort((a, b) => Number(b.tcp.record.state === STATE.listen) - Number(a.tcp.record.state === STATE.listen));
     const fds: number[] = new Array(states.length).fill(-1);
     context.inNetwork(() => {
       // Connections of the application with itself need it, whether or not it has any other network.
