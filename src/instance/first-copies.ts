@@ -4,8 +4,10 @@ import type { MemoryNewcomer } from "../checkpoint/held-pages.ts";
 import type { Operation } from "../checkpoint/operations.ts";
 import type { ProcessCapture } from "../checkpoint/process-capture.ts";
 import type { FileCapture, FileNewcomer } from "../files/capture.ts";
+import { clocksOf } from "../kernel/clocks.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { RateLimit } from "../replication/rate-limit.ts";
+import type { Stage } from "../stage/stage.ts";
 import { FirstCopy } from "./first-copy.ts";
 import type { PrimaryShell } from "./primary-parts.ts";
 import { ProgramSupply } from "./program-supply.ts";
@@ -23,8 +25,7 @@ export interface FirstCopiesOptions {
   standbys: Standbys;
   capture: Capture;
   files: FileCapture;
-  /** Of the application's root. */
-  rootFd: number;
+  stage: Stage;
   /** Bytes a second of first copies, all together; 0: as fast as they go. */
   bytesPerSecond: number;
   /** Its first checkpoint is due. */
@@ -50,17 +51,17 @@ export class FirstCopies {
   }
 
   async #firstCopy(node: string, greeting: Greeting): Promise<void> {
-    const { standbys, shell, capture, rootFd, onCopied } = this.#options;
+    const { standbys, shell, capture, stage, onCopied } = this.#options;
     const standby = standbys.links.get(node);
     if (!standby) return;
     try {
-      const holds = await greet(standby, greeting);
+      const holds = await greet(standby, greeting, () => clocksOf(stage.init));
       if (standbys.links.get(node) !== standby) return;
       standbys.listenTo(standby);
       const copy = new FirstCopy(standby, this.limit);
       standby.copy = copy;
       standby.phase = "copying";
-      standby.programs = new ProgramSupply(standby.link, rootFd);
+      standby.programs = new ProgramSupply(standby.link, stage.rootFd);
       // Beside others it hears at once of everything that is mapped.
       if (standbys.receivers.length > 0) await standby.programs.offer(capture.programs());
       await this.#copyAll(standby, copy, holds);

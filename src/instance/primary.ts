@@ -61,8 +61,8 @@ export class Primary {
     this.#watchConnections();
     const capture = captureOf(parts, files, standbys);
     const bytesPerSecond = parts.application.syncLimit;
-    const { rootFd } = parts.stage;
-    this.#firstCopies = new FirstCopies({ shell, standbys, capture, files, rootFd, bytesPerSecond, onCopied: wake });
+    const { stage } = parts;
+    this.#firstCopies = new FirstCopies({ shell, standbys, capture, files, stage, bytesPerSecond, onCopied: wake });
     this.#loop = new CheckpointLoop({ parts, shell, standbys, underWay, output, capture, figures });
     this.#output = output;
     this.#underWay = underWay;

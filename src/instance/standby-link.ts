@@ -2,6 +2,7 @@
 import { connect, type TLSSocket } from "node:tls";
 import { type DetectorState, detectorDefaults, heartbeat, startDetector, tick } from "../cluster/detector.ts";
 import { type MutualTlsOptions, peerName } from "../cluster/tls.ts";
+import type { Clocks } from "../kernel/clocks.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { type Hello, type Message, STREAM_VERSION } from "../replication/frames.ts";
 import { Link } from "../replication/link.ts";
@@ -115,9 +116,10 @@ export type Greeting = Omit<Hello, "version" | "clocks" | "key">;
 
 /**
  * Greets the clone and waits until it accepts. Errors: `clone-refuses`. The link's handlers are the caller's afterwards.
+ * @param clocks the application's
  * @returns whether it has content of an earlier time
  */
-export function greet(standby: StandbyLink, hello: Greeting): Promise<boolean> {
+export function greet(standby: StandbyLink, hello: Greeting, clocks: () => Clocks): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const { link, node } = standby;
     const timer = setTimeout(() => refuse(`no answer within ${GREET_MS / 1000} s`), GREET_MS);
@@ -141,10 +143,15 @@ export function greet(standby: StandbyLink, hello: Greeting): Promise<boolean> {
       else refuse(`it answers "${message.type}"`);
     };
     link.onClose = (error) => refuse(error?.message ?? "it closed the connection");
-    const now = String(process.hrtime.bigint());
+    const { monotonic, boottime } = clocks();
     link.send({
       type: "hello",
-      hello: { version: STREAM_VERSION, clocks: { monotonic: now, boottime: now }, key: standby.held.key, ...hello },
+      hello: {
+        version: STREAM_VERSION,
+        clocks: { monotonic: String(monotonic), boottime: String(boottime) },
+        key: standby.held.key,
+        ...hello,
+      },
     });
   });
 }

@@ -5,6 +5,7 @@ import type { View } from "../cluster/spec.ts";
 import { type ClusterStore, storeKeys } from "../cluster/store.ts";
 import { KeptFiles, keepLayer } from "../files/kept.ts";
 import type { Lacking } from "../files/offer.ts";
+import { type Clocks, ownClocks } from "../kernel/clocks.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { Message } from "../replication/frames.ts";
 import type { Link } from "../replication/link.ts";
@@ -97,10 +98,10 @@ export class StandbyRole {
   accept(asking: Asking): void {
     this.seal();
     this.#asking = asking;
-    void this.#begin(asking, process.hrtime.bigint());
+    void this.#begin(asking, ownClocks());
   }
 
-  async #begin(asking: Asking, arrived: bigint): Promise<void> {
+  async #begin(asking: Asking, arrived: Clocks): Promise<void> {
     this.#after(() => this.#retire());
     await this.#cleared;
     const { link, hello } = asking;

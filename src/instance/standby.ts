@@ -13,6 +13,7 @@ import { Skeleton } from "../clone/skeleton.ts";
 import type { FileApplyOptions } from "../files/apply.ts";
 import { DurableFiles } from "../files/durable.ts";
 import { type ProgramPart, ProgramTaker } from "../files/program-file.ts";
+import type { Clocks } from "../kernel/clocks.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { verifyPages } from "../kernel/pages.ts";
 import { OutputHold } from "../network/hold.ts";
@@ -37,8 +38,8 @@ const APPLY_SLICE_MS = 8;
 /** What a clone begins with. */
 export interface CloneParts {
   hello: Hello;
-  /** This node's clock when the hello came, nanoseconds. */
-  arrived: bigint;
+  /** This node's when the hello came. */
+  arrived: Clocks;
   files: FileApplyOptions;
   /** Memory that was here before; it stays the caller's. */
   earlier?: EarlierMemory | undefined;
@@ -102,7 +103,10 @@ export class Clone {
       cgroup: config.cgroup,
       filesDirectory,
       mounts: emptyVolumes({ application: application.name, volumes: application.volumes, filesDirectory }),
-      clockOffsets: { monotonic: BigInt(monotonic) - parts.arrived, boottime: BigInt(boottime) - parts.arrived },
+      clockOffsets: {
+        monotonic: BigInt(monotonic) - parts.arrived.monotonic,
+        boottime: BigInt(boottime) - parts.arrived.boottime,
+      },
       exitKill: true,
     });
     try {

@@ -1,4 +1,5 @@
 /** What a kind of descriptor must be able to do. One folder per kind; `kinds.ts` lists them. */
+import type { Clocks } from "../kernel/clocks.ts";
 import { infoField } from "../kernel/procfs.ts";
 import type { Remote, RemoteCall } from "../kernel/remote.ts";
 import type { Contents } from "./nameless/contents.ts";
@@ -36,6 +37,8 @@ export interface DumpContext {
   processes(): Iterable<number>;
   /** The pid as the application sees it; 0 when it has none of that pid any more. */
   virtualPid(pid: number): number;
+  /** By how much its clocks are ahead of this process's. */
+  clocksAhead(): Clocks;
   /** Follows what is in files without a name; undefined where only what is there is asked for. */
   contents: Contents | undefined;
   /** Runs when all kinds have dumped, with all still stopped. */

@@ -2,6 +2,7 @@
 
 import { readlinkSync, statSync } from "node:fs";
 import { call, closeDescriptor, pidfdGetfd, pidfdOpen, sameOpenFile, tryCall } from "../../kernel/calls.ts";
+import { type Clocks, clocksAhead } from "../../kernel/clocks.ts";
 import { SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { descriptorInfo, infoField, readStatus, virtualPid } from "../../kernel/procfs.ts";
@@ -49,6 +50,7 @@ export class DescriptorTables {
   readonly #infos = new Map<string, string>();
   readonly #onRefusal: ((error: OperatingError) => void) | undefined;
   readonly #openFiles = openFilesIfAny();
+  #clocksAhead: Clocks | undefined;
 
   /** @param onRefusal told of each descriptor that cannot be copied, which is left out then; without it the first one is thrown */
   constructor(onRefusal?: (error: OperatingError) => void) {
@@ -240,6 +242,7 @@ export class DescriptorTables {
       },
       processes: () => this.#tables.keys(),
       virtualPid: (pid) => (this.#tables.has(pid) ? virtualPid(readStatus(pid)) : 0),
+      clocksAhead: () => (this.#clocksAhead ??= clocksAhead(this.#tables.keys().next().value!)),
       contents,
       atEnd: (action) => endings.push(action),
       shared: new Map(),

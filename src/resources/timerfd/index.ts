@@ -1,15 +1,20 @@
-/** timerfd: what is left until it fires, its interval, and ticks not read yet. */
+/** timerfd: when it fires, its interval, and ticks not read yet. */
 import { call, setStatusFlags } from "../../kernel/calls.ts";
+import { CLOCK, type Clocks, clocksAhead, readClock } from "../../kernel/clocks.ts";
 import { descriptorInfo, infoField } from "../../kernel/procfs.ts";
 import { type Description, type DescriptorKind, type DumpContext, flagsOf, O } from "../kind.ts";
 
 export interface TimerfdState {
   flags: number;
   clock: number;
+  /** Flags of timerfd_settime(2). */
+  settime: number;
   ticks: string;
-  /** [seconds, nanoseconds] */
+  /** [seconds, nanoseconds] until it fires, from `at` on. */
   left: [number, number];
   interval: [number, number];
+  /** Nanoseconds of the application's clock by which it goes on, when it was looked at. */
+  at: string;
 }
 
 const TFD_IOC_SET_TICKS = 0x40085400;
@@ -28,12 +33,38 @@ function wake(description: Description, context: DumpContext): string {
   return descriptorInfo(process.pid, fd);
 }
 
+/** TFD_TIMER_ABSTIME */
+const ABSOLUTE = 1;
+const SECOND_NS = 1_000_000_000n;
+const toNs = ([seconds, nanoseconds]: readonly number[]) => BigInt(seconds!) * SECOND_NS + BigInt(nanoseconds!);
+
+const isOfDay = (clock: number) => clock === CLOCK.realtime || clock === CLOCK.realtimeAlarm;
+
 /**
- * @kept what is left, interval, ticks not read, clock, flags.
+ * The clock by which a timer goes on: its number, and by how much the application's is ahead of this process's. A while on the
+ * clock of the day goes by the monotonic clock, as in the kernel (kernel/time/hrtimer.c).
+ */
+function clockOf({ clock, settime }: Pick<TimerfdState, "clock" | "settime">, ahead: Clocks): [number, bigint] {
+  if (isOfDay(clock)) return settime & ABSOLUTE ? [CLOCK.realtime, 0n] : [CLOCK.monotonic, ahead.monotonic];
+  return clock === CLOCK.monotonic ? [clock, ahead.monotonic] : [CLOCK.boottime, ahead.boottime];
+}
+
+/** What it has come to by then: its clock has gone on. */
+export function timerAt(state: TimerfdState, now: bigint): { ticks: bigint; left: bigint } {
+  const [ticks, left, interval] = [BigInt(state.ticks), toNs(state.left), toNs(state.interval)];
+  const gone = now - BigInt(state.at);
+  if (left === 0n || gone < left) return { ticks, left: gone > 0n && left > 0n ? left - gone : left };
+  if (interval === 0n) return { ticks: ticks + 1n, left: 0n };
+  const missed = (gone - left) / interval + 1n;
+  return { ticks: ticks + missed, left: left + missed * interval - gone };
+}
+
+/**
+ * @kept when it is due by its clock, which goes on; interval, ticks not read, clock, flags.
  */
 export const timerfd: DescriptorKind<TimerfdState> = {
   kind: "timerfd",
-  version: 1,
+  version: 2,
   after: [],
   matches: (link) => link === "anon_inode:[timerfd]",
   dump: (descriptions, context) =>
@@ -44,19 +75,29 @@ export const timerfd: DescriptorKind<TimerfdState> = {
       const left = pair(infoField(info, "it_value"));
       const interval = pair(infoField(info, "it_interval"));
       const [ticks, clock] = [infoField(info, "ticks"), Number(infoField(info, "clockid"))];
-      return { flags: flagsOf(before), clock, ticks, left: isOver(info) ? interval : left, interval };
+      const settime = Number.parseInt(infoField(info, "settime flags"), 8);
+      const [number, ahead] = clockOf({ clock, settime }, context.clocksAhead());
+      const at = String(readClock(number) + ahead);
+      return { flags: flagsOf(before), clock, settime, ticks, left: isOver(info) ? interval : left, interval, at };
     }),
   create(state, context) {
     const fd = call("timerfd_create", state.clock, O.closeOnExec | O.nonBlock);
     setStatusFlags(fd, state.flags);
-    const value = Buffer.alloc(32);
-    [...state.interval, ...state.left].forEach((n, i) => value.writeBigInt64LE(BigInt(n), 8 * i));
     context.atLife(() => {
-      call("timerfd_settime", fd, 0, value, null);
+      const [number, ahead] = clockOf(state, clocksAhead(context.inside().pid));
+      const now = readClock(number);
+      const { ticks, left } = timerAt(state, now + ahead);
+      // By the time itself, nothing is lost on the way; a while on the clock of the day has none.
+      const settime = isOfDay(state.clock) ? state.settime : state.settime | ABSOLUTE;
+      const due = left > 0n && settime & ABSOLUTE ? now + left : left;
+      const value = Buffer.alloc(32);
+      const words = [toNs(state.interval), due].flatMap((ns) => [ns / SECOND_NS, ns % SECOND_NS]);
+      words.forEach((n, i) => value.writeBigInt64LE(n, 8 * i));
+      call("timerfd_settime", fd, settime, value, null);
       // Setting the time forgets ticks.
-      if (state.ticks === "0" || state.ticks === "") return;
+      if (ticks === 0n) return;
       const word = Buffer.alloc(8);
-      word.writeBigUInt64LE(BigInt(state.ticks));
+      word.writeBigUInt64LE(ticks);
       call("ioctl", fd, TFD_IOC_SET_TICKS, word);
     });
     return fd;
