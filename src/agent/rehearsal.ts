@@ -14,6 +14,7 @@ import { resetTcp } from "../resources/tcp/index.ts";
 import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
 import { type Program, startProgram } from "../stage/start.ts";
+import { rollbackDatabases } from "../tree/rollback-journals.ts";
 import { type Ending, Tracees } from "../tree/tracees.ts";
 import { cgroupMount, killCgroup } from "./cgroup.ts";
 
@@ -35,6 +36,8 @@ export interface Rehearsal {
   /** The end of what it printed. */
   output: string;
   findings: Finding[];
+  /** What will not be as it was after a switch, although it can be protected. */
+  remarks: Finding[];
 }
 
 const STATE = "/var/lib/understudy";
@@ -125,12 +128,13 @@ async function until(done: () => boolean, ms: number, signal: AbortSignal): Prom
   signal.throwIfAborted();
 }
 
-type Look = Pick<Rehearsal, "processes" | "threads" | "stopUs" | "ended" | "findings">;
+type Look = Pick<Rehearsal, "processes" | "threads" | "stopUs" | "ended" | "findings" | "remarks">;
 
 async function look(stage: Stage, tracees: Tracees, endings: string[]): Promise<Look> {
   const { threadCount: threads } = tracees;
   const processes = tracees.processes.size;
-  if (processes === 0) return { processes, threads, ended: endings.at(-1) ?? "ended", findings: [] };
+  if (processes === 0) return { processes, threads, ended: endings.at(-1) ?? "ended", findings: [], remarks: [] };
+  const remarks = rollbackDatabases(tracees.processes.keys()).map(rollbackRemark);
   const findings = new Map<string, Finding>();
   const refused = ({ code, message, remedy }: OperatingError) =>
     void findings.set(message, { code, message, ...(remedy === undefined ? {} : { remedy }) });
@@ -152,7 +156,15 @@ async function look(stage: Stage, tracees: Tracees, endings: string[]): Promise<
     capture.close();
     resetTcp();
   }
-  return { processes, threads, ...(stopUs === undefined ? {} : { stopUs }), findings: [...findings.values()] };
+  return { processes, threads, ...(stopUs === undefined ? {} : { stopUs }), findings: [...findings.values()], remarks };
+}
+
+function rollbackRemark(path: string): Finding {
+  return {
+    code: "sqlite-rollback-journal",
+    message: `"${path}" is an SQLite database with a rollback journal: after a switch, who has it open cannot write to it`,
+    remedy: "Use a write-ahead log (PRAGMA journal_mode=WAL), or let the program open it anew when it cannot write.",
+  };
 }
 
 /** What is only in the way for a moment is tried again; what stays in the way is told. */

@@ -104,7 +104,8 @@ async function addRehearsal(
   report.ok = report.findings.every(({ ok }) => ok);
 }
 
-function findingsOf({ ended, output, processes, threads, stopUs, findings }: Rehearsal): ProgramReport["findings"] {
+function findingsOf(rehearsal: Rehearsal): ProgramReport["findings"] {
+  const { ended, output, processes, threads, stopUs, findings, remarks } = rehearsal;
   const said = output === "" ? "" : `; it said last:\n${output.replaceAll(/^/gm, "       ")}`;
   if (ended !== undefined)
     return [
@@ -122,8 +123,9 @@ function findingsOf({ ended, output, processes, threads, stopUs, findings }: Reh
     ...(remedy === undefined ? {} : { remedy }),
   }));
   const ran = { ok: true, message: `It ran with ${processes} processes and ${threads} threads.` };
-  if (stopUs === undefined) return [ran, ...found];
-  return [ran, ...found, { ok: true, message: "A checkpoint of all it used was taken." }];
+  const remarked = remarks.map(({ message, ...rest }) => ({ ok: true, ...rest, message: `${message}.` }));
+  if (stopUs === undefined) return [ran, ...found, ...remarked];
+  return [ran, ...found, ...remarked, { ok: true, message: "A checkpoint of all it used was taken." }];
 }
 
 async function checkApplication(name: string, options: Options): Promise<void> {

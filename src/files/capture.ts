@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { closeDescriptor, openPath } from "../kernel/calls.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { isMemoryOnly } from "../kernel/file-systems.ts";
 import { O_CREAT, O_RDWR, openBelow, Status, writeAt } from "../kernel/files.ts";
 import type { FileChange, FileOperation } from "./change.ts";
 import { Budget } from "./content.ts";
@@ -59,20 +60,29 @@ export class FileCapture {
     const { log, missing, own } = this.#openLog(directory);
     const exactTimes = hasExactTimes(filesDirectory);
     const layer = new Tree(
-      { directory, at: "/", lower, mounts: (this.#options.mounts ?? []).map(latin1), exactTimes },
+      {
+        directory,
+        at: "/",
+        lower,
+        mounts: (this.#options.mounts ?? []).map(latin1),
+        exactTimes,
+        mappedByAccess: isMemoryOnly(directory),
+      },
       log,
     );
     const trees = [layer];
     // A file system of its own.
     const shared = `/proc/${init}/root/dev/shm`;
-    if (init !== undefined) trees.push(new Tree({ directory: shared, at: "/dev/shm", exactTimes: false }));
+    if (init !== undefined)
+      trees.push(new Tree({ directory: shared, at: "/dev/shm", exactTimes: false, mappedByAccess: true }));
     const logs = new Map(log ? [[layer, log]] : []);
     const ownLogs = log && own ? [log] : [];
     for (const volume of this.#options.volumes ?? []) {
       const { log: ofVolume } = this.#options.log === undefined ? openLog(volume.directory) : {};
       const at = latin1(volume.path);
       // No trial of how exact its times are: it is the user's directory.
-      const tree = new Tree({ directory: volume.directory, at, exactTimes: false }, ofVolume);
+      const mappedByAccess = isMemoryOnly(volume.directory);
+      const tree = new Tree({ directory: volume.directory, at, exactTimes: false, mappedByAccess }, ofVolume);
       trees.push(tree);
       if (ofVolume) logs.set(tree, ofVolume);
       if (ofVolume) ownLogs.push(ofVolume);

@@ -25,6 +25,8 @@ export interface TreeOptions {
   mounts?: readonly string[];
   /** A change always gives a new time of change once the old one was looked at (multigrain timestamps, kernel 6.13). */
   exactTimes: boolean;
+  /** Writes through mappings show in no time of change, but mappings in the time of access: see isMemoryOnly. */
+  mappedByAccess?: boolean;
 }
 
 export const join = (directory: string, name: string) => (directory === "" ? name : `${directory}/${name}`);
@@ -44,6 +46,8 @@ export class KnownTree {
   readonly #follower: Follower | undefined;
   /** Their times of change may not show the next change: looked at by the next pass in any case. */
   suspects = new Set<Node>();
+  /** Of some files nobody tells that they change: all are looked at each time. */
+  hasUntraced = false;
 
   constructor(options: TreeOptions, follower?: Follower) {
     this.options = options;
@@ -65,6 +69,7 @@ export class KnownTree {
     this.files.clear();
     this.byInode.clear();
     this.suspects.clear();
+    this.hasUntraced = false;
   }
 
   /** Nothing that the log told so far can be relied upon. */
@@ -121,8 +126,16 @@ export class KnownTree {
     return undefined;
   }
 
+  /** What is written with DAX has no tracepoint: such a file is compared. */
   follow(node: Node): void {
-    if (this.#follower && node.kind !== "whiteout") node.followed = this.#follower.follow(node.inode);
+    if (!this.#follower || node.kind === "whiteout") return;
+    if (!node.isDax) node.followed = this.#follower.follow(node.inode);
+    this.hasUntraced ||= node.isDax;
+    if (node.isDax && node.followed) {
+      this.#follower.unfollow(node.inode);
+      node.followed = false;
+      node.content?.forget();
+    }
   }
 
   /** Nothing of the node's own directory of that name shows in it. */

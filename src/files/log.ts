@@ -5,7 +5,6 @@
  * Generations tell what belongs to which take: the programs stamp what they gather with the generation of the moment; a take
  * begins the next one and reads what is stamped with those before.
  */
-import { statfsSync } from "node:fs";
 import {
   attachTracing,
   createArrayMap,
@@ -23,6 +22,7 @@ import {
 import { readKernelTypes } from "../kernel/btf.ts";
 import { closeDescriptor } from "../kernel/calls.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { whyNotTraced } from "../kernel/file-systems.ts";
 import { merged, type Range } from "./content.ts";
 import {
   CONTROL_BYTES,
@@ -39,7 +39,6 @@ import {
 } from "./log-program.ts";
 import type { Follower, Noticed } from "./noticed.ts";
 
-const EXT4_MAGIC = 0xef53;
 /** Inodes of one application's layer; beyond it, the capture looks at everything again. */
 const MOST_INODES = 1 << 20;
 /** Minor numbers have twenty bits in the kernel. */
@@ -90,7 +89,8 @@ export class FileLog implements Follower {
    * @throws OperatingError `file-log-unavailable`
    */
   constructor(directory: string, device: { major: number; minor: number }) {
-    if (statfsSync(directory).type !== EXT4_MAGIC) throw unavailable(`"${directory}" is not on ext4`);
+    const reason = whyNotTraced(directory);
+    if (reason !== undefined) throw unavailable(reason);
     const maps = { inodes: -1, control: -1, state: -1, events: -1, mapped: -1 };
     this.#maps = maps;
     try {

@@ -13,6 +13,7 @@ import {
   tryOpenBelow,
   tryReadLink,
 } from "../kernel/files.ts";
+import type { FileTime } from "./change.ts";
 import { join, type KnownTree, nameOf, parentOf } from "./known.ts";
 import { kindOf, Node } from "./node.ts";
 
@@ -100,7 +101,11 @@ export class Look {
   /** `#status` is that of the node at `path`. */
   #compare(path: string, node: Node, deep: boolean): void {
     if (node.kind === "whiteout") return;
-    const changed = this.#examine.has(node) || !node.isAsKnown(this.#status);
+    const { mappedByAccess } = this.#known.options;
+    const changed =
+      this.#examine.has(node) ||
+      !node.isAsKnown(this.#status) ||
+      (mappedByAccess === true && node.kind === "file" && !node.isUntouched(this.#status));
     if (changed) this.#note(node);
     if (node.kind !== "directory") return;
     if (changed) this.#readDirectory(path, node, deep);
@@ -113,8 +118,12 @@ export class Look {
 
   #note(node: Node): void {
     node.update(this.#status);
-    const changedMs = node.changedSeconds * 1000 + node.changedNs / 1e6;
-    if (!this.#known.options.exactTimes && changedMs >= this.#seenMs - TICK_MS) this.#known.suspects.add(node);
+    if (node.isDax) this.#known.follow(node);
+    const { exactTimes, mappedByAccess } = this.#known.options;
+    const isRecent = ([seconds, ns]: FileTime) => seconds * 1000 + ns / 1e6 >= this.#seenMs - TICK_MS;
+    const unsure =
+      (!exactTimes && isRecent([node.changedSeconds, node.changedNs])) || (mappedByAccess && isRecent(node.accessed));
+    if (unsure) this.#known.suspects.add(node);
     this.#seen.changed.add(node);
   }
 

@@ -36,6 +36,7 @@ export class Node {
   modified: FileTime = [0, 0];
   changedSeconds = 0;
   changedNs = 0;
+  isDax = false;
   /** The log tells of every write from before its content was last sent wholly. */
   followed = false;
   /** The clones have its content but for what has been written since. */
@@ -71,11 +72,17 @@ export class Node {
     );
   }
 
+  /** Nobody has opened or mapped it to read; where times of access are exact. */
+  isUntouched(status: Status): boolean {
+    return this.accessed[0] === status.accessedSeconds && this.accessed[1] === status.accessedNs;
+  }
+
   update(status: Status): void {
     this.mode = status.mode;
     this.uid = status.uid;
     this.gid = status.gid;
     this.size = status.size;
+    this.isDax = status.isDax;
     this.accessed = [status.accessedSeconds, status.accessedNs];
     this.modified = [status.modifiedSeconds, status.modifiedNs];
     this.changedSeconds = status.changedSeconds;

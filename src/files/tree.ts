@@ -104,7 +104,7 @@ export class Tree {
       if (node) examine.add(node);
     }
     const written = this.#keepRanges(noticed, examine);
-    const seen = this.#look.run(noticed.inodes === undefined, examine, names);
+    const seen = this.#look.run(noticed.inodes === undefined || known.hasUntraced, examine, names);
     this.#version += seen.come.size + seen.gone.size;
     const { running } = noticed;
     const compared = this.#toCompare(noticed, mapped);

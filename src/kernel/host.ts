@@ -1,15 +1,16 @@
 /** What this machine's kernel offers, found by trying it, and what that means for Understudy. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmdirSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync, rmdirSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { addon } from "./addon.ts";
 import { loadTracingProgram } from "./bpf.ts";
 import { Assembler } from "./bpf-assembler.ts";
 import { readKernelTypes } from "./btf.ts";
 import { SystemCallError } from "./errors.ts";
 import { OperatingError } from "./failure.ts";
+import { whyNotTraced } from "./file-systems.ts";
 import { NR } from "./numbers.ts";
 import { AF_INET, closeSocket, SOCK_STREAM, SOL_TCP, setOption, socket, TCP } from "./socket.ts";
 
@@ -384,8 +385,16 @@ function probeBpf(): undefined {
   return undefined;
 }
 
+/** The agents' usual place, or where it would come to be. */
+function stateDirectory(): string {
+  for (let directory = "/var/lib/understudy"; ; directory = dirname(directory))
+    if (existsSync(directory)) return directory;
+}
+
 /** A program that does nothing, at the tracepoint that matters most. */
 function probeFileLog(): undefined {
+  const reason = whyNotTraced(stateDirectory());
+  if (reason !== undefined) throw new Error(reason);
   const tracepoint = "ext4_da_write_end";
   const id = readKernelTypes([tracepoint], []).tracepoints.get(tracepoint);
   if (id === undefined) throw new Error(`the kernel has no tracepoint ${tracepoint}`);

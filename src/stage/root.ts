@@ -3,7 +3,8 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { O_CLOEXEC } from "../kernel/files.ts";
+import { isMemoryOnly } from "../kernel/file-systems.ts";
+import { AT_EMPTY_PATH, O_CLOEXEC } from "../kernel/files.ts";
 import { mountPoints } from "../kernel/procfs.ts";
 import type { Remote } from "../kernel/remote.ts";
 
@@ -21,6 +22,9 @@ const AT_FDCWD = -100;
 const OPEN_TREE_CLONE = 1;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOVE_MOUNT_T_SYMLINKS = 0x10;
+const MOUNT_ATTR_STRICTATIME = 0x20;
+const MOUNT_ATTR_ATIMES = 0x70;
+const MOUNT_ATTR_BYTES = 32;
 const EEXIST = -17;
 
 /** name, major, minor */
@@ -75,7 +79,9 @@ export function prepareRoot(remote: Remote, options: RootOptions): void {
   // Else the modes below would lose what this process's own mask takes away: /dev/null is everybody's to write to.
   remote.call("umask", 0);
   mount("none", "/", "", MS_REC | MS_PRIVATE);
-  mount("overlay", root, "overlay", 0, `lowerdir=/,upperdir=${upper},workdir=${work}`);
+  // Mappings of what is only in memory show by their time of access alone: files/look.ts.
+  const strict = isMemoryOnly(upper) ? MS_STRICTATIME : 0;
+  mount("overlay", root, "overlay", strict, `lowerdir=/,upperdir=${upper},workdir=${work}`);
   mount("proc", `${root}/proc`, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC);
   mount("/sys", `${root}/sys`, "", MS_BIND | MS_REC);
   mount("dev", `${root}/dev`, "tmpfs", MS_NOSUID, "mode=755,size=1m");
@@ -88,7 +94,9 @@ export function prepareRoot(remote: Remote, options: RootOptions): void {
   // Taken while the node's own root is still there, and put where the application's root leads.
   const taken = (options.mounts ?? []).map(({ directory, path }) => {
     remote.reset();
-    return { path, fd: remote.call("open_tree", AT_FDCWD, remote.putString(directory), OPEN_TREE_CLONE | O_CLOEXEC) };
+    const fd = remote.call("open_tree", AT_FDCWD, remote.putString(directory), OPEN_TREE_CLONE | O_CLOEXEC);
+    if (isMemoryOnly(directory)) keepAccessTimes(remote, fd);
+    return { path, fd };
   });
   remote.reset();
   remote.call("chdir", remote.putString(root));
@@ -102,6 +110,16 @@ export function prepareRoot(remote: Remote, options: RootOptions): void {
   remote.reset();
   const host = remote.putString(options.name);
   remote.call("sethostname", host, options.name.length);
+}
+
+/** Of every access, on this mount alone. */
+function keepAccessTimes(remote: Remote, fd: number): void {
+  remote.reset();
+  const attributes = Buffer.alloc(MOUNT_ATTR_BYTES);
+  attributes.writeBigUInt64LE(BigInt(MOUNT_ATTR_STRICTATIME), 0);
+  attributes.writeBigUInt64LE(BigInt(MOUNT_ATTR_ATIMES), 8);
+  const [empty, at] = [remote.putString(""), remote.put(attributes)];
+  remote.call("mount_setattr", fd, empty, AT_EMPTY_PATH, at, MOUNT_ATTR_BYTES);
 }
 
 /** Makes the directories on the way where there are none. Links on the way lead where they lead the application. */

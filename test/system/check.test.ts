@@ -44,6 +44,20 @@ test("check runs a command in a sandbox", { timeout: 60_000 }, async () => {
   assert.deepEqual(leftovers(), []);
 });
 
+/** Begins as such a database does: page size, then who writes it and who reads it. */
+const database = (version: number) => `printf 'SQLite format 3\\0\\020\\0\\00${version}\\00${version}' >/tmp/ledger`;
+
+test("check names a database that cannot be written after a switch", { timeout: 60_000 }, async () => {
+  const checked = (script: string) => run("check", "--run", "0.5", "--", "bash", "-c", script);
+  const rollback = await checked(`${database(1)}; exec 3<>/tmp/ledger; sleep 100`);
+  assert.equal(rollback.code, 0, rollback.stdout + rollback.stderr);
+  assert.match(rollback.stdout, /but +"\/tmp\/ledger" is an SQLite database with a rollback journal/);
+  assert.match(rollback.stdout, /journal_mode=WAL/);
+  const ahead = await checked(`${database(2)}; exec 3<>/tmp/ledger; sleep 100`);
+  assert.equal(ahead.code, 0, ahead.stderr);
+  assert.doesNotMatch(ahead.stdout, /SQLite/);
+});
+
 /** What a program may do, and how it is refused for it. */
 const REFUSED: Array<[code: string, script: string]> = [
   ["unprotectable-device", "mknod /tmp/odd c 1 11; exec 3</tmp/odd; sleep 1000"],

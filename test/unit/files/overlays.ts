@@ -6,6 +6,8 @@ import { call, cString, openPath } from "../../../src/kernel/calls.ts";
 
 const CLONE_NEWNS = 0x20000;
 const MS_REC_PRIVATE = 0x4000 | (1 << 18);
+const MS_BIND = 0x1000;
+export const MS_STRICTATIME = 1 << 24;
 const MNT_DETACH = 2;
 const O_PATH = 0o10000000;
 
@@ -36,18 +38,33 @@ export class Overlays {
     return path;
   }
 
-  mount(name: string, lower: string): Layer {
+  /** @param flags of the overlay's mount */
+  mount(name: string, lower: string, flags = 0): Layer {
     const directory = this.path(name);
     for (const part of ["upper", "work", "root"]) mkdirSync(join(directory, part), { recursive: true });
     const root = join(directory, "root");
     const options = `lowerdir=${lower},upperdir=${join(directory, "upper")},workdir=${join(directory, "work")}`;
-    call("mount", cString("overlay"), cString(root), cString("overlay"), 0, cString(options));
+    call("mount", cString("overlay"), cString(root), cString("overlay"), flags, cString(options));
     this.#mounted.push(root);
     return { directory, lower, root, rootFd: openPath(root, O_PATH) };
   }
 
+  /** A file system in memory, with times of every access, over a directory. */
+  mountMemory(name: string): string {
+    const directory = this.path(name);
+    const kind = cString("tmpfs");
+    call("mount", kind, cString(directory), kind, MS_STRICTATIME, cString("mode=755"));
+    this.#mounted.unshift(directory);
+    return directory;
+  }
+
+  bind(from: string, to: string): void {
+    call("mount", cString(from), cString(to), null, MS_BIND, null);
+    this.#mounted.push(to);
+  }
+
   remove(): void {
-    for (const root of this.#mounted) call("umount2", cString(root), MNT_DETACH);
+    for (const root of this.#mounted.reverse()) call("umount2", cString(root), MNT_DETACH);
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -1,64 +1,13 @@
 /** Ways to change a file that are easily missed: mappings, direct writes, more events than the log holds, a big directory. */
 import assert from "node:assert/strict";
 import * as fs from "node:fs";
-import { tmpdir } from "node:os";
-import { after, before, test } from "node:test";
-import { type CutHints, FileCapture, openLog } from "../../../src/files/capture.ts";
-import { CHUNK_BYTES, type FileOperation } from "../../../src/files/change.ts";
+import { test } from "node:test";
+import { CHUNK_BYTES } from "../../../src/files/change.ts";
 import { merged } from "../../../src/files/content.ts";
-import type { FileLog } from "../../../src/files/log.ts";
 import { EVENTS } from "../../../src/files/log-program.ts";
 import { addressOf, call } from "../../../src/kernel/calls.ts";
-import { TestClone } from "./filling.ts";
-import { type Layer, Overlays, ownMounts } from "./overlays.ts";
+import { logged, same, started, twice } from "./pair.ts";
 import { describe, writeMemory } from "./program.ts";
-
-interface Pair {
-  primary: Layer;
-  clone: Layer;
-  emit: (operation: FileOperation) => void;
-  cut: (hints?: CutHints) => FileOperation[];
-  capture: FileCapture;
-  filled: TestClone;
-}
-
-let log: FileLog | undefined;
-let missing: string | undefined;
-before(() => {
-  ownMounts();
-  ({ log, missing } = openLog(tmpdir()));
-});
-after(() => log?.close());
-
-async function onPair(way: FileLog | false, body: (pair: Pair) => void | Promise<void>): Promise<void> {
-  const overlays = new Overlays();
-  try {
-    const lower = overlays.path("lower");
-    const primary = overlays.mount("primary", lower);
-    const clone = overlays.mount("clone", lower);
-    const capture = new FileCapture({ filesDirectory: primary.directory, lower, log: way });
-    const filled = new TestClone(clone.rootFd);
-    const emit = (operation: FileOperation) => filled.apply.apply(operation);
-    const cut = (hints?: CutHints) => {
-      const operations = capture.cut(hints);
-      operations.forEach(emit);
-      return operations;
-    };
-    await body({ primary, clone, emit, cut, capture, filled });
-    assert.deepEqual(describe(clone.root), describe(primary.root));
-    capture.close();
-    filled.apply.close();
-  } finally {
-    overlays.remove();
-  }
-}
-
-function twice(name: string, body: (pair: Pair) => void | Promise<void>): void {
-  test(`${name}, by comparing`, () => onPair(false, body));
-  test(`${name}, as the kernel's log tells`, (t) => (log ? onPair(log, body) : t.skip(missing)));
-}
-
-const started = (pair: Pair) => pair.filled.fill(pair.capture);
 
 twice("a shared mapping is compared at each cut", async (pair) => {
   const fd = fs.openSync(`${pair.primary.root}/mapped`, "w+");
@@ -91,7 +40,6 @@ function mapped(
 
 const READ = 1;
 const READ_WRITE = 3;
-const same = (pair: Pair) => assert.deepEqual(describe(pair.clone.root), describe(pair.primary.root));
 
 twice("a file mapped, written and unmapped between two cuts", async (pair) => {
   const path = `${pair.primary.root}/mapped`;
@@ -168,34 +116,28 @@ twice("direct writes", async (pair) => {
   pair.cut();
 });
 
-test("a write of a few bytes sends a few bytes", async (t) => {
-  if (!log) return t.skip(missing);
-  await onPair(log, async (pair) => {
-    const fd = fs.openSync(`${pair.primary.root}/toto`, "w+");
-    fs.writeSync(fd, Buffer.alloc(3 * CHUNK_BYTES, 1));
-    await started(pair);
-    pair.cut();
-    // The issue's own example.
-    fs.writeSync(fd, Buffer.alloc(30_000, 2), 0, 30_000, 30);
-    fs.writeSync(fd, Buffer.alloc(20_000, 3), 0, 20_000, 20);
-    const writes = pair
-      .cut()
-      .flatMap(({ change }) => (change.type === "write" ? [[change.at, change.bytes.length]] : []));
-    assert.deepEqual(writes, [[20, 30_010]]);
-    fs.closeSync(fd);
-  });
+logged("a write of a few bytes sends a few bytes", async (pair) => {
+  const fd = fs.openSync(`${pair.primary.root}/toto`, "w+");
+  fs.writeSync(fd, Buffer.alloc(3 * CHUNK_BYTES, 1));
+  await started(pair);
+  pair.cut();
+  // The issue's own example.
+  fs.writeSync(fd, Buffer.alloc(30_000, 2), 0, 30_000, 30);
+  fs.writeSync(fd, Buffer.alloc(20_000, 3), 0, 20_000, 20);
+  const writes = pair
+    .cut()
+    .flatMap(({ change }) => (change.type === "write" ? [[change.at, change.bytes.length]] : []));
+  assert.deepEqual(writes, [[20, 30_010]]);
+  fs.closeSync(fd);
 });
 
-test("more events than the log holds: what changed is sent whole", async (t) => {
-  if (!log) return t.skip(missing);
-  await onPair(log, async (pair) => {
-    const fd = fs.openSync(`${pair.primary.root}/busy`, "w+");
-    await started(pair);
-    pair.cut();
-    for (let i = 0; i < EVENTS + 1000; i++) fs.writeSync(fd, Buffer.from([i]), 0, 1, (i % 50) * 10_000);
-    fs.closeSync(fd);
-    pair.cut();
-  });
+logged("more events than the log holds: what changed is sent whole", async (pair) => {
+  const fd = fs.openSync(`${pair.primary.root}/busy`, "w+");
+  await started(pair);
+  pair.cut();
+  for (let i = 0; i < EVENTS + 1000; i++) fs.writeSync(fd, Buffer.from([i]), 0, 1, (i % 50) * 10_000);
+  fs.closeSync(fd);
+  pair.cut();
 });
 
 twice("many names at once, then one more", async (pair) => {
