@@ -272,10 +272,14 @@ export class Capture {
     return [...this.#processes.values()];
   }
 
-  /** Whole content of a process while it runs: see `MemoryCapture.copyAll`. */
+  /** Whole content of a process while it runs, as far as it comes before it ends: see `MemoryCapture.copyAll`. */
   async copyAll(process: ProcessCapture, newcomer: MemoryNewcomer): Promise<void> {
-    for (const _piece of this.#objects.copy(() => namelessOf(process.pid))) await newcomer.pause();
-    return this.#memory.copyAll(process, newcomer);
+    try {
+      for (const _piece of this.#objects.copy(() => namelessOf(process.pid))) await newcomer.pause();
+      await this.#memory.copyAll(process, newcomer);
+    } catch (error) {
+      if (!(error instanceof SystemCallError && error.code === "ESRCH")) throw error;
+    }
   }
 
   #aheadOfLayout(): void {

@@ -93,6 +93,14 @@ export class Assembler {
     return this.#put(0x57, to, 0, 0, value);
   }
 
+  and(to: Register, from: Register): this {
+    return this.#put(0x5f, to, from, 0, 0);
+  }
+
+  multiplyConstant(to: Register, value: number): this {
+    return this.#put(0x27, to, 0, 0, value);
+  }
+
   shiftLeft(to: Register, bits: number): this {
     return this.#put(0x67, to, 0, 0, bits);
   }

@@ -29,6 +29,8 @@ export interface DumpContext {
   info(description: Description): string;
   /** What tells whether anything happened to a process's TCP sockets; undefined where the kernel cannot tell. */
   stamps(pid: number): Stamps | undefined;
+  /** The same of anything else: see descriptor/open-files.ts and remembered.ts. */
+  plainStamp(description: Description): Buffer | undefined;
   /** The description of a descriptor that came to this process in flight; it is dumped with the others and closed with them. */
   adopt(fd: number): Description;
   /** The description of the first descriptor that is wanted, of all that any process has. */

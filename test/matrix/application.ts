@@ -21,7 +21,7 @@ const FIRST_PROCESS = "2";
 const TRIES = 10;
 const NOT_NOW = new Set([
   ...["not-in-sync", "no-standby", "not-primary", "primary-unreachable", "busy", "timeout"],
-  ...["no-instance", "instance-gone", "instance-ended"],
+  ...["no-instance", "instance-gone", "instance-ended", "already-primary"],
 ]);
 
 /** A phase that is armed and not gone through by then: load has led the application another way. */

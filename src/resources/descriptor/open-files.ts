@@ -24,6 +24,18 @@ const FIELDS = [
   "inode.i_ino",
   "inode.i_mode",
   "inode.i_flctx",
+  "inode.i_pipe",
+  "file.f_pos",
+  "file.private_data",
+  "eventfd_ctx.count",
+  "pipe_inode_info.head",
+  "pipe_inode_info.tail",
+  "pipe_inode_info.ring_size",
+  "pipe_inode_info.bufs",
+  "pipe_buffer",
+  "pipe_buffer.offset",
+  "pipe_buffer.len",
+  "pipe_buffer.flags",
   "socket.sk",
   "task_struct.files",
   "files_struct.fdt",
@@ -33,6 +45,15 @@ const FIELDS = [
 
 /** struct bpf_iter__task_file */
 const CONTEXT = { task: 8, fd: 16, file: 24 } as const;
+/** {u64 position, u64 counter of an eventfd, or head and tail of a pipe, u64 bytes at its tail, u64 its size; 1: look at it} */
+export const PLAIN_STAMP_BYTES = 32;
+const PLAIN = { position: 0, counter: 8, tail: 8, head: 12, offset: 16, length: 20, rest: 24 } as const;
+const UNSETTLED = 1;
+const S_IFMT = 0o170000;
+const S_IFDIR = 0o040000;
+const S_IFIFO = 0o010000;
+/** PIPE_BUF_FLAG_PACKET, PIPE_BUF_FLAG_CAN_MERGE: written by write(2); what was spliced may change in its place. */
+const WRITTEN = 0x18;
 const STACK = { head: -HEAD_BYTES, stamp: -HEAD_BYTES - STAMP_BYTES, word: -HEAD_BYTES - STAMP_BYTES - 8 } as const;
 const WORD_BITS = 64;
 
@@ -87,8 +108,45 @@ function program(at: (field: string) => number) {
   a.goto("settled").label("moved").constant(1, 1).store32(10, stamp("unsettled"), 1).label("settled");
   a.constant(1, STAMP_BYTES).store32(10, put("stamp"), 1).sequenceWrite(6, STACK.head, HEAD_BYTES);
   a.sequenceWrite(6, STACK.stamp, STAMP_BYTES).goto("out");
-  a.label("plain").sequenceWrite(6, STACK.head, HEAD_BYTES);
+  a.label("plain");
+  plainStamp(a, at);
+  a.constant(1, PLAIN_STAMP_BYTES).store32(10, put("stamp"), 1).sequenceWrite(6, STACK.head, HEAD_BYTES);
+  a.sequenceWrite(6, STACK.stamp, PLAIN_STAMP_BYTES);
   return a.label("out").exit().finish();
+}
+
+/** Of the file in r7. Uses up r8 and r9. */
+function plainStamp(a: Assembler, at: (field: string) => number): void {
+  const put = (field: keyof typeof PLAIN) => STACK.stamp + PLAIN[field];
+  a.load(1, 7, at("file.f_pos")).store(10, put("position"), 1).constant(1, 0);
+  for (const field of ["counter", "offset", "rest"] as const) a.store(10, put(field), 1);
+  a.load(8, 7, at("file.f_inode")).load16(1, 8, at("inode.i_mode")).andConstant(1, S_IFMT);
+  a.constant(2, S_IFIFO).jump("equal", 1, 2, "pipe").constant(2, S_IFDIR).jump("equal", 1, 2, "unsettled");
+  // Of what is no eventfd nobody asks for it.
+  a.load(3, 7, at("file.private_data")).addConstant(3, at("eventfd_ctx.count")).probeRead(put("counter"), 3, 8);
+  a.goto("stamped").label("pipe").load(8, 8, at("inode.i_pipe")).jumpIfZero(8, "unsettled");
+  a.load32(1, 8, at("pipe_inode_info.head")).store32(10, put("head"), 1);
+  a.load32(9, 8, at("pipe_inode_info.tail")).store32(10, put("tail"), 9);
+  a.load32(2, 8, at("pipe_inode_info.ring_size")).store32(10, put("rest") + 4, 2);
+  a.jump("equal", 1, 9, "stamped").subtract(1, 9).constant(3, 1).jump("notEqual", 1, 3, "unsettled");
+  // All that is in it is in one piece: where that begins and ends.
+  a.addConstant(2, -1).and(9, 2).multiplyConstant(9, at("pipe_buffer"));
+  a.load(1, 8, at("pipe_inode_info.bufs")).add(9, 1);
+  const field = (name: "offset" | "len" | "flags", to: number) => {
+    a.move(3, 9)
+      .addConstant(3, at(`pipe_buffer.${name}`))
+      .probeRead(to, 3, 4);
+  };
+  field("offset", put("offset"));
+  field("len", put("length"));
+  field("flags", STACK.word);
+  a.load32(1, 10, STACK.word).andConstant(1, WRITTEN).constant(2, 0).jump("notEqual", 1, 2, "stamped");
+  a.label("unsettled").constant(1, UNSETTLED).store32(10, put("rest"), 1).label("stamped");
+}
+
+/** Whether a plain stamp, when it is the one of before, tells that nothing has happened. */
+export function isSettled(stamp: Buffer): boolean {
+  return stamp.readUInt32LE(PLAIN.rest) !== UNSETTLED;
 }
 
 /** One descriptor. */
@@ -138,8 +196,9 @@ export class OpenFileWalk implements Stamps {
   #before = Buffer.alloc(FIRST_FILES * HEAD_BYTES);
   #stamps = Buffer.alloc(FIRST_FILES * STAMP_BYTES);
   #bytes = 0;
-  /** Where each TCP socket's stamp is, by descriptor. */
+  /** Where each TCP socket's stamp is, and each plain one, by descriptor. */
   #stampAt: Map<number, number> | undefined;
+  readonly #plainAt = new Map<number, number>();
 
   constructor(link: number) {
     this.#link = link;
@@ -188,10 +247,22 @@ export class OpenFileWalk implements Stamps {
 
   #findStamps(): Map<number, number> {
     const found = new Map<number, number>();
-    for (let at = 0; at < this.#bytes; at += HEAD_BYTES)
-      if (this.#heads.readUInt32LE(at + HEAD.stamp) > 0)
-        found.set(this.#heads.readUInt32LE(at + HEAD.fd), found.size * STAMP_BYTES);
+    this.#plainAt.clear();
+    let stampAt = 0;
+    for (let at = 0; at < this.#bytes; at += HEAD_BYTES) {
+      const bytes = this.#heads.readUInt32LE(at + HEAD.stamp);
+      const places = bytes === STAMP_BYTES ? found : this.#plainAt;
+      places.set(this.#heads.readUInt32LE(at + HEAD.fd), stampAt);
+      stampAt += bytes;
+    }
     return found;
+  }
+
+  /** The plain stamp of what is no TCP socket, as of the last look and until the next. */
+  plain(fd: number): Buffer | undefined {
+    this.#stampAt ??= this.#findStamps();
+    const at = this.#plainAt.get(fd);
+    return at === undefined ? undefined : this.#stamps.subarray(at, at + PLAIN_STAMP_BYTES);
   }
 
   close(): void {

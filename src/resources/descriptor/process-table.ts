@@ -112,6 +112,11 @@ export class ProcessTable {
     return this.#walk;
   }
 
+  /** Of what is no TCP socket; undefined where there is no walk. */
+  plainStamp(fd: number): Buffer | undefined {
+    return this.#walk?.plain(fd);
+  }
+
   /** Whether something that `look` does not see may have changed. */
   get mayChangeUnseen(): boolean {
     return !this.#walk || this.#files.some(({ flags }) => (flags & O_ASYNC) !== 0);

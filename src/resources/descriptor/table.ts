@@ -1,6 +1,7 @@
 /** The open descriptors of all processes: which open file description each belongs to, and of which kind that is. */
 
 import { readlinkSync, statSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import { call, closeDescriptor, pidfdGetfd, pidfdOpen, sameOpenFile, tryCall } from "../../kernel/calls.ts";
 import { type Clocks, clocksAhead } from "../../kernel/clocks.ts";
 import { SystemCallError } from "../../kernel/errors.ts";
@@ -44,6 +45,8 @@ export class DescriptorTables {
   readonly #pidfds = new Map<number, number>();
   /** The same arrays as long as nothing has changed. */
   #byKind: Map<string, Description[]> | undefined;
+  /** By process, as long as the tables are as they were. */
+  readonly #entries = new Map<number, DescriptorEntry[]>();
   #next = 1;
   #flagsAt = 0;
   /** What fdinfo said in this stop. */
@@ -84,6 +87,7 @@ export class DescriptorTables {
     if (rebuild) {
       // A refusal leaves it half done: then it is due again at once.
       this.#flagsAt = 0;
+      this.#entries.clear();
       this.#rebuild();
       this.#flagsAt = now;
     }
@@ -93,8 +97,12 @@ export class DescriptorTables {
   /** Locks come and go without a trace in the tables. */
   #lookAtLocks(): void {
     for (const { pid, known } of this.#tables.values())
-      for (const one of known)
-        if (one.mayBeLocked && one.link.startsWith("/")) one.locks = locksIn(this.#info(pid, one.fd));
+      for (const one of known) {
+        if (!one.mayBeLocked || !one.link.startsWith("/")) continue;
+        const locks = locksIn(this.#info(pid, one.fd));
+        if (!isDeepStrictEqual(locks, one.locks)) this.#entries.delete(pid);
+        one.locks = locks;
+      }
   }
 
   /** /proc/PID/fdinfo/FD, read once in a stop. */
@@ -206,14 +214,19 @@ export class DescriptorTables {
     return [...this.#descriptions.values()].filter((description) => description.kind === kind);
   }
 
+  /** The same object as long as nothing has changed. */
   entries(pid: number): DescriptorEntry[] {
-    return (this.#tables.get(pid)?.known ?? []).map(({ fd, description, closeOnExec, locks, notice }) => ({
+    const known = this.#entries.get(pid);
+    if (known) return known;
+    const entries = (this.#tables.get(pid)?.known ?? []).map(({ fd, description, closeOnExec, locks, notice }) => ({
       fd,
       description,
       closeOnExec,
       ...(locks.length > 0 ? { locks } : {}),
       ...(notice ? { notice } : {}),
     }));
+    this.#entries.set(pid, entries);
+    return entries;
   }
 
   /** Runs `body` with what kinds need to dump; all descriptors taken are closed again. */
@@ -221,7 +234,10 @@ export class DescriptorTables {
     this.#byKind ??= Map.groupBy(this.#descriptions.values(), ({ kind }) => kind);
     const taken: number[] = [];
     const endings: Array<() => void> = [];
-    const flight = new Flight(this.#descriptions.values(), (pid, fd, link) => this.#kind(pid, fd, link).kind);
+    const flight = new Flight(
+      () => this.#descriptions.values(),
+      (pid, fd, link) => this.#kind(pid, fd, link).kind,
+    );
     const context: DumpContext = {
       take: (description) => {
         const fd = this.#take(description.pid, description.fd);
@@ -231,6 +247,7 @@ export class DescriptorTables {
       place: ({ pid, fd }) => ({ pidfd: pid === process.pid ? -1 : this.#pidfds.get(pid)!, fd }),
       info: (description) => this.#info(description.pid, description.fd),
       stamps: (pid) => this.#tables.get(pid)?.stamps,
+      plainStamp: ({ pid, fd }) => this.#tables.get(pid)?.plainStamp(fd),
       adopt: (fd) => {
         taken.push(fd);
         return flight.adopt(fd);
@@ -274,18 +291,20 @@ interface Found {
 
 /** Descriptions that are on their way from one process to another, found by descriptors that this process got of them. */
 class Flight {
-  readonly #known: Map<string, Description[]>;
+  readonly #all: () => Iterable<Description>;
+  #known: Map<string, Description[]> | undefined;
   readonly #kind: (pid: number, fd: number, link: string) => string;
   #new: Description[] = [];
 
-  constructor(known: Iterable<Description>, kind: (pid: number, fd: number, link: string) => string) {
-    this.#known = Map.groupBy(known, ({ link }) => link);
+  constructor(all: () => Iterable<Description>, kind: (pid: number, fd: number, link: string) => string) {
+    this.#all = all;
     this.#kind = kind;
   }
 
   adopt(fd: number): Description {
     const pid = process.pid;
     const link = readlinkSync(`/proc/self/fd/${fd}`);
+    this.#known ??= Map.groupBy(this.#all(), (description) => description.link);
     const alike = this.#known.get(link) ?? [];
     const same = alike.find((d) => link.startsWith("socket:[") || sameOpenFile(pid, fd, d.pid, d.fd));
     if (same) return same;

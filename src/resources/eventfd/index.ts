@@ -2,6 +2,7 @@
 import { call, setStatusFlags } from "../../kernel/calls.ts";
 import { infoField } from "../../kernel/procfs.ts";
 import { type DescriptorKind, flagsOf, O } from "../kind.ts";
+import { Remembered } from "../remembered.ts";
 
 export interface EventfdState {
   flags: number;
@@ -12,6 +13,16 @@ export interface EventfdState {
 
 const EFD_SEMAPHORE = 1;
 
+const remembered = new Remembered<EventfdState>();
+
+function read(info: string): EventfdState {
+  return {
+    flags: flagsOf(info),
+    count: infoField(info, "eventfd-count"),
+    semaphore: infoField(info, "eventfd-semaphore") === "1",
+  };
+}
+
 /**
  * @kept the counter, whether it counts as a semaphore, flags; who shares it.
  */
@@ -21,14 +32,7 @@ export const eventfd: DescriptorKind<EventfdState> = {
   after: [],
   matches: (link) => link === "anon_inode:[eventfd]",
   dump: (descriptions, context) =>
-    descriptions.map((description) => {
-      const info = context.info(description);
-      return {
-        flags: flagsOf(info),
-        count: infoField(info, "eventfd-count"),
-        semaphore: infoField(info, "eventfd-semaphore") === "1",
-      };
-    }),
+    descriptions.map((description) => remembered.state(description, context, () => read(context.info(description)))),
   create(state) {
     const fd = call("eventfd2", 0, O.closeOnExec | O.nonBlock | (state.semaphore ? EFD_SEMAPHORE : 0));
     const count = BigInt(`0x${state.count}`);

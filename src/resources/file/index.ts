@@ -1,7 +1,8 @@
 /** Regular files, directories and harmless devices, by path, flags and position. Content travels with the file log. */
 import { call, openInRoot, statusFlags, tryCall } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
-import { type DescriptorKind, O } from "../kind.ts";
+import { type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
+import { Remembered } from "../remembered.ts";
 
 export interface FileState {
   path: string;
@@ -14,6 +15,16 @@ const SEEK_SET = 0;
 const SEEK_CUR = 1;
 /** Set by every open of a 64-bit program. */
 
+const remembered = new Remembered<FileState>();
+
+function read(description: Description, context: DumpContext): FileState {
+  const { link: path } = description;
+  refuseUnlessPortable(path);
+  // Both by calls on a duplicate: several times cheaper than to read them from /proc.
+  const fd = context.take(description);
+  return { path, flags: statusFlags(fd), position: Math.max(0, tryCall("lseek", fd, 0, SEEK_CUR)) };
+}
+
 /**
  * @kept path, flags, position, directories, `/dev/null`, `zero`, `full`, `random`, `urandom`; the content travels with the
  *   file log.
@@ -25,14 +36,7 @@ export const file: DescriptorKind<FileState> = {
   after: [],
   matches: (link) => link.startsWith("/"),
   dump: (descriptions, context) =>
-    descriptions.map((description) => {
-      const { link: path } = description;
-      refuseUnlessPortable(path);
-      // Both by calls on a duplicate: several times cheaper than to read them from /proc.
-      const fd = context.take(description);
-      const flags = statusFlags(fd);
-      return { path, flags, position: Math.max(0, tryCall("lseek", fd, 0, SEEK_CUR)) };
-    }),
+    descriptions.map((description) => remembered.state(description, context, () => read(description, context))),
   create(state, context) {
     const fd = openInRoot(context.rootFd, state.path, state.flags & ~ONLY_AT_CREATION);
     if (state.position > 0) call("lseek", fd, state.position, SEEK_SET);

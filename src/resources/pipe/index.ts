@@ -1,6 +1,7 @@
 /** Pipes: both ends, size, and the bytes in them, which are looked at without being taken (tee). */
 import { call, closeDescriptor, setStatusFlags, statusFlags } from "../../kernel/calls.ts";
-import { type CreateContext, type DescriptorKind, O } from "../kind.ts";
+import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
+import { Remembered } from "../remembered.ts";
 
 export interface PipeState {
   /** `pipe:[INODE]`: both ends of a pipe have the same. */
@@ -98,6 +99,20 @@ function endsOf(state: PipeState, context: CreateContext): Ends {
   return ends;
 }
 
+const remembered = new Remembered<PipeState>();
+
+function read(description: Description, context: DumpContext): PipeState {
+  const fd = context.take(description);
+  const sizeBytes = call("fcntl", fd, F_GETPIPE_SZ);
+  const reads = (description.flags & O.accessMode) !== O.writeOnly;
+  return {
+    pipe: description.link,
+    flags: statusFlags(fd),
+    sizeBytes,
+    ...(reads ? peekPipe(fd, sizeBytes) : NOTHING),
+  };
+}
+
 /**
  * @kept both ends, size, flags, content, packets.
  */
@@ -107,17 +122,7 @@ export const pipe: DescriptorKind<PipeState> = {
   after: [],
   matches: (link) => link.startsWith("pipe:["),
   dump: (descriptions, context) =>
-    descriptions.map((description) => {
-      const fd = context.take(description);
-      const sizeBytes = call("fcntl", fd, F_GETPIPE_SZ);
-      const reads = (description.flags & O.accessMode) !== O.writeOnly;
-      return {
-        pipe: description.link,
-        flags: statusFlags(fd),
-        sizeBytes,
-        ...(reads ? peekPipe(fd, sizeBytes) : NOTHING),
-      };
-    }),
+    descriptions.map((description) => remembered.state(description, context, () => read(description, context))),
   create(state, context) {
     const { reader, writer } = endsOf(state, context);
     const end = (state.flags & O.accessMode) === O.writeOnly ? writer : reader;
