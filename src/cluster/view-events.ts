@@ -52,6 +52,19 @@ export type ViewEvent =
   /** The application has ended by itself, or the operator stops it: it shall never be taken over. Answered by `finished`. */
   | { kind: "end"; reason: string; at: string }
   /**
+   * The application has crashed, or hangs: what runs here, if anything does, is no state to go on from. Nothing leaves any more and
+   * nobody is taken out of the record, so that a standby can go on from before: the shell tells them over their streams, and they
+   * `promote` themselves. With their higher term comes `standAside` as ever, and this node goes on only when told so by `promote`,
+   * answered by `resume`, or by `startAgain`. Cut no epoch after it. Not in a planned switch: that first comes to its end. Also for what
+   * stands aside: it replaces the new primary only when told so.
+   */
+  | { kind: "crashed" }
+  /**
+   * After `crashed`: nobody goes on with it, and the owner wants it started anew, from nothing, here. Answered by the action of this
+   * name unless a standby has taken the term. What the standbys hold is given up.
+   */
+  | { kind: "startAgain" }
+  /**
    * This process was kept from running (its own ticks came late by more than a standby's patience), or its machine slept:
    * somebody may have taken over meanwhile, and what waits in the sockets may be old. Tell it before anything from them.
    * Output then waits for acknowledgements of a checkpoint that is made after this.
@@ -93,9 +106,10 @@ export type ViewEvent =
   | { kind: "cloneLost" }
   /**
    * The operator wants the application here, whatever the primary says. `force`: even though not in sync (released output
-   * may be missing; the operator vouches that the old primary is gone). `epoch`: an older checkpoint that is held.
+   * may be missing; the operator vouches that the old primary is gone). `epoch`: an older checkpoint that is held. `term`: only as
+   * long as that is the record's, for it was the primary of that term who asked.
    */
-  | { kind: "promote"; force: boolean; epoch?: number };
+  | { kind: "promote"; force: boolean; epoch?: number; term?: number };
 
 export type ViewAction =
   // --- The store. One `compareAndSwap` or `readView` is under way at a time. ---
@@ -107,6 +121,11 @@ export type ViewAction =
   // --- The application here ---
   /** `begin start`: this node is the primary of `term`; start the application. Output rules come as `passThrough`. */
   | { kind: "startApplication"; term: number }
+  /**
+   * After `crashed`: this node is the primary of `term`. End what is left of the application and its streams, and start it anew, with
+   * epochs above `epoch`. Output rules come as `passThrough`.
+   */
+  | { kind: "startAgain"; term: number; epoch: number }
   /** `begin attach`: this node is still the primary. Go on, with epochs above the given one; the standbys are to be connected anew. */
   | { kind: "attached"; term: number }
   /**

@@ -21,6 +21,12 @@ export function stepPrimary(draft: Draft, role: PrimaryRole, event: ViewEvent): 
     case "end":
       role.ending ??= { reason: event.reason, at: event.at };
       return;
+    case "crashed":
+      if (role.phase === "live" && role.handOver === undefined && role.crashed === false) role.crashed = "waits";
+      return;
+    case "startAgain":
+      if (role.crashed !== false) role.crashed = "startAgain";
+      return;
     case "awoke":
       role.freshFrom = role.cut + 1;
       return;
@@ -74,7 +80,8 @@ function startHandOver(draft: Draft, role: PrimaryRole, to: string): void {
 }
 
 function whyNotHandOver(state: ViewState, role: PrimaryRole, to: string): RefusalReason | undefined {
-  if (role.handOver !== undefined || role.ending !== undefined) return "busy";
+  if (role.handOver !== undefined || role.ending !== undefined || role.crashed !== false)
+    return "busy";
   if (role.phase !== "live") return "not-running";
   const inSync = state.confirmed?.view?.inSync.includes(to) && role.standbys[to]?.acknowledged !== undefined;
   return inSync ? undefined : "not-in-sync";
@@ -105,6 +112,9 @@ export function proposeAsPrimary(state: ViewState, role: PrimaryRole, view: View
   if (role.ending !== undefined) return { ...view, ended: role.ending };
   const { term } = role;
   if (role.phase === "rising") return undefined;
+  if (role.crashed === "startAgain") return { term: term + 1, primary: state.node, inSync: [] };
+  // Those who were in sync when it crashed can go on with it, also when their streams have ended since.
+  if (role.crashed === "waits") return undefined;
   if (role.phase === "fencing") return { term, primary: state.node, inSync: [] };
   const { handOver } = role;
   if (handOver?.epoch !== undefined && handOver.abandoned === undefined && view.inSync.includes(handOver.to)) {
@@ -134,6 +144,10 @@ export function settleOutput(draft: Draft, role: PrimaryRole): void {
   const { state, actions } = draft;
   const inSync = state.confirmed?.view?.inSync ?? [];
   if (role.phase !== "live") return;
+  if (role.crashed !== false) {
+    setPassThrough(draft, role, false);
+    return;
+  }
   const required = new Set(inSync);
   let open = inSync.length >= state.options.holdBelow;
   for (const view of state.submitted) {

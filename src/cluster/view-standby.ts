@@ -25,13 +25,16 @@ export function stepStandby(draft: Draft, role: StandbyRole, event: ViewEvent): 
     case "suspected":
       suspect(draft, role, event.term);
       return;
+    case "crashed":
+      if (role.aside) role.crashed = true;
+      return;
     case "cloneLost":
       if (role.aside) return;
       role.holds = undefined;
       if (view !== undefined) seal(draft, role, view.term);
       return;
     case "promote": {
-      const reason = whyNotPromote(state, role, event.force);
+      const reason = whyNotPromote(state, role, event);
       if (reason !== undefined) {
         actions.push({ kind: "refused", request: "promote", reason });
         return;
@@ -95,11 +98,17 @@ function seal(draft: Draft, role: StandbyRole, term: number): void {
   draft.actions.push({ kind: "seal", term });
 }
 
-function whyNotPromote(state: ViewState, role: StandbyRole, force: boolean): RefusalReason | undefined {
+function whyNotPromote(
+  state: ViewState,
+  role: StandbyRole,
+  { force, term }: ViewEvent & { kind: "promote" },
+): RefusalReason | undefined {
   const view = state.confirmed?.view;
   if (view === undefined) return "not-running";
+  if (term !== undefined && view.term !== term) return "overtaken";
   if (role.promotion !== undefined) return "busy";
-  if (role.holds === undefined) return "no-checkpoint";
+  // Another's application has crashed, and so has the one that stands aside here: no state from before is here.
+  if (role.holds === undefined || (term !== undefined && role.crashed)) return "no-checkpoint";
   return force || view.inSync.includes(state.node) ? undefined : "not-in-sync";
 }
 
@@ -108,7 +117,7 @@ export function proposeAsStandby(state: ViewState, role: StandbyRole, view: View
   if (role.holds === undefined || view.primary === state.node) return undefined;
   const inSync = view.inSync.includes(state.node);
   const wanted =
-    (role.suspects === view.term && inSync) || (role.promotion !== undefined && (inSync || role.promotion.force));
+    (role.suspects === view.term && inSync && !role.crashed) || (role.promotion !== undefined && (inSync || role.promotion.force));
   if (!wanted) return undefined;
   // The others hold sound states too, until this node lives and sends (see view.ts); but the operator who forces an old
   // state on all wants neither the old primary nor a standby to go on from a newer one.

@@ -54,6 +54,8 @@ export interface PrimaryRole {
   standbys: Record<string, ConnectedStandby>;
   handOver: HandOver | undefined;
   ending: { reason: string; at: string } | undefined;
+  /** What runs here is no state to go on from any more; `startAgain`: it shall be made new. */
+  crashed: false | "waits" | "startAgain";
   /** Output waits until every node in sync has acknowledged at least this epoch, however old the output (event `awoke`). */
   freshFrom: number;
 }
@@ -82,6 +84,8 @@ export interface StandbyRole {
    * `holds` then names the newest epoch cut.
    */
   aside: boolean;
+  /** With `aside`: that application has crashed. It replaces the new primary only when told so by `promote`. */
+  crashed: boolean;
   /** The newest synchronisation accepted: the revision its primary knew, and that one's number of it. */
   accepted: { revision: number; stream: number } | undefined;
   /** The term in which nothing is acknowledged any more; 0: none. */
@@ -108,6 +112,7 @@ export function primary(term: number, epoch: number, phase: PrimaryRole["phase"]
     standbys: {},
     handOver: undefined,
     ending: undefined,
+    crashed: false,
     freshFrom: 0,
   };
 }
@@ -117,6 +122,7 @@ export function freshStandby(): StandbyRole {
     kind: "standby",
     holds: undefined,
     aside: false,
+    crashed: false,
     accepted: undefined,
     sealed: 0,
     suspects: 0,
@@ -164,7 +170,7 @@ export function describeView(state: ViewState): ViewDescription {
       return { role: "standby", state: "ended", ...common };
     case "primary":
       if (role.phase === "rising") return { role: "primary", state: "going-live", ...common };
-      if (role.handOver !== undefined) return { role: "primary", state: "switching", ...common };
+      if (role.handOver !== undefined || role.crashed !== false) return { role: "primary", state: "switching", ...common };
       if (inSync.length < state.options.holdBelow) return { role: "primary", state: "holding", ...common };
       return { role: "primary", state: inSync.length > 0 ? "protected" : "running", ...common };
     case "standby":

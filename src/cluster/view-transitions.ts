@@ -89,21 +89,26 @@ function followAsPrimary(draft: Draft, role: PrimaryRole, view: View): void {
     return;
   }
   silence(draft, role);
+  if (role.crashed === "startAgain" && view.primary === state.node) {
+    state.role = { ...primary(view.term, role.cut, "live"), ending: role.ending };
+    if (role.ending === undefined) actions.push({ kind: "startAgain", term: view.term, epoch: role.cut });
+    return;
+  }
   if (role.phase === "rising" || !view.inSync.includes(state.node)) {
     leave(draft, view);
     return;
   }
   const { handOver } = role;
-  standAside(draft, { term: role.term, epoch: role.cut }, view);
+  standAside(draft, { term: role.term, epoch: role.cut }, view, role.crashed !== false);
   if (handOver?.epoch !== undefined && view.primary === handOver.to) {
     actions.push({ kind: "tellGoLive", to: handOver.to, term: view.term, epoch: handOver.epoch });
   }
 }
 
 /** Another has the term, but counts on the application here until it lives itself. */
-function standAside(draft: Draft, holds: Checkpoint, view: View): void {
+function standAside(draft: Draft, holds: Checkpoint, view: View, crashed = false): void {
   draft.actions.push({ kind: "standAside", primary: view.primary, term: view.term });
-  const standby = { ...freshStandby(), holds, aside: true };
+  const standby = { ...freshStandby(), holds, aside: true, crashed };
   draft.state.role = standby;
   followAsStandby(draft, standby, view);
 }
@@ -121,6 +126,7 @@ function followAsStandby(draft: Draft, role: StandbyRole, view: View): void {
   if (role.aside && !view.inSync.includes(state.node)) {
     actions.push({ kind: "endInstance", reason: `"${view.primary}" has taken over` });
     role.aside = false;
+    role.crashed = false;
     role.holds = undefined;
   }
   const { promotion } = role;
@@ -145,7 +151,7 @@ function takeOver(draft: Draft, role: StandbyRole, view: View): void {
   }
   const epoch = role.promotion?.epoch ?? role.holds.epoch;
   if (role.aside) {
-    state.role = primary(view.term, epoch, "live");
+    state.role = { ...primary(view.term, epoch, "live"), crashed: role.crashed ? "waits" : false };
     actions.push({ kind: "resume", term: view.term, reason: "The other node did not come to life" });
   } else {
     state.role = primary(view.term, epoch, "rising");

@@ -18,6 +18,8 @@ export const bugs = {
   "hand-over-unacknowledged": "A hand-over does not wait for the final checkpoint's acknowledgement",
   "same-term": "A standby takes over without raising the term",
   "too-few-speak": "Output leaves although fewer standbys are in sync than it needs",
+  "crash-is-a-loss": "Standbys whose streams end while the application has crashed are taken out of the record",
+  "stale-restart": "A standby goes on as told after a crash, although the term has changed since",
   "blind-write": "The view is written without comparing",
 } as const;
 export type Bug = keyof typeof bugs;
@@ -116,6 +118,18 @@ const changes: Partial<Record<Bug, Step>> = {
     if (to === undefined || role.standbys[to] === undefined) return result;
     role.standbys[to].acknowledged = event.epoch;
     return step(result.state, { kind: "viewSeen", view: confirmed.view, revision: confirmed.revision });
+  },
+  "crash-is-a-loss": (state, event) => {
+    const { role } = state;
+    if (event.kind !== "standbyLost" || role.kind !== "primary" || role.crashed !== "waits") return step(state, event);
+    const result = step({ ...state, role: { ...role, crashed: false } }, event);
+    if (result.state.role.kind === "primary") result.state.role.crashed = "waits";
+    return result;
+  },
+  "stale-restart": (state, event) => {
+    if (event.kind !== "promote" || event.term === undefined) return step(state, event);
+    const { term, ...always } = event;
+    return step(state, always);
   },
   "too-few-speak": (state, event) => step({ ...state, options: { ...state.options, holdBelow: 0 } }, event),
   "same-term": (state, event) =>

@@ -20,6 +20,7 @@ export const faultKinds = [
   "checkpointFailed",
   "goLiveFailed",
   "cloneLost",
+  "applicationCrashed",
   "standbyDropped",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
@@ -44,6 +45,7 @@ const usual: Record<FaultKind, number> = {
   checkpointFailed: 0.02,
   goLiveFailed: 0.04,
   cloneLost: 0.0015,
+  applicationCrashed: 0.012,
   standbyDropped: 0.004,
 };
 

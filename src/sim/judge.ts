@@ -16,12 +16,16 @@ export class Judge {
   #newest = 0;
   /** By term, the newest epoch that each node has acknowledged. */
   readonly #acknowledged = new Map<number, Map<string, number>>();
+  /** Terms whose application has crashed. */
+  readonly #crashed = new Set<number>();
   /** So many nodes beside the speaker must have acknowledged what leaves. */
   readonly #holdBelow: number;
   releases = 0;
   /** Releases by an old primary of what the new one has too: packets that were late, as in any network. */
   echoes = 0;
   lastReleaseAt = 0;
+  /** Terms of which output was seen that a restart after a crash has forgotten. */
+  forgotten = 0;
 
   constructor(holdBelow: number) {
     this.#holdBelow = holdBelow;
@@ -32,13 +36,27 @@ export class Judge {
     this.#acknowledged.set(term, known.set(node, Math.max(epoch, known.get(node) ?? 0)));
   }
 
-  /** The application begins to run as `term`, from `base`. */
-  begins(node: string, term: number, base: Checkpoint | undefined): void {
+  crashes(term: number): void {
+    this.#crashed.add(term);
+  }
+
+  /**
+   * The application begins to run as `term`, from `base`.
+   * @param byPolicy it shall go on from an older state, or none: only after a crash may what was seen be forgotten
+   */
+  begins(node: string, term: number, base: Checkpoint | undefined, byPolicy: boolean): void {
     if (this.#bases.has(term)) throw new Violation(`Term ${term} began twice, now on ${node}`);
     this.#bases.set(term, base);
+    const mayForget = byPolicy && this.#crashed.has(this.#newest);
     this.#newest = Math.max(this.#newest, term);
     for (const [released, { node: by, epoch }] of this.#released) {
       if (released < term && !this.#contains(term, { term: released, epoch })) {
+        if (mayForget) {
+          // Nothing that comes later can contain it.
+          this.#released.delete(released);
+          this.forgotten++;
+          continue;
+        }
         const from = base === undefined ? "nothing" : `${base.term}/${base.epoch}`;
         throw new Violation(
           `${node} goes on as term ${term} from ${from}, but ${by} has released ${released}/${epoch}`,

@@ -21,6 +21,7 @@ export interface LivesResult {
   terms: number;
   releases: number;
   echoes: number;
+  forgotten: number;
   lost: number;
   failure?: { seed: number; message: string };
 }
@@ -37,6 +38,7 @@ export function runLives(options: LivesOptions): LivesResult {
     terms: 0,
     releases: 0,
     echoes: 0,
+    forgotten: 0,
     lost: 0,
   };
   const begin = performance.now();
@@ -54,6 +56,7 @@ export function runLives(options: LivesOptions): LivesResult {
       sum.terms += result.terms;
       sum.releases += result.releases;
       sum.echoes += result.echoes;
+      sum.forgotten += result.forgotten;
       if (result.lost) sum.lost++;
       for (const [kind, count] of result.faultKinds) sum.faultKinds[kind] = (sum.faultKinds[kind] ?? 0) + count;
     } catch (error) {

@@ -7,7 +7,14 @@ export interface App {
   term: number;
   cut: number;
   stopped: boolean;
+  /**
+   * It has crashed, and its owner wants it to go on from this. `others`: who could, when its instance noticed, if nothing was
+   * unsettled then.
+   */
+  crashed: { from: RestartFrom; others: readonly string[] } | undefined;
 }
+
+export type RestartFrom = "newest" | "older" | "cold";
 
 export class SimNode {
   readonly name: string;
@@ -29,9 +36,16 @@ export class SimNode {
     return this.world.agenda.now + this.clockOffsetMs;
   }
 
-  startApp(term: number, base: Checkpoint | undefined): void {
-    this.world.judge.begins(this.name, term, base);
-    this.app = { term, cut: base?.epoch ?? 0, stopped: false };
+  /** @param epoch the newest cut before, if that is not `base`'s */
+  startApp(term: number, base: Checkpoint | undefined, byPolicy = false, epoch = base?.epoch ?? 0): void {
+    this.world.judge.begins(this.name, term, base, byPolicy);
+    this.app = { term, cut: epoch, stopped: false, crashed: undefined };
+  }
+
+  crashApp(from: RestartFrom): void {
+    const app = this.app!;
+    app.crashed = { from, others: [] };
+    this.world.judge.crashes(app.term);
   }
 
   whenAwake(work: () => void): void {

@@ -2,12 +2,16 @@
 import { type DetectorState, heartbeat, startDetector, tick, wasStarved } from "../cluster/detector.ts";
 import type { Checkpoint, ViewAction, ViewEvent, ViewState } from "../cluster/view.ts";
 import { initialViewState } from "../cluster/view.ts";
-import type { SimNode } from "./node.ts";
+import { Violation } from "./judge.ts";
+import type { App, SimNode } from "./node.ts";
 import { type Message, Stream, type StreamEnd } from "./stream.ts";
 import type { World } from "./world.ts";
 
 const tickMs = 30;
 const detectorOptions = { heartbeatMs: 30, tickMs, floorMs: 100, ceilingMs: 500, startMs: 700 };
+
+/** Checkpoints that a standby keeps. */
+const MOST_KEPT = 3;
 
 export class Process {
   readonly node: SimNode;
@@ -22,6 +26,8 @@ export class Process {
   #following: { primary: string; term: number; detector: DetectorState; lost: boolean } | undefined;
   #clock: DetectorState;
   #checkpointing = false;
+  /** Checkpoints of the present stream, oldest first. */
+  #kept: number[] = [];
 
   constructor(node: SimNode, begin: ViewEvent & { kind: "begin" }) {
     this.node = node;
@@ -94,6 +100,9 @@ export class Process {
           this.tell({ kind: "acknowledged", node: end.peer, term: message.term, epoch: message.epoch });
         }
         return;
+      case "restart":
+        this.#promoteSelf(message);
+        return;
       case "view":
         this.tell({ kind: "viewSeen", view: message.view, revision: message.revision });
         return;
@@ -124,6 +133,7 @@ export class Process {
     end.busyApplying = Math.max(end.busyApplying, agenda.now) + random.between(0.3, 4);
     this.#after(end.busyApplying - agenda.now, () => {
       if (this.incoming !== end || !end.accepted) return;
+      this.#kept = [...this.#kept, message.epoch].slice(-MOST_KEPT);
       this.tell({ kind: "checkpointApplied", term: message.term, epoch: message.epoch });
     });
   }
@@ -151,8 +161,14 @@ export class Process {
         app!.stopped = false;
         return;
       case "goLive":
-        this.#goLive(action.term, action.checkpoint);
+        this.#goLive(action.term, action.checkpoint, isOlder(before));
         return;
+      case "startAgain": {
+        this.#checkNobodyCould(app!);
+        node.startApp(action.term, undefined, true, action.epoch);
+        this.#closeOutgoing(true);
+        return;
+      }
       case "passThrough":
         if (action.on && app !== undefined) this.#leave(app.term, app.cut + 1);
         return;
@@ -172,8 +188,12 @@ export class Process {
       case "resume": {
         const stopped = app!;
         // It goes on as it is: all that it ever sent is in it.
+        const { crashed } = stopped;
+        if (crashed !== undefined && isCrashed(before) && world.othersCarry(node))
+          throw new Violation(`${node.name} goes on with what has crashed, although others could from before`);
         if (action.term !== stopped.term) node.startApp(action.term, { term: stopped.term, epoch: stopped.cut + 1 });
-        stopped.stopped = false;
+        node.app!.stopped = false;
+        if (crashed !== undefined) node.crashApp(crashed.from);
         this.#closeOutgoing(before.role.kind === "standby");
         return;
       }
@@ -195,6 +215,7 @@ export class Process {
         if (this.incoming !== this.#greeted) this.#closeIncoming();
         this.incoming = this.#greeted;
         if (this.incoming !== undefined) this.incoming.accepted = true;
+        this.#kept = [];
         if (this.#following !== undefined) this.#following.lost = false;
         this.#hears();
         return;
@@ -236,7 +257,7 @@ export class Process {
     judge.releasesOutput(this.node.name, term, epoch, agenda.now, store.record.view?.ended !== undefined);
   }
 
-  #goLive(term: number, checkpoint: Checkpoint): void {
+  #goLive(term: number, checkpoint: Checkpoint, byPolicy: boolean): void {
     if (this.world.bug !== "acknowledge-after-election") this.#closeIncoming();
     this.#following = undefined;
     this.#after(this.world.random.between(20, 120), () => {
@@ -246,7 +267,7 @@ export class Process {
       }
       const { role } = this.state;
       if (role.kind !== "primary" || role.term !== term) return;
-      this.node.startApp(term, checkpoint);
+      this.node.startApp(term, checkpoint, byPolicy);
       this.tell({ kind: "wentLive" });
     });
   }
@@ -261,7 +282,7 @@ export class Process {
         this.#finalCheckpoint();
         return;
       }
-      if (this.world.faults.strikes("checkpointFailed")) {
+      if (this.node.app?.crashed !== undefined || this.world.faults.strikes("checkpointFailed")) {
         this.tell({ kind: "handOverFailed", reason: "checkpoint failed" });
         return;
       }
@@ -275,7 +296,7 @@ export class Process {
   #checkpoint(): void {
     const { app } = this.node;
     const { role } = this.state;
-    if (app === undefined || role.kind !== "primary" || role.phase !== "live") return;
+    if (app === undefined || app.crashed !== undefined || role.kind !== "primary" || role.phase !== "live") return;
     if (role.passThrough) this.#leave(app.term, app.cut + 1);
     const wanted = [...this.outgoing.values()].some(({ end }) => end.sync !== "none");
     if (app.stopped || this.#checkpointing || !wanted) return;
@@ -328,6 +349,7 @@ export class Process {
       known.detector = told.state;
       if (told.suspected) this.#loseStandby(peer);
     }
+    this.#restart();
     if (this.state.role.kind !== "standby") return;
     this.incoming?.send({ kind: "heartbeat" });
     const following = this.#following;
@@ -335,6 +357,43 @@ export class Process {
     const told = tick(following.detector, now);
     following.detector = told.state;
     if (told.suspected || following.lost) this.tell({ kind: "suspected", term: following.term });
+  }
+
+  /** The application has crashed: standbys are told to go on with it; when nobody can any more, it is started anew. */
+  #restart(): void {
+    const { role, confirmed } = this.state;
+    const { crashed } = this.node.app ?? {};
+    if (crashed === undefined) return;
+    if (!isCrashed(this.state)) {
+      const { submitted, asking } = this.state;
+      if (submitted.length === 0 && asking === undefined) crashed.others = this.world.store.record.view?.inSync ?? [];
+      this.tell({ kind: "crashed" });
+      return;
+    }
+    const alone = !this.world.othersCarry(this.node);
+    if (role.kind === "standby" && alone) this.tell({ kind: "promote", force: false });
+    if (role.kind !== "primary") return;
+    if (alone || crashed.from === "cold") this.tell({ kind: "startAgain" });
+    else
+      for (const peer of confirmed?.view?.inSync ?? [])
+        this.outgoing.get(peer)?.end.send({ kind: "restart", term: role.term, older: crashed.from === "older" });
+  }
+
+  /** Nothing but the owner's wish throws away a state that was counted on when the application crashed. */
+  #checkNobodyCould({ term, crashed }: App): void {
+    if (crashed === undefined || crashed.from === "cold") return;
+    for (const name of crashed.others) {
+      const role = this.world.node(name).process?.state.role;
+      if (role?.kind === "standby" && role.holds?.term === term)
+        throw new Violation(`${this.node.name} starts anew, although ${name} could go on from ${term}/${role.holds.epoch}`);
+    }
+  }
+
+  #promoteSelf({ term, older }: Message & { kind: "restart" }): void {
+    const { role } = this.state;
+    if (role.kind !== "standby" || role.promotion !== undefined) return;
+    const epoch = older ? this.#kept[0] : undefined;
+    this.tell({ kind: "promote", force: false, term, ...(epoch === undefined ? {} : { epoch }) });
   }
 
   #hears(): void {
@@ -372,4 +431,14 @@ export class Process {
     };
     this.world.agenda.after(this.world.random.between(0, periodMs), again);
   }
+}
+
+/** It goes on from an older checkpoint because it was told so. */
+function isOlder({ role }: ViewState): boolean {
+  return role.kind === "standby" && role.promotion?.epoch !== undefined && role.promotion.epoch !== role.holds?.epoch;
+}
+
+/** It knows of the crash. */
+function isCrashed({ role }: ViewState): boolean {
+  return (role.kind === "primary" || role.kind === "standby") && role.crashed !== false;
 }

@@ -8,6 +8,7 @@ export type Message =
   | { kind: "greeting"; term: number; view: View; revision: number; stream: number }
   | { kind: "checkpoint"; term: number; epoch: number; full: boolean }
   | { kind: "acknowledge"; term: number; epoch: number }
+  | { kind: "restart"; term: number; older: boolean }
   | { kind: "view"; view: View; revision: number }
   | { kind: "goodbye" };
 

@@ -27,6 +27,8 @@ export interface LifeResult {
   simulatedMs: number;
   releases: number;
   echoes: number;
+  /** See Judge. */
+  forgotten: number;
   terms: number;
   /** Every copy of the state was gone at the end: too many crashes at once. */
   lost: boolean;
@@ -91,6 +93,7 @@ export class World {
       simulatedMs: this.agenda.now,
       releases: this.judge.releases,
       echoes: this.judge.echoes,
+      forgotten: this.judge.forgotten,
       terms: this.store.record.view?.term ?? 0,
       lost,
     };
@@ -104,6 +107,8 @@ export class World {
     if (!node.up) return;
     if (faults.strikes("machineCrashed")) node.crashMachine();
     else if (faults.strikes("processCrashed")) node.crashProcess();
+    if (node.app !== undefined && node.app.crashed === undefined && faults.strikes("applicationCrashed"))
+      node.crashApp(random.pick(["newest", "newest", "older", "cold"]));
     if (faults.strikes("starved")) node.pause(random.between(20, random.chance(0.3) ? 1500 : 250));
     if (faults.strikes("clockJumped")) node.clockOffsetMs += random.between(-3000, 3000);
     if (faults.strikes("storeCut")) this.#cutStore(node.name, random.between(50, 1500));
@@ -136,13 +141,20 @@ export class World {
     for (const node of this.nodes) node.startProcess();
   }
 
+  /** Whether another node can go on from a sound state, as the record stands. */
+  othersCarry(than: SimNode): boolean {
+    return this.nodes.some((node) => node !== than && node.app?.crashed === undefined && this.#carries(node));
+  }
+
   /** Whether the application can go on by this node, as the record stands. */
   #carries(node: SimNode): boolean {
     const { view } = this.store.record;
     const role = node.process?.state.role;
     if (view === undefined || role === undefined) return false;
-    if (view.primary === node.name) return role.kind === "primary" && role.term === view.term;
-    return view.inSync.includes(node.name) && role.kind === "standby" && role.holds !== undefined;
+    const holds = role.kind === "standby" && role.holds !== undefined;
+    // A new primary may not have heard of it yet.
+    if (view.primary === node.name) return holds || (role.kind === "primary" && role.term === view.term);
+    return holds && view.inSync.includes(node.name);
   }
 
   /** The operator stops it: nothing of it may be left anywhere. */

@@ -77,7 +77,6 @@ test("a secret in memory goes through checkpoints, a switch, a power failure, an
   assert.equal(await redis("get", "secret"), secret);
   assert.deepEqual(filesWith(secret), []);
   // The search finds what the application itself writes to its files, there and where they are replicated.
-  assert.equal(await redis("config", "set", "dir", "/var/tmp"), "OK");
   assert.equal(await redis("config", "set", "rdbcompression", "no"), "OK");
   assert.equal(await redis("save"), "OK");
   assert.equal((await cli(lab, "node-a", ["checkpoint", "redis"])).code, 0);
