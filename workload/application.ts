@@ -36,7 +36,16 @@ export interface ProtectOptions {
 /** What an application is, wherever it runs. */
 export type Program = Pick<
   ProtectRequest,
-  "name" | "command" | "environment" | "workingDirectory" | "address" | "placement" | "balance"
+  | "name"
+  | "command"
+  | "environment"
+  | "workingDirectory"
+  | "address"
+  | "placement"
+  | "balance"
+  | "restart"
+  | "health"
+  | "keep"
 >;
 
 export class ProtectedApplication {

@@ -47,6 +47,8 @@ export interface CaptureOptions {
   tracees: Tracees;
   /** Where operations go, in order. */
   emit: (operation: Operation) => void;
+  /** In the stop: a signal waits that will end a process as soon as it runs. What it throws gives the dump up. */
+  onFatal?: (signal: number) => void;
   /** Longest wait for all threads to stop. */
   stopTimeoutUs: number;
   /** Memory for the last sent content of pages, bytes; pages beyond it are sent whole each time. */
@@ -102,7 +104,7 @@ export class Capture {
   constructor(options: CaptureOptions) {
     this.#options = options;
     this.#namespace = new NamespaceCapture(options.stage.ipcFd);
-    this.#resources = new ResourceCapture(options.tracees);
+    this.#resources = new ResourceCapture(options.tracees, (signal) => options.onFatal?.(signal));
     this.#surroundings = new Surroundings(options.stage.init, options.mounts ?? []);
     const { layer, mounts = [], stage } = options;
     this.#programs = layer === undefined ? undefined : new MappedPrograms({ rootFd: stage.rootFd, layer, mounts });

@@ -244,6 +244,11 @@ export class ProcessCapture {
     return { name, ...readRobustList(tid), rseq: readRseq(tid), scheduling: readScheduling(tid) };
   }
 
+  /** struct kernel_sigaction of signals 1 … 64. */
+  get actions(): Buffer {
+    return this.#inner!.actions;
+  }
+
   /** @param parentOf asked only when slow-changing facts are read again */
   state(parentOf: (pid: number) => number, now: number, pending: Buffer[]): ProcessResource {
     if (!this.#state || now - this.#stateAt > SLOW_MS) {

@@ -1,10 +1,11 @@
 /** The resources side of a capture, in the stop: threads, descriptors, ended processes, and what each process consists of. */
 import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
-import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength, waitsForFutex } from "../kernel/trace.ts";
+import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength, signalMask, waitsForFutex } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { KINDS, kindNamed } from "../resources/kinds.ts";
 import { Contents, type Found } from "../resources/nameless/contents.ts";
 import { namelessAt, namelessBehind } from "../resources/nameless/find.ts";
+import { fatalSignal } from "../resources/process/fatal.ts";
 import type { TracedThread, Tracees } from "../tree/tracees.ts";
 import type { Resource, ZombieState } from "./operations.ts";
 import type { ProcessCapture } from "./process-capture.ts";
@@ -35,8 +36,12 @@ export class ResourceCapture {
   /** As of the last stop, by thread. */
   #threads: ReadonlyMap<number, TakenThread> = new Map();
 
-  constructor(tracees: Tracees) {
+  readonly #onFatal: (signal: number) => void;
+
+  /** @param onFatal a signal waits that will end a process as soon as it runs; may throw */
+  constructor(tracees: Tracees, onFatal: (signal: number) => void) {
     this.#tracees = tracees;
+    this.#onFatal = onFatal;
   }
 
   /** As of the last checkpoint; while the application runs. */
@@ -65,7 +70,9 @@ export class ResourceCapture {
     );
     for (const [i, process] of leaders.entries()) {
       const { virtualPid } = process.traced;
-      const state = process.state(parentOf, nowMs, pending.get(i) ?? []);
+      const waiting = pending.get(i);
+      if (waiting) this.#lookForFatal(waiting, process, this.#threads.get(process.pid)?.record);
+      const state = process.state(parentOf, nowMs, waiting ?? []);
       resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
     }
     return () => {
@@ -82,12 +89,21 @@ export class ResourceCapture {
     tids.forEach((tid, i) => {
       const own = this.#records.subarray(i * RECORD_BYTES, (i + 1) * RECORD_BYTES);
       const record = own.subarray(0, recordLength(own));
-      taken.set(tid, this.#takeThread(this.#tracees.thread(tid)!, record, pending.get(i) ?? [], processes, nowMs));
+      const thread = this.#tracees.thread(tid)!;
+      const waiting = pending.get(i);
+      if (waiting) this.#lookForFatal(waiting, processes.get(thread.process.pid), record);
+      taken.set(tid, this.#takeThread(thread, record, waiting ?? [], processes, nowMs));
     });
     for (const thread of this.#tracees.threads())
       if (thread.asleep) taken.set(thread.tid, this.#takeSleeper(thread, processes));
     for (const { key, resource } of taken.values()) resources.set(key, resource);
     this.#threads = taken;
+  }
+
+  #lookForFatal(pending: Buffer[], process: ProcessCapture | undefined, record: Buffer | undefined): void {
+    if (process === undefined || record === undefined) return;
+    const signal = fatalSignal(pending, process.actions, signalMask(record));
+    if (signal !== undefined) this.#onFatal(signal);
   }
 
   #takeThread(thread: TracedThread, now: Buffer, pending: Buffer[], processes: Processes, nowMs: number): TakenThread {

@@ -95,6 +95,45 @@ export const applicationSchema = z.strictObject({
   onUnprotectable: z.enum(["hold", "warn"]).default(defaults.onUnprotectable).describe("hold or warn"),
   /** Bytes a second of the first copies to new standbys; 0: as fast as they go. */
   syncLimit: z.int().min(0).default(defaults.syncLimit).describe("0, or bytes per second"),
+  /** What becomes of an application that crashes or hangs. */
+  restart: z
+    .strictObject({
+      /** `failure`: its first process, or its last, is ended by a signal that nobody ends a program with on purpose; its probe fails. */
+      on: z.enum(["never", "failure"]).default(defaults.restart.on).describe("never or failure"),
+      /** What the first restart within `within` seconds goes on from, what the second; then it has ended. */
+      steps: z
+        .array(z.enum(["newest", "older", "cold"]))
+        .min(1)
+        .max(100)
+        .default(defaults.restart.steps)
+        .describe("a list of newest, older and cold"),
+      within: z.int().min(1).max(86_400).default(defaults.restart.within).describe("seconds from 1 to 86400"),
+    })
+    .default(defaults.restart)
+    .describe("keys as in docs/app.yaml"),
+  /** How the primary's node finds out that the application hangs. */
+  health: z
+    .strictObject({
+      probe: z.enum(["none", "tcp", "http", "exec"]).default(defaults.health.probe).describe("none, tcp, http or exec"),
+      port: z.int().min(0).max(65_535).default(defaults.health.port).describe("a port"),
+      path: z
+        .string()
+        .regex(/^\/[\x21-\x7e]*$/)
+        .default(defaults.health.path)
+        .describe("a path such as /health"),
+      command: z
+        .array(z.string())
+        .default(defaults.health.command)
+        .describe("a list of texts: a program, then its arguments"),
+      interval: z.number().min(0.1).max(3600).default(defaults.health.interval).describe("seconds from 0.1 to 3600"),
+      timeout: z.number().min(0.1).max(600).default(defaults.health.timeout).describe("seconds from 0.1 to 600"),
+      failures: z.int().min(1).max(100).default(defaults.health.failures).describe("a whole number from 1 to 100"),
+      grace: z.number().min(0).max(86_400).default(defaults.health.grace).describe("seconds from 0 to 86400"),
+    })
+    .refine(({ probe, port }) => (probe !== "tcp" && probe !== "http") || port > 0)
+    .refine(({ probe, command: [program = ""] }) => probe !== "exec" || program !== "")
+    .default(defaults.health)
+    .describe("a probe with what it needs: tcp and http a port, exec a command"),
   /** `auto`: it is moved to one of its standbys when its node is much fuller than others, without being asked. */
   balance: z.enum(["manual", "auto"]).default(defaults.balance).describe("manual or auto"),
   /** Paths of the application's files that are not kept in its layer over the node's. */
@@ -132,6 +171,8 @@ export const keyChanges = {
   keep: "live",
   onUnprotectable: "live",
   syncLimit: "live",
+  restart: "live",
+  health: "live",
   balance: "live",
   volumes: "recreate",
   durable: "recreate",

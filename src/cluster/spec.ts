@@ -5,6 +5,9 @@ export type CommitPolicy = Application["commit"];
 export type OnTooFew = Application["onTooFew"];
 export type OnUnprotectable = Application["onUnprotectable"];
 
+/** What an application that has crashed goes on from: docs/app.yaml, `restart`. */
+export type RestartStep = "newest" | "older" | "cold";
+
 /** `applications/NAME/spec`: what its owner wishes (application.ts), and since when. */
 export interface ApplicationSpec extends Application {
   home: string;
@@ -32,6 +35,17 @@ export const applicationDefaults = {
     spread: "zone",
     apart: [] as string[],
     replaceAfter: 60,
+  },
+  restart: { on: "never", steps: ["newest", "older", "cold"] as RestartStep[], within: 300 },
+  health: {
+    probe: "none",
+    port: 0,
+    path: "/",
+    command: [] as string[],
+    interval: 5,
+    timeout: 2,
+    failures: 3,
+    grace: 60,
   },
   balance: "manual",
   volumes: [] as Volume[],

@@ -80,8 +80,7 @@ function startHandOver(draft: Draft, role: PrimaryRole, to: string): void {
 }
 
 function whyNotHandOver(state: ViewState, role: PrimaryRole, to: string): RefusalReason | undefined {
-  if (role.handOver !== undefined || role.ending !== undefined || role.crashed !== false)
-    return "busy";
+  if (role.handOver !== undefined || role.ending !== undefined || role.crashed !== false) return "busy";
   if (role.phase !== "live") return "not-running";
   const inSync = state.confirmed?.view?.inSync.includes(to) && role.standbys[to]?.acknowledged !== undefined;
   return inSync ? undefined : "not-in-sync";

@@ -117,7 +117,8 @@ export function proposeAsStandby(state: ViewState, role: StandbyRole, view: View
   if (role.holds === undefined || view.primary === state.node) return undefined;
   const inSync = view.inSync.includes(state.node);
   const wanted =
-    (role.suspects === view.term && inSync && !role.crashed) || (role.promotion !== undefined && (inSync || role.promotion.force));
+    (role.suspects === view.term && inSync && !role.crashed) ||
+    (role.promotion !== undefined && (inSync || role.promotion.force));
   if (!wanted) return undefined;
   // The others hold sound states too, until this node lives and sends (see view.ts); but the operator who forces an old
   // state on all wants neither the old primary nor a standby to go on from a newer one.

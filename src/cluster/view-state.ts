@@ -170,7 +170,8 @@ export function describeView(state: ViewState): ViewDescription {
       return { role: "standby", state: "ended", ...common };
     case "primary":
       if (role.phase === "rising") return { role: "primary", state: "going-live", ...common };
-      if (role.handOver !== undefined || role.crashed !== false) return { role: "primary", state: "switching", ...common };
+      if (role.handOver !== undefined || role.crashed !== false)
+        return { role: "primary", state: "switching", ...common };
       if (inSync.length < state.options.holdBelow) return { role: "primary", state: "holding", ...common };
       return { role: "primary", state: inSync.length > 0 ? "protected" : "running", ...common };
     case "standby":

@@ -41,6 +41,7 @@ export class CheckpointLoop {
   /** The checkpoint that is being made, up to its dump. */
   #making: Promise<void> = Promise.resolve();
   #closed = false;
+  #crashed = false;
   readonly #alarm = new Alarm();
   #endPause: () => void = () => {};
   #lastFailure = "";
@@ -86,6 +87,11 @@ export class CheckpointLoop {
   /** Resolves when the checkpoint that is being made is, or has failed. */
   made(): Promise<void> {
     return this.#making.catch(() => {});
+  }
+
+  /** The application has crashed: from now on no stop takes anything. */
+  giveUp(): void {
+    this.#crashed = true;
   }
 
   /** The last checkpoint before a planned switch; the application stays stopped. */
@@ -194,6 +200,7 @@ export class CheckpointLoop {
   /** First of all in the stop. */
   #cut(epoch: number, final: boolean): void {
     const { output, shell } = this.#options;
+    if (this.#crashed) throw new OperatingError("application-crashed", "The application has crashed");
     const newest = output.drain();
     if (markTcpHandshakes() > 0 && this.#postponed++ < MOST_POSTPONED) throw postponed();
     this.#postponed = 0;

@@ -46,6 +46,7 @@ export class Instance {
     const shell: InstanceShell = {
       config,
       view: this.#view,
+      restarts: { history: [] },
       note: (kind, message, details) => this.#note(kind, message, details),
     };
     this.#primary = new PrimaryRole(shell);
@@ -130,6 +131,9 @@ export class Instance {
       case "startApplication":
       case "attached":
         this.#primary.begin(action.term);
+        return;
+      case "startAgain":
+        this.#primary.startAgain(action.term, action.epoch);
         return;
       case "goLive":
         this.#goLive(action.term, action.checkpoint.epoch);

@@ -1,6 +1,7 @@
 /** The primary's part of an instance: the application started, attached to or come to life here, until it ends here. */
 import { phaseEnd } from "../checkpoint/phases.ts";
 import type { EarlierMemory } from "../clone/earlier-memory.ts";
+import { isCrash } from "../cluster/restart.ts";
 import { keepLayer } from "../files/kept.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { resume } from "../kernel/trace.ts";
@@ -9,11 +10,12 @@ import { ApplicationInterface } from "../network/interface.ts";
 import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
 import { startProgram } from "../stage/start.ts";
-import { Tracees } from "../tree/tracees.ts";
+import { type TracedProcess, Tracees } from "../tree/tracees.ts";
 import { copied } from "./memory-kept.ts";
 import { readPidFile, removePidFile, startTicks, writePidFile } from "./pid-file.ts";
 import { Primary } from "./primary.ts";
 import type { PrimaryParts } from "./primary-parts.ts";
+import { Recovery } from "./recovery.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
 import { createPort } from "./standby.ts";
 import { startVolumes } from "./volumes.ts";
@@ -23,6 +25,7 @@ const STOP_TIMEOUT_US = 100_000;
 
 export class PrimaryRole {
   readonly #shell: InstanceShell;
+  readonly #recovery: Recovery;
   #current: Primary | undefined;
   /** It is silent, and about to end here. */
   #leaving: { parts: PrimaryParts; reason: string; pids: number[] } | undefined;
@@ -31,6 +34,7 @@ export class PrimaryRole {
 
   constructor(shell: InstanceShell) {
     this.#shell = shell;
+    this.#recovery = new Recovery(shell, () => this.#current);
   }
 
   get current(): Primary | undefined {
@@ -45,7 +49,7 @@ export class PrimaryRole {
   }
 
   begin(term: number): void {
-    if (this.#shell.config.begin === "start") this.#start(term);
+    if (this.#shell.config.begin === "start") this.#start(term, 0);
     else this.#attach(term);
   }
 
@@ -53,7 +57,7 @@ export class PrimaryRole {
     return readPidFile(this.#shell.config.runDirectory, this.#shell.config.application.name)?.term ?? 1;
   }
 
-  #start(term: number): void {
+  #start(term: number, epoch: number): void {
     const { application, cgroup } = this.#shell.config;
     const filesDirectory = filesDirectoryOf(this.#shell.config);
     const stage = Stage.create({
@@ -78,7 +82,7 @@ export class PrimaryRole {
         port,
         hold,
         term,
-        epoch: 0,
+        epoch,
       });
       port.setPort("forwarding");
       port.announce();
@@ -124,13 +128,13 @@ export class PrimaryRole {
 
   become(parts: PrimaryParts): void {
     const { tracees } = parts;
+    tracees.onKilled = (process, signal) => this.#onKilled(process, signal);
     tracees.onEnding = (ending) => {
       if (tracees.processes.size > 0) return;
       const how = ending.signal ? `ended by signal ${ending.signal}` : `exited with code ${ending.code}`;
-      this.#shell.view.tell({ kind: "end", reason: `The program ${how}`, at: new Date().toISOString() });
+      this.#tellEnd(`The program ${how}`);
     };
-    tracees.onInitEnd = () =>
-      this.#shell.view.tell({ kind: "end", reason: "The application's init has ended", at: new Date().toISOString() });
+    tracees.onInitEnd = () => this.#tellEnd("The application's init has ended");
     process.removeAllListeners("SIGCHLD");
     process.on("SIGCHLD", () => tracees.drain());
     this.#current = new Primary(parts, {
@@ -138,6 +142,34 @@ export class PrimaryRole {
       note: (kind, message, details) => this.#shell.note(kind, message, details),
     });
     this.#writePidFile(parts, parts.term);
+  }
+
+  /** Its first process, or the oldest that is left, is ended: no longer anything to go on from. */
+  #onKilled({ virtualPid }: TracedProcess, signal: number): void {
+    const processes = [...(this.#current?.parts.tracees.processes.values() ?? [])];
+    if (!isCrash(signal) || processes.some((other) => other.virtualPid < virtualPid)) return;
+    this.#recovery.begin("crashed", `The program was ended by signal ${signal}`, { signal });
+  }
+
+  #tellEnd(reason: string): void {
+    if (this.#recovery.isUnderWay) return;
+    this.#shell.view.tell({ kind: "end", reason, at: new Date().toISOString() });
+  }
+
+  /** It crashed or hung, and its owner wants it from nothing: what is left of it ends, its files stay as they are. */
+  startAgain(term: number, epoch: number): void {
+    this.#recovery.close();
+    const primary = this.#current;
+    if (!primary) return;
+    this.#current = undefined;
+    primary.close("it is started anew");
+    unheed(primary.parts.tracees);
+    this.#dismantle(primary.parts);
+    try {
+      this.#start(term, epoch);
+    } catch (error) {
+      this.#tellEnd(`It could not be started anew: ${(error as Error).message}`);
+    }
   }
 
   /** How a successor of this process finds the application. */
@@ -151,6 +183,11 @@ export class PrimaryRole {
   resume(term: number, reason: string): void {
     const primary = this.#current;
     if (!primary) return;
+    if (this.#recovery.isUnderWay) {
+      primary.parts.term = term;
+      this.#writePidFile(primary.parts, term);
+      return;
+    }
     primary.parts.port.setPort("forwarding");
     primary.resume(term);
     this.#writePidFile(primary.parts, term);
@@ -209,6 +246,7 @@ export class PrimaryRole {
   }
 
   #fallSilent(reason: string): void {
+    this.#recovery.close();
     const primary = this.#current;
     if (!primary) return;
     this.#current = undefined;
@@ -241,6 +279,7 @@ export class PrimaryRole {
 
 /** It is nobody's application any more: nothing that happens to it is told. */
 function unheed(tracees: Tracees): void {
+  tracees.onKilled = () => {};
   tracees.onEnding = () => {};
   tracees.onInitEnd = () => {};
   process.removeAllListeners("SIGCHLD");

@@ -191,6 +191,12 @@ export class Primary {
     this.parts.hold.hold();
   }
 
+  /** What runs here is no state to go on from any more: as `standAside`, and a stop that is being made takes nothing. */
+  crashed(): void {
+    this.#loop.giveUp();
+    this.standAside();
+  }
+
   /** A planned switch is off. */
   resume(term: number): void {
     this.parts.term = term;
@@ -252,11 +258,8 @@ function fileCaptureOf({ application, filesDirectory, stage }: PrimaryParts): Fi
   });
 }
 
-function captureOf(
-  { application, filesDirectory, stage, tracees, epoch }: PrimaryParts,
-  files: FileCapture,
-  to: Standbys,
-) {
+function captureOf(parts: PrimaryParts, files: FileCapture, to: Standbys) {
+  const { application, filesDirectory, stage, tracees, epoch } = parts;
   const capture = new Capture({
     layer: layerPaths(filesDirectory).upper,
     stage,
@@ -264,6 +267,11 @@ function captureOf(
     tracees,
     emit: (operation) => to.broadcast(operation),
     files,
+    // Who goes on with it after that crash shall not crash of it again.
+    onFatal: (signal) => {
+      if (parts.application.restart.on === "never") return;
+      throw new OperatingError("application-crashed", `The application is about to be ended by signal ${signal}`);
+    },
     stopTimeoutUs: STOP_TIMEOUT_US,
     shadowBytes: SHADOW_BYTES,
   });

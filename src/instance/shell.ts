@@ -1,10 +1,13 @@
 /** What the parts of an instance have in common. */
+import type { RestartHistory } from "../cluster/restart.ts";
 import type { InstanceConfig } from "./control.ts";
 import type { ViewShell } from "./view-shell.ts";
 
 export interface InstanceShell {
   readonly config: InstanceConfig;
   readonly view: ViewShell;
+  /** Of the application, as far as is known here. */
+  readonly restarts: { history: RestartHistory };
   /** News for the log and the agent. */
   note(kind: string, message: string, details?: Record<string, unknown>): void;
 }

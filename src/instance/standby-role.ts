@@ -1,6 +1,7 @@
 /** The standby's part of an instance: a clone, the stream that feeds it, and the eye on the primary. */
 import { phaseEnd } from "../checkpoint/phases.ts";
 import type { EarlierMemory } from "../clone/earlier-memory.ts";
+import type { RestartOrder } from "../cluster/restart.ts";
 import type { View } from "../cluster/spec.ts";
 import { type ClusterStore, storeKeys } from "../cluster/store.ts";
 import { KeptFiles, keepLayer } from "../files/kept.ts";
@@ -179,6 +180,9 @@ export class StandbyRole {
       case "programs-sent":
         this.#programsSent(link, term);
         return;
+      case "restart":
+        this.#restart(message.order);
+        return;
       case "go-live":
         void this.#readView();
         return;
@@ -198,6 +202,22 @@ export class StandbyRole {
         this.#shell.note("program-taken", `"${path}" is not the same on this node: the primary's is used`, { path });
     });
     if (taken) for (const message of kept) this.#receive(link, term, message);
+  }
+
+  /** The application has crashed at the primary's. An older checkpoint may lack what clients have seen: the owner's own wish. */
+  #restart({ term, step, reason, history }: RestartOrder): void {
+    const { view, restarts } = this.#shell;
+    const { role } = view.state;
+    restarts.history = history;
+    if (role.kind !== "standby" || role.promotion !== undefined) return;
+    const kept = this.#clone!.checkpoints();
+    const newest = kept.at(-1);
+    const from = step === "older" ? kept[0] : newest;
+    if (from === undefined) return;
+    const older = from !== newest;
+    const what = older ? `an older checkpoint, ${from.epoch}: clients may have seen more` : "the newest checkpoint";
+    this.#shell.note("restarting", `${reason}; goes on from ${what}`, { epoch: from.epoch, older });
+    view.tell({ kind: "promote", force: false, term, ...(older ? { epoch: from.epoch } : {}) });
   }
 
   /** In sync: what the clone had to look for elsewhere it has itself. */

@@ -6,6 +6,7 @@ import { crc32 } from "node:zlib";
 import { pack, unpack } from "msgpackr";
 import { BlockPool } from "../checkpoint/blocks.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
+import type { RestartOrder } from "../cluster/restart.ts";
 import type { View } from "../cluster/spec.ts";
 import type { Lacking } from "../files/offer.ts";
 import type { ProgramPart } from "../files/program-file.ts";
@@ -55,6 +56,8 @@ export type Message =
   | { type: "programs-sent" }
   | { type: "acknowledged"; term: number; epoch: number }
   | { type: "go-live"; term: number; epoch: number }
+  /** Primary → clone: the application has crashed or hangs; go on with it. */
+  | { type: "restart"; order: RestartOrder }
   /** The sender closes on purpose; the peer need not suspect it. */
   | { type: "goodbye"; reason: string };
 

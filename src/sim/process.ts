@@ -385,7 +385,9 @@ export class Process {
     for (const name of crashed.others) {
       const role = this.world.node(name).process?.state.role;
       if (role?.kind === "standby" && role.holds?.term === term)
-        throw new Violation(`${this.node.name} starts anew, although ${name} could go on from ${term}/${role.holds.epoch}`);
+        throw new Violation(
+          `${this.node.name} starts anew, although ${name} could go on from ${term}/${role.holds.epoch}`,
+        );
     }
   }
 

@@ -92,6 +92,11 @@ export class Tracees {
   onInitEnd: () => void = () => {};
   /** The last thread of a process stands on its way out: its memory is there for the last time. */
   onExiting: (process: TracedProcess) => void = () => {};
+  /**
+   * A thread of the process stands on the way out that a signal sends it, or (the kernel does not always stop it there) the process
+   * is gone. The first is before the kernel closes anything of it. May come more than once.
+   */
+  onKilled: (process: TracedProcess, signal: number) => void = () => {};
   /** A change of the tree that the next checkpoint must look at. */
   onChange: () => void = () => {};
 
@@ -240,6 +245,7 @@ export class Tracees {
     // At the beginning of its wait it is on its way into it; anything else that it tells comes out of it.
     const begins = stop.kind === "call" && this.#lyingDown.has(tid) && !stopping;
     this.#setAsleep(tid, begins);
+    const thread = this.#threads.get(tid);
     switch (stop.kind) {
       case "call":
         if (begins) untilCall(tid);
@@ -249,6 +255,7 @@ export class Tracees {
         this.#remove(tid, { pid: tid, virtualPid: 0, code: stop.code });
         return false;
       case "killed":
+        if (thread) this.onKilled(thread.process, stop.signal);
         this.#remove(tid, { pid: tid, virtualPid: 0, signal: stop.signal });
         return false;
       case "signal":
@@ -276,6 +283,8 @@ export class Tracees {
         break;
       case TRACE_EVENT.exit: {
         const process = this.#threads.get(tid)?.process;
+        const signal = exitSignal(tid);
+        if (process && signal !== 0) this.onKilled(process, signal);
         if (process?.threads.size === 1) this.onExiting(process);
         break;
       }
@@ -419,6 +428,16 @@ function threadWalksIfAny(): ThreadWalks | undefined {
     return new ThreadWalks();
   } catch {
     return undefined;
+  }
+}
+
+/** The signal that ends a thread on its way out; 0: none, or a SIGKILL has swept it away just now, as its wait status will tell. */
+function exitSignal(tid: number): number {
+  try {
+    return eventMessage(tid) & 0x7f;
+  } catch (error) {
+    if (error instanceof SystemCallError && error.errno === ERRNO.srch) return 0;
+    throw error;
   }
 }
 

@@ -7,7 +7,7 @@ import type { Remote, RemoteCall } from "../../kernel/remote.ts";
 import { rseqConfiguration } from "../../kernel/trace.ts";
 
 export const SIGNALS = 64;
-const ACTION_BYTES = 32;
+export const ACTION_BYTES = 32;
 const SIG_IGN = 1n;
 const SIGKILL = 9;
 const SIGCHLD = 17;

@@ -24,6 +24,8 @@ describe("plan", () => {
       ...{ command: ["sleep", "2"], environment: { A: "1" }, workingDirectory: "/tmp", address: "10.0.0.2/24" },
       ...{ gateway: "10.0.0.254", home: "node-b", standby: ["node-c"], commit: "none", period: 7, keep: 1 },
       ...{ minInSync: 1, onTooFew: "hold", onUnprotectable: "warn", syncLimit: 1_000_000, balance: "auto" },
+      restart: { ...applicationDefaults.restart, on: "failure" },
+      health: { ...applicationDefaults.health, probe: "tcp", port: 6379 },
       placement: { ...applicationDefaults.placement, standbys: 2 },
       ...{ volumes: [{ path: "/data", directory: "/srv/data" }], durable: true },
     };
