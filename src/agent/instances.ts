@@ -58,6 +58,7 @@ export class Instances {
       runDirectory: config.runDirectory,
       controlSocket: this.#layout.controlSocket(spec.name),
       cgroup: this.#layout.applicationCgroup(spec.name),
+      probeCgroup: this.#layout.probeCgroup(spec.name),
       bridge: config.bridge,
       store: config.store,
       tls: config.tls,

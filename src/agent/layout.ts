@@ -8,6 +8,8 @@ export interface Layout {
   /** cgroup of the instances' own processes. */
   instancesCgroup: string;
   applicationCgroup(application: string): string;
+  /** Of a health probe's command. */
+  probeCgroup(application: string): string;
   /** Of one application on this node; on a real file system. */
   stateDirectory(application: string): string;
   /** What the application has created or changed in its files. */
@@ -42,6 +44,7 @@ export function layoutOf(config: AgentConfig, cgroup: string): Layout {
     auditFile: join(state, "audit", "audit.jsonl"),
     instancesCgroup: join(cgroup, "instances"),
     applicationCgroup: (application) => join(cgroup, "apps", application),
+    probeCgroup: (application) => join(cgroup, "probes", application),
     applicationsDirectory: applications,
     compileCache: join(state, "compile-cache"),
     stateDirectory: (application) => join(applications, application),

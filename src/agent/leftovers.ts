@@ -61,6 +61,7 @@ export async function removeLeftovers(
 ): Promise<void> {
   const pidFile = readPidFile(runDirectory, application);
   await killCgroup(layout.applicationCgroup(application));
+  await killCgroup(layout.probeCgroup(application));
   if (pidFile && startTicks(pidFile.initPid) === pidFile.initStartTicks && pidFile.initPid > 1) {
     try {
       process.kill(pidFile.initPid, "SIGKILL");

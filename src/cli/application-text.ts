@@ -45,6 +45,8 @@ export function applicationText(report: ApplicationReport): string {
   ];
   const { unprotectable } = instance ?? {};
   if (unprotectable) lines.push(["unprotectable", `since ${unprotectable.since}: ${unprotectable.message}`]);
+  const { health } = instance ?? {};
+  if (health) lines.push(["health", `${health.probe} probe: ${health.state}${health.why ? `, ${health.why}` : ""}`]);
   if (instance) {
     const { figures } = instance;
     const { stopUs, commitUs } = figures;

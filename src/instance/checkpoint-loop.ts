@@ -42,6 +42,8 @@ export class CheckpointLoop {
   #making: Promise<void> = Promise.resolve();
   #closed = false;
   #crashed = false;
+  /** A probe talks to the application: its end of a unix socket is not the application's, and gone in a moment. */
+  isVisited = false;
   readonly #alarm = new Alarm();
   #endPause: () => void = () => {};
   #lastFailure = "";
@@ -153,6 +155,7 @@ export class CheckpointLoop {
   #stopFailed(error: Error): void {
     const { output, underWay, shell } = this.#options;
     const code = error instanceof OperatingError ? error.code : "checkpoint-failed";
+    if (this.isVisited && code.startsWith("unprotectable-")) return;
     if (error instanceof OperatingError && code.startsWith("unprotectable-")) {
       output.refused(error);
       underWay.refuse(error);

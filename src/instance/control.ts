@@ -24,6 +24,8 @@ export interface InstanceConfig {
   controlSocket: string;
   /** cgroup2 directory of the application's own processes (made by the instance, not containing the instance). */
   cgroup: string;
+  /** cgroup2 directory that a health probe's command gets, not there in between. */
+  probeCgroup: string;
   /** Bridge of the node to which the application's veth is attached. */
   bridge: string;
   /** Cluster store: `sqlite:/path`. */
@@ -117,8 +119,20 @@ export interface InstanceStatus {
   threads: number;
   /** Primary: what keeps it from being protected since when; absent when nothing does, as far as the last try showed. */
   unprotectable?: Failure & { since: string };
+  /** Primary: what its probes say; absent without any. */
+  health?: HealthStatus;
   /** Since the role began; times of checkpoints' stops in microseconds. */
   figures: InstanceFigures;
+}
+
+export interface HealthStatus {
+  probe: "tcp" | "http" | "exec";
+  /** `unknown`: none has passed yet, and it is still early. `failing`: some have failed, too few for a hang. */
+  state: "unknown" | "passing" | "failing" | "hangs";
+  /** In a row. */
+  failures: number;
+  /** Of the last that failed. */
+  why?: string;
 }
 
 export interface InstanceFigures {

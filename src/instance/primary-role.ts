@@ -11,6 +11,8 @@ import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
 import { startProgram } from "../stage/start.ts";
 import { type TracedProcess, Tracees } from "../tree/tracees.ts";
+import type { HealthStatus } from "./control.ts";
+import { HealthWatch } from "./health-watch.ts";
 import { copied } from "./memory-kept.ts";
 import { readPidFile, removePidFile, startTicks, writePidFile } from "./pid-file.ts";
 import { Primary } from "./primary.ts";
@@ -18,10 +20,8 @@ import type { PrimaryParts } from "./primary-parts.ts";
 import { Recovery } from "./recovery.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
 import { createPort } from "./standby.ts";
+import { standsStill, unheed } from "./unheeded.ts";
 import { startVolumes } from "./volumes.ts";
-
-/** Longest wait for all threads to stop. */
-const STOP_TIMEOUT_US = 100_000;
 
 export class PrimaryRole {
   readonly #shell: InstanceShell;
@@ -29,6 +29,7 @@ export class PrimaryRole {
   #current: Primary | undefined;
   /** It is silent, and about to end here. */
   #leaving: { parts: PrimaryParts; reason: string; pids: number[] } | undefined;
+  #health: HealthWatch | undefined;
   /** When the application was known to live elsewhere; 0: not yet. */
   endedAt = 0;
 
@@ -39,6 +40,10 @@ export class PrimaryRole {
 
   get current(): Primary | undefined {
     return this.#current;
+  }
+
+  get health(): HealthStatus | undefined {
+    return this.#health?.status;
   }
 
   /** Errors: `not-primary`. */
@@ -141,6 +146,7 @@ export class PrimaryRole {
       tell: (event) => this.#shell.view.tell(event),
       note: (kind, message, details) => this.#shell.note(kind, message, details),
     });
+    this.#health = new HealthWatch(this.#shell, this.#current, (reason) => this.#recovery.begin("hangs", reason));
     this.#writePidFile(parts, parts.term);
   }
 
@@ -158,7 +164,7 @@ export class PrimaryRole {
 
   /** It crashed or hung, and its owner wants it from nothing: what is left of it ends, its files stay as they are. */
   startAgain(term: number, epoch: number): void {
-    this.#recovery.close();
+    this.#lookAway();
     const primary = this.#current;
     if (!primary) return;
     this.#current = undefined;
@@ -245,8 +251,14 @@ export class PrimaryRole {
     }
   }
 
-  #fallSilent(reason: string): void {
+  #lookAway(): void {
     this.#recovery.close();
+    this.#health?.close();
+    this.#health = undefined;
+  }
+
+  #fallSilent(reason: string): void {
+    this.#lookAway();
     const primary = this.#current;
     if (!primary) return;
     this.#current = undefined;
@@ -274,23 +286,5 @@ export class PrimaryRole {
     stage.destroy();
     port.remove();
     removePidFile(this.#shell.config.runDirectory, this.#shell.config.application.name);
-  }
-}
-
-/** It is nobody's application any more: nothing that happens to it is told. */
-function unheed(tracees: Tracees): void {
-  tracees.onKilled = () => {};
-  tracees.onEnding = () => {};
-  tracees.onInitEnd = () => {};
-  process.removeAllListeners("SIGCHLD");
-}
-
-/** Whether all threads are stopped, which they are from here on. */
-function standsStill(tracees: Tracees): boolean {
-  try {
-    if (!tracees.isStopped) tracees.stop(STOP_TIMEOUT_US);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -191,6 +191,14 @@ export class Primary {
     this.parts.hold.hold();
   }
 
+  /** Somebody talks to it who does not belong to it; until the returned is called what cannot be copied is taken for theirs. */
+  visited(): () => void {
+    this.#loop.isVisited = true;
+    return () => {
+      this.#loop.isVisited = false;
+    };
+  }
+
   /** What runs here is no state to go on from any more: as `standAside`, and a stop that is being made takes nothing. */
   crashed(): void {
     this.#loop.giveUp();

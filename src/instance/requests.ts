@@ -67,6 +67,7 @@ export class Requests {
       processes: primary?.parts.tracees.processes.size ?? this.#standby.clone?.processes ?? 0,
       threads: primary?.parts.tracees.threadCount ?? 0,
       ...(primary?.unprotectable ? { unprotectable: primary.unprotectable } : {}),
+      ...(this.#primary.health ? { health: this.#primary.health } : {}),
       figures: (primary?.figures ?? NO_FIGURES).summary(),
     };
   }
