@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { ApplicationReport, ProtectRequest, StreamLine } from "../agent/api-types.ts";
-import type { Volume } from "../cluster/application.ts";
+import type { ApplicationInput, Volume } from "../cluster/application.ts";
+import type { RestartStep } from "../cluster/spec.ts";
 import { fromFailure, OperatingError } from "../kernel/failure.ts";
 import type { Connection } from "./connect.ts";
 import { print, printJson, say } from "./output.ts";
@@ -16,6 +17,8 @@ interface Options extends RemoteOptions {
   standby?: string[];
   standbys?: number;
   balance?: "manual" | "auto";
+  restart?: RestartStep[];
+  health?: ProbeInput;
   minInSync?: number;
   onTooFew?: "continue" | "hold";
   commit?: "checkpoint" | "none";
@@ -30,6 +33,8 @@ interface Options extends RemoteOptions {
   file?: string;
   wait: boolean;
 }
+
+type ProbeInput = NonNullable<ApplicationInput["health"]>;
 
 const UNDO_WAIT_MS = 15_000;
 const UNDO_POLL_MS = 100;
@@ -64,6 +69,12 @@ export function registerProtect(program: Command): void {
         "who moves it from a full node: only understudy balance, or also the cluster",
       ).choices(["manual", "auto"]),
     )
+    .option(
+      "--restart <step...>",
+      "what it goes on from when it crashes or hangs: newest, older, cold, one after the other",
+      restartSteps,
+    )
+    .option("--health <probe>", "how a hang is noticed: tcp:PORT, http:PORT/PATH or exec:COMMAND", probe)
     .option("--durable", "a standby's disk has a checkpoint before it is acknowledged")
     .option("--env <name=value...>", "a variable of its environment", variable)
     .option("--directory <path>", "its working directory (default: /)")
@@ -83,7 +94,20 @@ async function run(command: string[], options: Options): Promise<void> {
 
 async function requestOf(command: string[], options: Options): Promise<ProtectRequest> {
   const { name, address, gateway, standby, minInSync, onTooFew, commit, period, keep } = options;
-  const { env, directory, file, wait, onUnprotectable, syncLimit, volume, durable, standbys, balance } = options;
+  const {
+    env,
+    directory,
+    file,
+    wait,
+    onUnprotectable,
+    syncLimit,
+    volume,
+    durable,
+    standbys,
+    balance,
+    restart,
+    health,
+  } = options;
   const fromFile = file === undefined ? {} : await (await import("./application-file.ts")).readPartialApplication(file);
   const given = {
     ...(command.length > 0 && { command }),
@@ -100,6 +124,8 @@ async function requestOf(command: string[], options: Options): Promise<ProtectRe
     ...(syncLimit !== undefined && { syncLimit }),
     ...(standbys !== undefined && { placement: { ...fromFile.placement, standbys } }),
     ...(balance !== undefined && { balance }),
+    ...(restart !== undefined && { restart: { ...fromFile.restart, on: "failure" as const, steps: restart } }),
+    ...(health !== undefined && { health: { ...fromFile.health, ...health } }),
     ...(volume !== undefined && { volumes: volume }),
     ...(durable !== undefined && { durable }),
     ...(env !== undefined && { environment: { ...fromFile.environment, ...env } }),
@@ -199,4 +225,19 @@ function byteCount(value: string): number {
   const [, digits, unit = ""] = /^(\d+(?:\.\d+)?)([kMG]?)$/.exec(value) ?? [];
   if (digits === undefined) throw new InvalidArgumentError("Give bytes per second, such as 50M.");
   return Math.round(Number(digits) * { "": 1, k: 1e3, M: 1e6, G: 1e9 }[unit as "" | "k" | "M" | "G"]);
+}
+
+/** `--restart newest,older`: its parts are checked by the agent. */
+function restartSteps(value: string, previous: RestartStep[] = []): RestartStep[] {
+  return [...previous, ...(value.split(",").filter((step) => step !== "") as RestartStep[])];
+}
+
+function probe(value: string): ProbeInput {
+  const [, port, path] = /^(?:tcp|http):(\d+)(\/.*)?$/.exec(value) ?? [];
+  if (port !== undefined && value.startsWith("http:"))
+    return { probe: "http", port: Number(port), ...(path !== undefined && { path }) };
+  if (port !== undefined && path === undefined) return { probe: "tcp", port: Number(port) };
+  const command = value.startsWith("exec:") ? value.slice("exec:".length).split(/\s+/).filter(Boolean) : [];
+  if (command.length === 0) throw new InvalidArgumentError("Write tcp:PORT, http:PORT/PATH or exec:COMMAND.");
+  return { probe: "exec", command };
 }

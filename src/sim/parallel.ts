@@ -41,6 +41,7 @@ function together(a: LivesResult, b: LivesResult): LivesResult {
     terms: a.terms + b.terms,
     releases: a.releases + b.releases,
     echoes: a.echoes + b.echoes,
+    forgotten: a.forgotten + b.forgotten,
     lost: a.lost + b.lost,
     ...(failure && { failure }),
   };
