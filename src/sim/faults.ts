@@ -45,7 +45,7 @@ const usual: Record<FaultKind, number> = {
   checkpointFailed: 0.02,
   goLiveFailed: 0.04,
   cloneLost: 0.0015,
-  applicationCrashed: 0.012,
+  applicationCrashed: 0.008,
   standbyDropped: 0.004,
 };
 
