@@ -28,6 +28,8 @@ export class Process {
   #checkpointing = false;
   /** Checkpoints of the present stream, oldest first. */
   #kept: number[] = [];
+  /** Then also what has crashed goes on here. */
+  #operatorWants = false;
 
   constructor(node: SimNode, begin: ViewEvent & { kind: "begin" }) {
     this.node = node;
@@ -121,6 +123,13 @@ export class Process {
     this.tell({ kind: "handOver", to });
   }
 
+  promoteByOperator(): void {
+    this.run(() => {
+      this.#operatorWants = true;
+      this.tell({ kind: "promote", force: false });
+    });
+  }
+
   drop(peer: string): void {
     this.run(() => {
       this.outgoing.get(peer)?.end.send({ kind: "goodbye" });
@@ -189,7 +198,7 @@ export class Process {
         const stopped = app!;
         // It goes on as it is: all that it ever sent is in it.
         const { crashed } = stopped;
-        if (crashed !== undefined && isCrashed(before) && world.othersCarry(node))
+        if (crashed !== undefined && isCrashed(before) && !this.#operatorWants && world.othersCarry(node))
           throw new Violation(`${node.name} goes on with what has crashed, although others could from before`);
         if (action.term !== stopped.term) node.startApp(action.term, { term: stopped.term, epoch: stopped.cut + 1 });
         node.app!.stopped = false;

@@ -121,7 +121,7 @@ export class World {
     }
     if (faults.strikes("standbyDropped")) node.process?.drop(peer.name);
     if (node.app !== undefined && random.chance(0.03)) node.process?.handOver(peer.name);
-    if (random.chance(0.002)) node.process?.tell({ kind: "promote", force: false });
+    if (random.chance(0.002)) node.process?.promoteByOperator();
   }
 
   #cutLink(from: string, to: string, durationMs: number): void {
