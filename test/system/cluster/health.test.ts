@@ -62,20 +62,26 @@ const get = async (one: ProtectedApplication, path: string) =>
 const nothingLeft = (name: string) =>
   eventually("no probe is left", () => NODES.every((node) => !existsSync(`${lab.cgroup(node)}/probes/${name}`)));
 
-/** To all processes of the application where it runs now. */
-async function signal(one: ProtectedApplication, name: NodeJS.Signals): Promise<void> {
-  const { primary } = await one.report();
+/** To all processes of the application on its primary's node. */
+async function signal(one: ProtectedApplication, what: NodeJS.Signals): Promise<void> {
+  const { primary, instance } = await one.report();
   const procs = readFileSync(`${lab.cgroup(primary!)}/apps/${one.name}/cgroup.procs`, "utf8");
-  const init = (await one.report()).instance?.initPid;
-  for (const pid of procs.split("\n").filter(Boolean).map(Number)) if (pid !== init) process.kill(pid, name);
+  for (const pid of procs.split("\n").filter(Boolean).map(Number))
+    if (pid !== instance?.initPid) process.kill(pid, what);
 }
 
-/** Stands still until that is noticed; a switch that a starved machine makes by itself sets it going again. */
+/** Stands still until that is noticed; should a starved machine switch by itself meanwhile, where it runs then. */
 async function hang(one: ProtectedApplication): Promise<string> {
   const before = (await eventsOf(one, "hangs")).length;
+  let stoppedIn = 0;
   const noticed = await eventually("the hang is noticed", async () => {
-    await signal(one, "SIGSTOP");
-    return (await eventsOf(one, "hangs")).slice(before)[0];
+    const { term, state } = await one.report();
+    const found = (await eventsOf(one, "hangs")).slice(before)[0];
+    if (found === undefined && term !== stoppedIn && state === "protected") {
+      stoppedIn = term;
+      await signal(one, "SIGSTOP");
+    }
+    return found;
   });
   return noticed.message;
 }
