@@ -1,8 +1,14 @@
 /** From what was measured to the figures with their goals. */
+import { cpus } from "node:os";
 import { type CheckpointFigures, median } from "../workload/checkpoint-samples.ts";
 import type { WindowSummary } from "../workload/gaps.ts";
 import type { Distribution } from "../workload/histogram.ts";
 import { type Figure, figure } from "./figures.ts";
+
+export const CONNECTIONS = 50;
+/** Enough requests in flight to hide the wait for the standby's acknowledgement. */
+export const PIPELINE = 16;
+const IN_FLIGHT = CONNECTIONS * PIPELINE;
 
 export const PARTS = ["none", "idle", "writing", "throughput", "switch", "power-off", "large"] as const;
 export type Part = (typeof PARTS)[number];
@@ -28,6 +34,8 @@ export interface Measures {
   checkpointedSpread?: Compared;
   /** Checkpoints under the throughput load. */
   loaded?: CheckpointFigures;
+  /** Of the nodes of primary and standby under that load: application, capture, clone. */
+  processorMsPerCheckpoint?: number;
   idle?: Distribution;
   writing?: WritingMeasures;
   planned?: WindowSummary[];
@@ -89,6 +97,12 @@ export function figuresOf(measures: Measures, wants: (part: Part) => boolean): F
         figure("stop median at full load", loaded?.stopMs.median ?? null, "ms"),
         figure("checkpoints per second at full load", loaded?.perSecond ?? null, "1/s"),
         figure("pages per checkpoint at full load", loaded?.pages ?? null, "pages"),
+        figure(
+          "processor time per checkpoint at full load, both nodes",
+          measures.processorMsPerCheckpoint ?? null,
+          "ms",
+        ),
+        figure("the same that a ratio of 0.5 would leave", leftForHalf(unprotected), "ms"),
       ],
     ],
     [
@@ -108,6 +122,15 @@ export function figuresOf(measures: Measures, wants: (part: Part) => boolean): F
   const wanted = all.flatMap(([part, figures]) => (wants(part) ? figures : []));
   if (unprotected.length === 0) return wanted;
   return [...wanted, figure("writes per second, unprotected", median(unprotected), "1/s")];
+}
+
+/**
+ * Every request in flight waits for the checkpoint after it, so that a round of all of them takes at least one checkpoint. At half
+ * the unprotected rate, so much time of all processors passes in a round.
+ */
+function leftForHalf(unprotected: number[]): number | null {
+  if (unprotected.length === 0) return null;
+  return ((IN_FLIGHT * 1000) / (median(unprotected) / 2)) * cpus().length;
 }
 
 function ratio({ rate, before }: Compared, unprotected: number[]): number | null {
