@@ -1,5 +1,4 @@
 /** From what was measured to the figures with their goals. */
-import { cpus } from "node:os";
 import { type CheckpointFigures, median } from "../workload/checkpoint-samples.ts";
 import type { WindowSummary } from "../workload/gaps.ts";
 import type { Distribution } from "../workload/histogram.ts";
@@ -34,8 +33,6 @@ export interface Measures {
   checkpointedSpread?: Compared;
   /** Checkpoints under the throughput load. */
   loaded?: CheckpointFigures;
-  /** Of the nodes of primary and standby under that load: application, capture, clone. */
-  processorMsPerCheckpoint?: number;
   idle?: Distribution;
   writing?: WritingMeasures;
   planned?: WindowSummary[];
@@ -97,12 +94,8 @@ export function figuresOf(measures: Measures, wants: (part: Part) => boolean): F
         figure("stop median at full load", loaded?.stopMs.median ?? null, "ms"),
         figure("checkpoints per second at full load", loaded?.perSecond ?? null, "1/s"),
         figure("pages per checkpoint at full load", loaded?.pages ?? null, "pages"),
-        figure(
-          "processor time per checkpoint at full load, both nodes",
-          measures.processorMsPerCheckpoint ?? null,
-          "ms",
-        ),
-        figure("the same that a ratio of 0.5 would leave", leftForHalf(unprotected), "ms"),
+        figure("a checkpoint's begin to its acknowledgement, at full load", loaded?.commitMs.median ?? null, "ms"),
+        figure("longest answer time that a ratio of 0.5 allows", longestForHalf(unprotected), "ms"),
       ],
     ],
     [
@@ -124,13 +117,9 @@ export function figuresOf(measures: Measures, wants: (part: Part) => boolean): F
   return [...wanted, figure("writes per second, unprotected", median(unprotected), "1/s")];
 }
 
-/**
- * Every request in flight waits for the checkpoint after it, so that a round of all of them takes at least one checkpoint. At half
- * the unprotected rate, so much time of all processors passes in a round.
- */
-function leftForHalf(unprotected: number[]): number | null {
-  if (unprotected.length === 0) return null;
-  return ((IN_FLIGHT * 1000) / (median(unprotected) / 2)) * cpus().length;
+/** With so many requests in flight (Little's law). An answer waits for a whole checkpoint, and on the average for half another. */
+function longestForHalf(unprotected: number[]): number | null {
+  return unprotected.length === 0 ? null : (IN_FLIGHT * 1000) / (median(unprotected) / 2);
 }
 
 function ratio({ rate, before }: Compared, unprotected: number[]): number | null {

@@ -7,7 +7,6 @@ import type { CounterResult } from "../workload/messages.ts";
 import { type LoadKind, measureRate } from "../workload/rate.ts";
 import { RedisSite, SERVICE } from "../workload/site.ts";
 import type { Bench, BenchContext, BenchResult } from "./main.ts";
-import { ProcessorTime } from "./processor-time.ts";
 import {
   CONNECTIONS,
   figuresOf,
@@ -71,14 +70,10 @@ class RedisRun {
     if (this.#wants("throughput")) {
       await this.#protected("throughput, policy checkpoint", MEGABYTES, "checkpoint", async () => {
         const samples = new CheckpointSamples(() => this.#site.checkpoints());
-        const { lab } = this.#context;
-        const time = new ProcessorTime(["node-a", "node-b"].map((node) => lab.cgroup(node)));
         const rate = await this.#rate(SERVICE, "numbered").finally(() => samples.stop());
-        const { usedMs } = time.perSecond();
         const before = measures.unprotected.length - 1;
         measures.checkpointed = { rate, before };
         measures.loaded = await samples.finish();
-        measures.processorMsPerCheckpoint = usedMs / measures.loaded.perSecond;
         measures.checkpointedSpread = { rate: await this.#rate(SERVICE, "spread"), before };
       });
       await this.#unprotected();

@@ -6,6 +6,8 @@ export interface CheckpointFigures {
   count: number;
   perSecond: number;
   stopMs: { median: number; p99: number; max: number };
+  /** From a checkpoint's begin to its acknowledgement. */
+  commitMs: { median: number };
   pages: number;
   bytes: number;
 }
@@ -57,11 +59,13 @@ export class CheckpointSamples {
 
 export function summarise(samples: CheckpointSummary[]): CheckpointFigures {
   const ordered = samples.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at));
+  const commits = samples.flatMap(({ commitUs }) => (commitUs === undefined ? [] : commitUs / 1000));
   const stops = samples.map(({ stopUs }) => stopUs / 1000).sort((a, b) => a - b);
   return {
     count: samples.length,
     perSecond: perSecond(ordered),
     stopMs: { median: quantile(stops, 0.5), p99: quantile(stops, 0.99), max: stops.at(-1) ?? 0 },
+    commitMs: { median: median(commits) },
     pages: mean(samples.map(({ pages }) => pages)),
     bytes: mean(samples.map(({ bytes }) => bytes)),
   };

@@ -30,13 +30,14 @@ export function registerCheckpoint(program: Command): void {
 }
 
 function checkpointsTable(checkpoints: readonly CheckpointSummary[]): string {
-  const rows = checkpoints.map(({ epoch, term, at, stopUs, pages, bytes: size }) => [
+  const rows = checkpoints.map(({ epoch, term, at, stopUs, commitUs, pages, bytes: size }) => [
     String(epoch),
     String(term),
     at,
     milliseconds(stopUs),
+    commitUs === undefined ? "-" : milliseconds(commitUs),
     String(pages),
     bytes(size),
   ]);
-  return table(["epoch", "term", "at", "stop", "pages", "bytes"], rows);
+  return table(["epoch", "term", "at", "stop", "commit", "pages", "bytes"], rows);
 }

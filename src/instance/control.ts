@@ -95,6 +95,8 @@ export interface CheckpointSummary {
   stopUs: number;
   pages: number;
   bytes: number;
+  /** From its begin to the last standby's acknowledgement; absent: not all have it. On a standby always absent. */
+  commitUs?: number;
 }
 
 export interface InstanceStatus {

@@ -46,8 +46,10 @@ export class Figures {
     if (this.#recent.length > KEPT_SUMMARIES) this.#recent.shift();
   }
 
-  committed(us: number): void {
+  committed(epoch: number, us: number): void {
     this.#commits.add(us);
+    const summary = this.#recent.findLast((one) => one.epoch === epoch);
+    if (summary) summary.commitUs = Math.round(us);
   }
 
   recent(): CheckpointSummary[] {

@@ -54,7 +54,7 @@ export class Primary {
     this.#shell = shell;
     const wake = () => this.#loop.wake();
     const output = new OutputCommit(parts, shell, wake);
-    const underWay = new UnderWay((tookUs) => figures.committed(tookUs));
+    const underWay = new UnderWay((epoch, tookUs) => figures.committed(epoch, tookUs));
     const onLost = () => this.#forgetReceivers();
     const standbys = new Standbys({ parts, shell, output, underWay, onSettled: wake, onLost });
     const files = fileCaptureOf(parts);

@@ -31,10 +31,10 @@ export class UnderWay {
   readonly #sent: Sent[] = [];
   readonly #requests: Request[] = [];
   readonly #whenSettled: Array<() => void> = [];
-  readonly #onCommitted: (tookUs: number) => void;
+  readonly #onCommitted: (epoch: number, tookUs: number) => void;
 
   /** @param onCommitted called when every standby has a checkpoint, with the time from its beginning */
-  constructor(onCommitted: (tookUs: number) => void) {
+  constructor(onCommitted: (epoch: number, tookUs: number) => void) {
     this.#onCommitted = onCommitted;
   }
 
@@ -65,7 +65,7 @@ export class UnderWay {
 
   /** Every standby has it. */
   #settled({ epoch, begun, end }: Sent): void {
-    this.#onCommitted((performance.now() - begun) * 1000);
+    this.#onCommitted(epoch, (performance.now() - begun) * 1000);
     for (const request of this.#requests.splice(0)) {
       if (request.epoch !== undefined && request.epoch <= epoch) request.resolve(end);
       else this.#requests.push(request);
