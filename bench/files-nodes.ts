@@ -50,7 +50,7 @@ async function protectedTurns(lab: Lab, kind: Load, turns: number): Promise<numb
       const all = await took(application);
       if (all.length >= from + turns) {
         const { inSync, term } = await application.report();
-        if (inSync.length === 0 || term !== 1) throw new Error(`The standby of ${kind} was lost`);
+        if (inSync.length === 0 || term !== 1) throw new Error(await lostBy(application));
         return all.slice(from, from + turns);
       }
       if (performance.now() > until) throw new Error(`The protected ${kind} took too long`);
@@ -59,6 +59,11 @@ async function protectedTurns(lab: Lab, kind: Load, turns: number): Promise<numb
   } finally {
     await application.stop();
   }
+}
+
+async function lostBy(application: ProtectedApplication): Promise<string> {
+  const lost = (await application.events()).filter(({ kind }) => kind === "standby-lost" || kind === "clone-lost");
+  return ["The standby was lost", ...lost.map(({ message }) => message)].join("; ");
 }
 
 async function took({ lab, name }: ProtectedApplication): Promise<number[]> {
@@ -79,7 +84,7 @@ export async function measureRedis(lab: Lab, seconds: number): Promise<Pair> {
   };
   const unprotected = async () => {
     await using redis = await site.unprotected();
-    return rate(redis);
+    return await rate(redis);
   };
   const before = await unprotected();
   await site.protect({ limitMs: LIMIT_MS });

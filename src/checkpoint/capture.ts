@@ -32,6 +32,8 @@ export interface FileSource extends FileNames {
   /** Returns whether more is left to send. */
   preDump(emit: (operation: Operation) => void, hints: { mapped: Iterable<string> }): boolean;
   cut(hints: { mapped: Iterable<string> }): Operation[];
+  /** After the cut: whether it could tell of everything. */
+  checkPaths(): void;
   /** After the cut, in the stop: the files that are mapped shared. */
   mappingsKnown(paths: readonly string[]): void;
 }
@@ -362,6 +364,7 @@ export class Capture {
   #take(final: boolean): Taken {
     const now = Date.now();
     this.#pendingFirst.push(...(this.#options.files?.cut({ mapped: this.#mappedFiles() }) ?? []));
+    this.#options.files?.checkPaths();
     const resources = new Map<string, Resource>();
     this.#pendingFirst.push(...this.#namespace.dump(resources, [...this.#options.tracees.processes.values()]));
     this.#forgetEnded();

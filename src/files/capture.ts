@@ -190,6 +190,24 @@ export class FileCapture {
   }
 
   /**
+   * After the cut, whose steps stay what they are.
+   * @throws OperatingError `unprotectable-path`
+   */
+  checkPaths(): void {
+    const directory = this.#trees.map((tree) => tree.unreachable).find((path) => path !== undefined);
+    if (directory !== undefined)
+      throw new OperatingError(
+        "unprotectable-path",
+        `The application has a path that is too long, in "/${directory}"`,
+        {
+          remedy:
+            "Longer than 4095 bytes is more than the kernel takes at once, and more than is kept: move it further up.",
+          details: { directory },
+        },
+      );
+  }
+
+  /**
    * In the stop, after the cut.
    * @param paths of all files, as the application sees them, that any process has mapped shared; whether it may write or not
    */

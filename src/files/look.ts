@@ -4,6 +4,7 @@
  */
 import { closeDescriptor } from "../kernel/calls.ts";
 import {
+  ERRNO_FILES,
   O_DIRECTORY,
   O_NOATIME,
   O_NOFOLLOW,
@@ -36,6 +37,8 @@ export class Look {
   #room = 0;
   #waiting: Array<[directory: Node, name: string]> = [];
   #seenMs = 0;
+  /** Has a name that no call from the tree's root can reach. */
+  unreachable: string | undefined;
 
   constructor(known: KnownTree) {
     this.#known = known;
@@ -57,6 +60,7 @@ export class Look {
    */
   run(all: boolean, examine: Set<Node>, room: number): Seen {
     this.#seen = nothing();
+    this.unreachable = undefined;
     this.#examine = examine;
     this.#room = room;
     this.#seenMs = Date.now();
@@ -155,7 +159,9 @@ export class Look {
       this.#waiting.push([parent, name]);
       return;
     }
-    if (this.#status.read(this.#known.rootFd, path) < 0) {
+    const found = this.#status.read(this.#known.rootFd, path);
+    if (found < 0) {
+      if (found === ERRNO_FILES.nameTooLong) this.unreachable = directory;
       this.#known.suspects.add(parent);
       if (known) this.#leave(path);
       return;

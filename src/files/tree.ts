@@ -65,6 +65,11 @@ export class Tree {
     return this.#version;
   }
 
+  /** A directory with a name in it, seen by the last pass, that is too far down to be told of. */
+  get unreachable(): string | undefined {
+    return this.#look.unreachable;
+  }
+
   /** Path in this tree of a path in the application's view; undefined when it lies elsewhere. */
   inner(path: string): string | undefined {
     return this.#known.inner(path);

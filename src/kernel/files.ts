@@ -30,6 +30,7 @@ export const ERRNO_FILES = {
   exists: -17,
   notDirectory: -20,
   isDirectory: -21,
+  nameTooLong: -36,
   loop: -40,
   notEmpty: -39,
 } as const;

@@ -1,0 +1,125 @@
+/** What applications rely on, each by itself: names, appending, holes, sizes beyond memory, a name that leads to another file. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import { same, started, twice } from "./pair.ts";
+
+const raw = (root: string, name: string) => Buffer.concat([Buffer.from(`${root}/`), Buffer.from(name, "latin1")]);
+
+/** As long as a name may be; bytes that are no UTF-8; what a shell, a terminal or a line would trip over. */
+const NAMES = ["n".repeat(255), "\xff\xfe\x80", "\xc3", " ", "-rf", "a\nb", "\x01\x1b[31m", "*?[", "\\", "\xf0\x9f"];
+
+twice("long names, names that are not UTF-8, names with anything in them", async (pair) => {
+  const { root } = pair.primary;
+  for (const name of NAMES.slice(0, 5)) fs.writeFileSync(raw(root, name), name);
+  await started(pair);
+  pair.cut();
+  for (const name of NAMES.slice(5)) {
+    fs.mkdirSync(raw(root, name));
+    fs.writeFileSync(Buffer.concat([raw(root, name), Buffer.from(`/${NAMES[0]}`)]), name);
+    fs.symlinkSync(Buffer.from(NAMES[1]!, "latin1"), Buffer.concat([raw(root, name), Buffer.from("/link")]));
+  }
+  for (const name of NAMES.slice(1, 5)) fs.renameSync(raw(root, name), raw(root, `${name}x`));
+  pair.cut();
+});
+
+twice("a way longer than any path may be is named, and forgotten when it is gone", async (pair) => {
+  await started(pair);
+  pair.cut();
+  pair.capture.checkPaths();
+  // Nobody can say such a path at once: it is gone step by step.
+  const script = `n=$(printf 'd%.0s' $(seq 200)); for i in $(seq 25); do mkdir $n && cd -P $n || exit 1; done; echo text >file`;
+  execFileSync("sh", ["-c", script], { cwd: pair.primary.root });
+  for (let i = 0; i < 2; i++) {
+    pair.cut();
+    assert.throws(() => pair.capture.checkPaths(), { code: "unprotectable-path", message: /"\/d{200}\// });
+  }
+  execFileSync("sh", ["-c", "rm -r d*"], { cwd: pair.primary.root });
+  pair.cut();
+  pair.capture.checkPaths();
+});
+
+twice("appending, by several descriptors at once", async (pair) => {
+  const path = `${pair.primary.root}/log`;
+  const fds = [0, 1, 2].map(() => fs.openSync(path, "a"));
+  await started(pair);
+  for (let round = 0; round < 20; round++) {
+    for (const [i, fd] of fds.entries()) fs.writeSync(fd, `${round} of ${i}\n`);
+    if (round % 3 === 0) pair.capture.preDump(pair.emit);
+    if (round % 5 !== 0) continue;
+    pair.cut();
+    same(pair);
+  }
+  for (const fd of fds) fs.closeSync(fd);
+  assert.equal(fs.readFileSync(path, "utf8").split("\n").length, 61);
+  pair.cut();
+});
+
+const GIGA = 2 ** 30;
+
+twice("a sparse file stays sparse, and costs what is in it", async (pair) => {
+  const path = `${pair.primary.root}/sparse`;
+  const fd = fs.openSync(path, "w");
+  fs.ftruncateSync(fd, 20 * GIGA);
+  for (const at of [0, 3 * GIGA, 15 * GIGA + 4097]) fs.writeSync(fd, "data", at);
+  const { written } = await started(pair);
+  assert.ok(written < 4 * 2 ** 20, `${written} bytes for three blocks`);
+  fs.writeSync(fd, "more", 19 * GIGA);
+  fs.closeSync(fd);
+  pair.cut();
+  const [here, there] = [pair.primary, pair.clone].map(({ root }) => fs.statSync(`${root}/sparse`));
+  assert.equal(there!.size, 20 * GIGA);
+  assert.ok(there!.blocks <= 2 * here!.blocks + 64, `${there!.blocks} blocks instead of ${here!.blocks}`);
+  for (const at of [0, 3 * GIGA, 15 * GIGA + 4097, 19 * GIGA, 10 * GIGA]) {
+    const parts = [pair.primary, pair.clone].map(({ root }) => {
+      const part = fs.openSync(`${root}/sparse`, "r");
+      const bytes = Buffer.alloc(8);
+      fs.readSync(part, bytes, 0, 8, at);
+      fs.closeSync(part);
+      return bytes;
+    });
+    assert.deepEqual(parts[1], parts[0]);
+  }
+  // Compared as a whole it would be read as a whole.
+  for (const { root } of [pair.primary, pair.clone]) fs.rmSync(`${root}/sparse`);
+  pair.cut();
+});
+
+const LARGE = 768 << 20;
+const SHARE = 4;
+
+twice("a file is copied, and changed, in a fraction of its size of memory", async (pair) => {
+  const path = `${pair.primary.root}/large`;
+  execFileSync("sh", ["-c", `head -c ${LARGE} /dev/urandom >large`], { cwd: pair.primary.root });
+  const before = process.memoryUsage.rss();
+  let most = 0;
+  const pause = async () => {
+    most = Math.max(most, process.memoryUsage.rss() - before);
+  };
+  await pair.filled.fill(pair.capture, { pause });
+  assert.ok(most < LARGE / SHARE, `${most} bytes of memory for ${LARGE}`);
+  pair.cut();
+  execFileSync("sh", ["-c", `head -c ${LARGE} /dev/urandom >large`], { cwd: pair.primary.root });
+  while (pair.capture.preDump(pair.emit)) await pause();
+  pair.cut();
+  await pause();
+  assert.ok(most < LARGE / SHARE, `${most} bytes of memory for ${LARGE}`);
+  assert.equal(fs.statSync(path).size, LARGE);
+});
+
+twice("a name that leads to another file while the first is open and written on", async (pair) => {
+  const path = (name: string) => `${pair.primary.root}/${name}`;
+  fs.writeFileSync(path("current"), "old");
+  const old = fs.openSync(path("current"), "r+");
+  fs.linkSync(path("current"), path("kept"));
+  await started(pair);
+  pair.cut();
+  fs.writeFileSync(path("new"), "new");
+  fs.renameSync(path("new"), path("current"));
+  fs.writeSync(old, "and on", 3);
+  pair.cut();
+  same(pair);
+  assert.equal(fs.readFileSync(`${pair.clone.root}/kept`, "utf8"), "oldand on");
+  assert.equal(fs.readFileSync(`${pair.clone.root}/current`, "utf8"), "new");
+  fs.closeSync(old);
+});
