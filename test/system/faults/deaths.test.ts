@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { APPLICATION } from "../../../workload/site.ts";
 import {
   answersCome,
   assertOneCopy,
@@ -156,6 +157,7 @@ test("the application itself is killed: that is its end, everywhere", { timeout:
   assert.deepEqual([ended.primary, ended.term], [primary, term]);
   assert.match(ended.ended!.reason, /ended/);
   // Its files stay, for whoever wants them, until it is removed.
+  await untilNothingOfApplications(lab, { node: primary, application: APPLICATION });
   await site.stop();
   await untilNothingOfApplications(lab);
 });

@@ -173,8 +173,14 @@ function commandOf(pid: number): string {
   }
 }
 
-/** No node that is on has anything of any application. */
-export async function untilNothingOfApplications(lab: Lab): Promise<void> {
+/**
+ * No node that is on has anything of any application.
+ * @param keeping files of an ended one that stay on a node, for whoever wants them: they and nothing else
+ */
+export async function untilNothingOfApplications(
+  lab: Lab,
+  keeping?: { node: string; application: string },
+): Promise<void> {
   const { nodes } = await lab.status();
   for (const { name } of nodes.filter(({ agent }) => agent === "running")) {
     let left: string[] = [];
@@ -182,6 +188,7 @@ export async function untilNothingOfApplications(lab: Lab): Promise<void> {
       `"${name}" is empty`,
       async () => {
         left = await leftOn(lab, name);
+        if (name === keeping?.node) return left.join() === `file ${keeping.application}`;
         return left.length === 0;
       },
       20_000,

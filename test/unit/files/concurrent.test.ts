@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { FileCapture, openLog } from "../../../src/files/capture.ts";
+import { FileCapture } from "../../../src/files/capture.ts";
 import type { FileOperation } from "../../../src/files/change.ts";
 import type { FileLog } from "../../../src/files/log.ts";
+import { logIfAny } from "./file-log.ts";
 import { TestClone } from "./filling.ts";
 import { Overlays, ownMounts } from "./overlays.ts";
 import { describe } from "./program.ts";
@@ -64,7 +64,7 @@ async function check(log: FileLog | false): Promise<void> {
 test(`files are the same at each cut while others write, by comparing (seed ${SEED})`, () => check(false));
 
 test(`files are the same at each cut while others write, as the kernel's log tells (seed ${SEED})`, async (t) => {
-  const { log, missing } = openLog(tmpdir());
+  const { log, missing } = await logIfAny();
   if (!log) return t.skip(missing);
   try {
     await check(log);

@@ -4,14 +4,14 @@
  */
 import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { test } from "node:test";
 import fc from "fast-check";
-import { FileCapture, openLog } from "../../../src/files/capture.ts";
+import { FileCapture } from "../../../src/files/capture.ts";
 import type { FileOperation } from "../../../src/files/change.ts";
 import { KeptFiles } from "../../../src/files/kept.ts";
 import type { FileLog } from "../../../src/files/log.ts";
 import { closeDescriptor } from "../../../src/kernel/calls.ts";
+import { logIfAny } from "./file-log.ts";
 import { TestClone } from "./filling.ts";
 import { type Layer, Overlays, ownMounts } from "./overlays.ts";
 import { describe, type FileStep, isFileStep, perform, type Step, step } from "./program.ts";
@@ -156,7 +156,7 @@ async function check(log: FileLog | false): Promise<void> {
 test(`clones have the primary's files after each cut, by comparing (seed ${SEED})`, () => check(false));
 
 test(`clones have the primary's files after each cut, as the kernel's log tells (seed ${SEED})`, async (t) => {
-  const { log, missing } = openLog(tmpdir());
+  const { log, missing } = await logIfAny();
   if (!log) return t.skip(missing);
   try {
     await check(log);

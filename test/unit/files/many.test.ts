@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
-import { tmpdir } from "node:os";
 import { test } from "node:test";
-import { FileCapture, openLog } from "../../../src/files/capture.ts";
+import { FileCapture } from "../../../src/files/capture.ts";
 import type { FileOperation } from "../../../src/files/change.ts";
+import { logIfAny } from "./file-log.ts";
 import { TestClone } from "./filling.ts";
 import { Overlays, ownMounts } from "./overlays.ts";
 
@@ -29,7 +29,7 @@ function makeFiles(directory: string): void {
 }
 
 test("100,000 small files to one clone, then, while it follows, to another", { timeout: 280_000 }, async (t) => {
-  const { log, missing } = openLog(tmpdir());
+  const { log, missing } = await logIfAny();
   if (!log) return t.skip(missing);
   ownMounts();
   const overlays = new Overlays();

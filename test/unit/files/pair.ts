@@ -1,11 +1,11 @@
 /** A layer and its clone, for tests of single ways to change files; at the end both must be the same. */
 import assert from "node:assert/strict";
 import * as fs from "node:fs";
-import { tmpdir } from "node:os";
 import { after, before, test } from "node:test";
-import { type CutHints, FileCapture, openLog } from "../../../src/files/capture.ts";
+import { type CutHints, FileCapture } from "../../../src/files/capture.ts";
 import type { FileOperation } from "../../../src/files/change.ts";
 import type { FileLog } from "../../../src/files/log.ts";
+import { logIfAny } from "./file-log.ts";
 import { TestClone } from "./filling.ts";
 import { type Layer, MS_STRICTATIME, Overlays, ownMounts } from "./overlays.ts";
 import { describe } from "./program.ts";
@@ -26,9 +26,9 @@ type Memory = "nothing" | "volume" | "layer";
 
 let log: FileLog | undefined;
 let missing: string | undefined;
-before(() => {
+before(async () => {
   ownMounts();
-  ({ log, missing } = openLog(tmpdir()));
+  ({ log, missing } = await logIfAny());
 });
 after(() => log?.close());
 
