@@ -4,6 +4,7 @@
  */
 import { parseArgs } from "node:util";
 import { Lab } from "../src/lab/lab.ts";
+import { clusterBench } from "./cluster.ts";
 import { failoverBench } from "./failover.ts";
 import { type Figure, renderFigures } from "./figures.ts";
 import { filesBench } from "./files.ts";
@@ -31,6 +32,7 @@ export interface BenchResult {
 
 interface Bench {
   about: string;
+  /** 0: it makes its labs itself. */
   nodes: number;
   /** The lab's cluster store; default SQLite. */
   store?: "sqlite" | "etcd";
@@ -44,6 +46,7 @@ const benches: Record<string, Bench> = {
   failover: failoverBench,
   files: filesBench,
   scale: scaleBench,
+  cluster: clusterBench,
 };
 
 export type { Bench };
@@ -100,7 +103,7 @@ async function main(): Promise<void> {
   process.once("SIGINT", interrupted).once("SIGTERM", interrupted);
   try {
     const { nodes, store = "sqlite" } = bench;
-    await lab.up({ nodes, store, replace: true, onProgress: say });
+    if (nodes > 0) await lab.up({ nodes, store, replace: true, onProgress: say });
     const { quick, only } = values;
     const { figures, failures } = await bench.run({
       lab,

@@ -129,6 +129,8 @@ export class PrimaryRole {
     port.setPort("forwarding");
     tracees.drain();
     this.#shell.note("attached", `Attached again to the running application (term ${term})`);
+    const ended = "The program ended while no instance watched it";
+    if (tracees.processes.size === 0 && !this.#recovery.begin("crashed", ended)) this.#tellEnd(ended);
   }
 
   become(parts: PrimaryParts): void {

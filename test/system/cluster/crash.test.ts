@@ -1,10 +1,20 @@
 /** The application itself crashes: it goes on from before that, with nothing lost; then from less and less; not for ever. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { after, afterEach, before, type TestContext, test } from "node:test";
 import { Lab } from "../../../src/lab/lab.ts";
+import { ProtectedApplication } from "../../../workload/application.ts";
 import { RedisSite, SERVICE } from "../../../workload/site.ts";
-import { answersCome, assertOneCopy, downAndGone, eventually, tellEvents, underLoad } from "../faults/support.ts";
+import {
+  answersCome,
+  assertOneCopy,
+  downAndGone,
+  eventually,
+  freeze,
+  health,
+  tellEvents,
+  underLoad,
+} from "../faults/support.ts";
 
 const lab = new Lab({ name: `crash${process.pid}` });
 // Without a handler of its own for SIGSEGV: its report would be part of the next checkpoints.
@@ -90,4 +100,21 @@ test("the fourth: it has ended, and says why", { timeout: 120_000 }, async () =>
   assert.match((await site.report()).ended!.reason, /signal 11; not restarted: it was restarted 3 times within 3600 s/);
   assert.equal((await eventsOf("not-restarted")).length, 1);
   assert.deepEqual(await site.copiesRunning(), []);
+});
+
+test("what ends while neither agent nor instance watch it has ended", { timeout: 120_000 }, async () => {
+  const program = { name: "unwatched", command: ["sleep", "infinity"], address: "10.77.0.70/24" };
+  const one = new ProtectedApplication(lab, program);
+  await one.protect({ standby: [] });
+  const { initPid, instancePid } = (await one.report()).instance!;
+  const { agent } = await health(lab, "node-a");
+  {
+    using _frozen = freeze(agent.pid);
+    process.kill(instancePid, "SIGKILL");
+    const [sleeper] = readFileSync(`/proc/${initPid}/task/${initPid}/children`, "utf8").trim().split(" ").map(Number);
+    process.kill(sleeper!, "SIGKILL");
+    await eventually("it is gone", () => !existsSync(`/proc/${sleeper}/exe`));
+  }
+  await eventually("it has ended", async () => (await one.report()).state === "ended");
+  assert.match((await one.report()).ended!.reason, /ended while no instance watched it/);
 });

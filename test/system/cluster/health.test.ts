@@ -1,6 +1,6 @@
 /** Applications that hang: noticed from inside their network by tcp, http and exec probes, restarted as their owners wish. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { after, afterEach, before, type TestContext, test } from "node:test";
 import { Lab } from "../../../src/lab/lab.ts";
 import { type Program, ProtectedApplication } from "../../../workload/application.ts";
@@ -50,7 +50,11 @@ async function protect(program: Omit<Program, "address">): Promise<ProtectedAppl
 }
 
 const untilHealth = (one: ProtectedApplication, state: string) =>
-  eventually(`its health is "${state}"`, async () => (await one.report()).instance?.health?.state === state);
+  eventually(`its health is "${state}"`, async () => {
+    const { instance } = await one.report();
+    assert.deepEqual(instance?.health?.state, state, JSON.stringify(instance?.health));
+    return true;
+  });
 const eventsOf = async (one: ProtectedApplication, kind: string) =>
   (await one.events()).filter((event) => event.kind === kind);
 const steps = async (one: ProtectedApplication) =>
@@ -140,7 +144,7 @@ test("exec: over a unix socket, beside checkpoints; a command that hangs is kill
       "--unixsocket",
       "/tmp/redis",
     ],
-    health: { probe: "exec", command: ["redis-cli", "-s", "/tmp/redis", "ping"], ...quick, timeout: 1 },
+    health: { probe: "exec", command: ["redis-cli", "-s", "/tmp/redis", "ping"], ...quick, timeout: 5 },
     restart: { on: "failure", steps: ["cold"] },
     keep: 3,
   });
