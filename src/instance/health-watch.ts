@@ -12,6 +12,8 @@ import type { InstanceShell } from "./shell.ts";
 
 /** How soon a changed specification is noticed at the latest. */
 const LOOK_MS = 500;
+/** As long as there is nothing to do. */
+const IDLE_LOOK_MS = 3000;
 
 export class HealthWatch {
   readonly #shell: InstanceShell;
@@ -55,7 +57,7 @@ export class HealthWatch {
         this.#state = startHealth(performance.now());
         dueAt = performance.now() + spec.interval * 1000;
       }
-      const waitMs = spec.probe === "none" ? LOOK_MS : Math.min(LOOK_MS, dueAt - performance.now());
+      const waitMs = spec.probe === "none" ? IDLE_LOOK_MS : Math.min(LOOK_MS, dueAt - performance.now());
       if (waitMs > 0) {
         await sleep(waitMs, undefined, { signal, ref: false }).catch(() => {});
         continue;
