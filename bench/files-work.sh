@@ -8,7 +8,7 @@ rm -rf ./*
 
 case $kind in
 compile)
-    for i in $(seq 40); do
+    for i in $(seq 10); do
         {
             echo '#include <stdio.h>'
             echo '#include <stdlib.h>'

@@ -33,7 +33,7 @@ async function measure({ lab, quick, only, say, times }: BenchContext): Promise<
   await attempt("first", async () => fillingFigures(await measureFilling(lab, times ?? (quick ? 1 : 3))));
   await attempt("redis", async () => redisFigures(await measureRedis(lab, quick ? 3 : 6)));
   for (const load of LOADS)
-    await attempt(load, async () => loadFigures(load, await measureLoad(lab, load, times ?? (quick ? 2 : 5))));
+    await attempt(load, async () => loadFigures(load, await measureLoad(lab, load, times ?? (quick ? 1 : 3))));
   return { figures, failures };
 }
 
@@ -72,7 +72,7 @@ function redisFigures({ protected: during, unprotected }: Pair): Figure[] {
 
 const LOAD_NAMES: Record<Load, string> = {
   tar: "tar of 8,000 files in and out",
-  compile: "40 runs of a compiler",
+  compile: "10 runs of a compiler",
   blocks: "20,000 random block writes",
 };
 

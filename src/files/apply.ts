@@ -43,6 +43,8 @@ export interface OfferedBlocks {
 export interface FileApplyOptions {
   blocks?: OfferedBlocks | undefined;
   answer?: (lacking: Lacking) => void;
+  /** Called now and then in a step that takes long: a directory goes with all that is in it. */
+  turn?: () => void;
 }
 
 const PUNCH_HOLE_KEEP_SIZE = 3;
@@ -195,7 +197,7 @@ export class FileApply {
     if (result !== ERRNO_FILES.isDirectory) checked(result, "unlinkat", path);
     const directory = openBelow(this.#rootFd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     try {
-      emptyDirectory(directory);
+      emptyDirectory(directory, this.#options.turn);
     } finally {
       closeDescriptor(directory);
     }
@@ -281,9 +283,13 @@ export class FileApply {
   }
 }
 
-/** Removes all in an open directory; links are removed, not followed. */
-export function emptyDirectory(fd: number): void {
+const NAMES_A_TURN = 50;
+
+/** Removes all in an open directory; links are removed, not followed. `turn` is called now and then. */
+export function emptyDirectory(fd: number, turn: () => void = () => {}): void {
+  let removed = 0;
   for (const name of readEntries(fd).keys()) {
+    if (++removed % NAMES_A_TURN === 0) turn();
     const result = tryCall("unlinkat", fd, rawPath(name), 0);
     if (result !== ERRNO_FILES.isDirectory) {
       checked(result, "unlinkat", name);
@@ -291,7 +297,8 @@ export function emptyDirectory(fd: number): void {
     }
     const below = openBelow(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     try {
-      emptyDirectory(below);
+      emptyDirectory(below, turn);
+      turn();
     } finally {
       closeDescriptor(below);
     }

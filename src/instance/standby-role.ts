@@ -71,6 +71,10 @@ export class StandbyRole {
     this.watch.tick();
   }
 
+  #signInTime(): void {
+    if (performance.now() - this.#signAt > STANDBY_HEARTBEAT_MS) this.#giveSign();
+  }
+
   #giveSign(): void {
     (this.#upstream ?? this.#asking?.link)?.send({ type: "heartbeat" });
     this.#signAt = performance.now();
@@ -113,7 +117,7 @@ export class StandbyRole {
       const kept = new KeptFiles(this.#shell.config.keptDirectory);
       this.#kept = kept;
       const answer = (lacking: Lacking) => link.send({ type: "lacking", lacking });
-      const files = { blocks: kept, answer };
+      const files = { blocks: kept, answer, turn: () => this.#signInTime() };
       const clone = Clone.create(this.#shell.config, { hello, arrived, files, earlier: this.#memory.held });
       this.#clone = clone;
       this.#programs = new ProgramWait(clone, (paths) => link.send({ type: "programs-wanted", paths }));
@@ -165,7 +169,7 @@ export class StandbyRole {
         this.#orGiveUp(() => this.#clone!.operation(message.operation));
         if (message.operation.op === "kept") link.send({ type: "took" });
         // Hundreds of small files come in one read, and no timer runs before the last of them is made.
-        if (performance.now() - this.#signAt > STANDBY_HEARTBEAT_MS) this.#giveSign();
+        this.#signInTime();
         return;
       case "end":
         if (!this.#orGiveUp(() => this.#clone!.end(message.end))) return;

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
+import { FileApply } from "../../../src/files/apply.ts";
 import { same, started, twice } from "./pair.ts";
 
 const raw = (root: string, name: string) => Buffer.concat([Buffer.from(`${root}/`), Buffer.from(name, "latin1")]);
@@ -123,3 +124,30 @@ twice("a name that leads to another file while the first is open and written on"
   assert.equal(fs.readFileSync(`${pair.clone.root}/current`, "utf8"), "new");
   fs.closeSync(old);
 });
+
+const MANY = 3000;
+/** Names that may go before others have a turn. */
+const MOST_AT_ONCE = 100;
+
+twice("a directory that goes with thousands of files leaves others their turns", async (pair) => {
+  const directory = `${pair.primary.root}/many`;
+  for (const name of ["", "/a", "/b"]) fs.mkdirSync(directory + name);
+  for (let i = 0; i < MANY; i++) fs.writeFileSync(`${directory}/${["a", "b"][i % 2]}/${i}`, "");
+  await started(pair);
+  pair.cut();
+  fs.rmSync(directory, { recursive: true });
+  let turns = 0;
+  using apply = new TurningApply(pair.clone.rootFd, () => turns++);
+  for (const operation of pair.capture.cut()) apply.apply(operation);
+  assert.ok(turns >= MANY / MOST_AT_ONCE, `${turns} turns`);
+});
+
+class TurningApply extends FileApply implements Disposable {
+  constructor(rootFd: number, turn: () => void) {
+    super(rootFd, { turn });
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
