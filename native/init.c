@@ -38,13 +38,15 @@ static void report(int value) {
 }
 
 // io_uring keeps what it does in places that nobody can copy. To the application and all its children it is not there, and
-// programs fall back to what they do on older kernels. A debugger's calls fail, for its victims have a tracer already; that
-// tracer is told of them, so that the debugger can be refused by name.
+// programs fall back to what they do on older kernels; the tracer is told who asked, to name it when one does not fall back. A
+// debugger's calls fail, for its victims have a tracer already; it is told of them, so that the debugger can be refused by name.
 static long filterCalls(void) {
   struct sock_filter code[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),  // the number
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_ptrace, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE | 0x5553 /* see src/tree/tracees.ts */),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE | 0x5552 /* likewise; without a tracer: ENOSYS */),
       BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, __NR_io_uring_setup, 0, 2),
       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, __NR_io_uring_setup + 2, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 38 /* ENOSYS */),

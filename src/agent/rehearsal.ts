@@ -10,6 +10,7 @@ import { OperatingError } from "../kernel/failure.ts";
 import { resume } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { kindNamed } from "../resources/kinds.ts";
+import { refuseRing } from "../resources/refusal.ts";
 import { resetTcp } from "../resources/tcp/index.ts";
 import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
@@ -70,6 +71,8 @@ function isAlive(pid: number): boolean {
     return false;
   }
 }
+
+const ENDED_WELL = "exited with code 0";
 
 function endingText({ code, signal }: Ending): string {
   return signal ? `ended by signal ${signal}` : `exited with code ${code}`;
@@ -133,11 +136,14 @@ type Look = Pick<Rehearsal, "processes" | "threads" | "stopUs" | "ended" | "find
 async function look(stage: Stage, tracees: Tracees, endings: string[]): Promise<Look> {
   const { threadCount: threads } = tracees;
   const processes = tracees.processes.size;
-  if (processes === 0) return { processes, threads, ended: endings.at(-1) ?? "ended", findings: [], remarks: [] };
+  if (processes === 0) {
+    const ended = endings.at(-1) ?? "ended";
+    const findings = tracees.askedForRing && ended !== ENDED_WELL ? [findingOf(refuseRing(ended))] : [];
+    return { processes, threads, ended, findings, remarks: [] };
+  }
   const remarks = rollbackDatabases(tracees.processes.keys()).map(rollbackRemark);
   const findings = new Map<string, Finding>();
-  const refused = ({ code, message, remedy }: OperatingError) =>
-    void findings.set(message, { code, message, ...(remedy === undefined ? {} : { remedy }) });
+  const refused = (error: OperatingError) => void findings.set(error.message, findingOf(error));
   await again(() => examine(tracees, refused), refused);
   const capture = new Capture({
     stage,
@@ -157,6 +163,10 @@ async function look(stage: Stage, tracees: Tracees, endings: string[]): Promise<
     resetTcp();
   }
   return { processes, threads, ...(stopUs === undefined ? {} : { stopUs }), findings: [...findings.values()], remarks };
+}
+
+function findingOf({ code, message, remedy }: OperatingError): Finding {
+  return { code, message, ...(remedy === undefined ? {} : { remedy }) };
 }
 
 function rollbackRemark(path: string): Finding {

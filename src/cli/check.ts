@@ -107,8 +107,15 @@ async function addRehearsal(
 function findingsOf(rehearsal: Rehearsal): ProgramReport["findings"] {
   const { ended, output, processes, threads, stopUs, findings, remarks } = rehearsal;
   const said = output === "" ? "" : `; it said last:\n${output.replaceAll(/^/gm, "       ")}`;
+  const found = findings.map(({ code, message, remedy }) => ({
+    ok: false,
+    code,
+    message: `${message}.`,
+    ...(remedy === undefined ? {} : { remedy }),
+  }));
   if (ended !== undefined)
     return [
+      ...found,
       {
         ok: false,
         code: "program-ended",
@@ -116,12 +123,6 @@ function findingsOf(rehearsal: Rehearsal): ProgramReport["findings"] {
         remedy: "Give it what it needs to keep running, or a shorter time.",
       },
     ];
-  const found = findings.map(({ code, message, remedy }) => ({
-    ok: false,
-    code,
-    message: `${message}.`,
-    ...(remedy === undefined ? {} : { remedy }),
-  }));
   const ran = { ok: true, message: `It ran with ${processes} processes and ${threads} threads.` };
   const remarked = remarks.map(({ message, ...rest }) => ({ ok: true, ...rest, message: `${message}.` }));
   if (stopUs === undefined) return [ran, ...found, ...remarked];

@@ -26,6 +26,15 @@ const byLink: Array<[pattern: RegExp, reason: Reason]> = [
   [/^mnt:|^net:|^pid:|^user:|^ipc:|^uts:|^cgroup:|^time:/, { what: "a namespace", remedy: "Run it without that." }],
 ];
 
+/** Of a program that wanted an io_uring, was told that there is none, and ended. @param how as in "exited with code 1" */
+export function refuseRing(how: string): OperatingError {
+  return new OperatingError(
+    "unprotectable-io-uring",
+    `The program asks for io_uring, whose requests under way are in the kernel alone, and ${how} without it`,
+    { remedy: "Tell the program to do without io_uring." },
+  );
+}
+
 const FAMILIES: Record<number, string> = { 1: "unix", 2: "IPv4", 10: "IPv6", 16: "netlink", 17: "packet", 40: "vsock" };
 const TYPES: Record<number, string> = { 1: "stream", 2: "datagram", 3: "raw", 5: "seqpacket" };
 

@@ -61,8 +61,9 @@ export interface StopOptions {
 }
 
 const SIGTRAP = 5;
-/** What the stage's filter says of ptrace(2), see native/init.c. */
-const STAGE_FILTER = 0x5553;
+/** What the stage's filter says of ptrace(2) and io_uring_setup(2), see native/init.c. */
+const DEBUGS = 0x5553;
+const ASKS_FOR_RING = 0x5552;
 /** A vfork's child calls exec within some 100 µs; everybody else stands still meanwhile. */
 const VFORK_MS = 20;
 
@@ -86,6 +87,8 @@ export class Tracees {
   #stopped: Int32Array | undefined;
   /** Processes that ended since they were looked at last. */
   readonly endings = new Map<number, Ending>();
+  /** One of them wanted an io_uring and was told that there is none. */
+  askedForRing = false;
   readonly #init: number;
   readonly #options: number;
   onEnding: (ending: Ending) => void = () => {};
@@ -308,7 +311,9 @@ export class Tracees {
   #onFilteredCall(tid: number): void {
     const process = this.#threads.get(tid)?.process;
     // A filter of the application's own speaks to a debugger that is not there.
-    if (eventMessage(tid) !== STAGE_FILTER) refuseCall(tid);
+    const message = eventMessage(tid);
+    if (message === ASKS_FOR_RING) this.askedForRing = true;
+    if (message !== DEBUGS) refuseCall(tid);
     else if (process) process.debugs = true;
   }
 

@@ -3,7 +3,8 @@
  * (events, check NAME), where `onUnprotectable` decides on its output. And understudy tree of what is protected.
  */
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ApplicationReport } from "../../src/agent/api-types.ts";
@@ -60,6 +61,8 @@ test("check names a database that cannot be written after a switch", { timeout: 
 
 /** What a program may do, and how it is refused for it. */
 const REFUSED: Array<[code: string, script: string]> = [
+  // A stand-in for a GPU: what is behind the node of that name has state outside.
+  ["unprotectable-device", "mkdir /dev/dri; mknod /dev/dri/renderD128 c 1 11; exec 3</dev/dri/renderD128; sleep 1000"],
   ["unprotectable-device", "mknod /tmp/odd c 1 11; exec 3</tmp/odd; sleep 1000"],
   ["unprotectable-namespace", "unshare --mount sleep 1000"],
   ["unprotectable-namespace", "unshare --user --map-root-user sleep 1000"],
@@ -83,6 +86,50 @@ for (const [code, script] of REFUSED)
     assert.equal(JSON.parse(stdout).error.code, code, stdout);
     assert.equal((await run("ps")).stdout, "No applications.\n");
   });
+
+/** io_uring_setup(8, NULL): fails on every machine; where there is none, with ENOSYS. */
+const RING = "syscall(425, 8, 0); my $absent = $!{ENOSYS};";
+
+test("io_uring: absent for who can do without, a reason for who ends without it", { timeout: 120_000 }, async () => {
+  const check = async (then: string) => {
+    const { code, stdout } = await run("check", "--run", "0.7", "--json", "--", "perl", "-e", `${RING} ${then}`);
+    return { code, findings: JSON.parse(stdout).program.findings as Array<{ ok: boolean; code?: string }> };
+  };
+  assert.equal((await check("die unless $absent; sleep 1000")).code, 0);
+  const needs = "exit 3 if $absent; sleep 1000";
+  const { code, findings } = await check(needs);
+  assert.equal(code, 1);
+  assert.ok(
+    findings.some((one) => !one.ok && one.code === "unprotectable-io-uring"),
+    JSON.stringify(findings),
+  );
+  const options = ["--name", "ring", "--address", "10.77.0.35/24", "--standby", "node-b", "--json"];
+  const refused = await run("protect", ...options, "--", "perl", "-e", `${RING} ${needs}`);
+  assert.equal(refused.code, 1);
+  assert.match(JSON.parse(refused.stdout).error.message, /exited with code 3; it had asked for io_uring/);
+});
+
+test("a unix socket whose other end is outside", { timeout: 120_000 }, async (t) => {
+  const directory = mkdtempSync("/tmp/understudy-outside-");
+  t.after(() => rmSync(directory, { recursive: true }));
+  const listener = createServer(() => {}).listen(`${directory}/socket`);
+  t.after(() => listener.close());
+  const options = ["--name", "outside", "--address", "10.77.0.36/24", "--standby", "node-b", "--json"];
+  const connect = "use IO::Socket::UNIX; our $s = IO::Socket::UNIX->new(Peer => '/data/socket') or die; sleep 1000";
+  const { code, stdout } = await run(
+    "protect",
+    ...options,
+    "--volume",
+    `/data=${directory}`,
+    "--",
+    "perl",
+    "-e",
+    connect,
+  );
+  assert.equal(code, 1, stdout);
+  assert.equal(JSON.parse(stdout).error.code, "unprotectable-unix-socket", stdout);
+  assert.equal((await run("ps")).stdout, "No applications.\n");
+});
 
 test("protect refuses what it cannot copy, and starts nothing", { timeout: 60_000 }, async () => {
   const protect = ["protect", "--name", "odd", "--address", "10.77.0.31/24", "--standby", "node-b", "--json"];
