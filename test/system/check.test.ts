@@ -3,8 +3,7 @@
  * (events, check NAME), where `onUnprotectable` decides on its output. And understudy tree of what is protected.
  */
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ApplicationReport } from "../../src/agent/api-types.ts";
@@ -109,11 +108,15 @@ test("io_uring: absent for who can do without, a reason for who ends without it"
   assert.match(JSON.parse(refused.stdout).error.message, /exited with code 3; it had asked for io_uring/);
 });
 
-test("a unix socket whose other end is outside", { timeout: 120_000 }, async (t) => {
-  const directory = mkdtempSync("/tmp/understudy-outside-");
-  t.after(() => rmSync(directory, { recursive: true }));
-  const listener = createServer(() => {}).listen(`${directory}/socket`);
-  t.after(() => listener.close());
+test("a unix socket whose other end is outside", { timeout: 240_000 }, async (t) => {
+  const directory = "/tmp/outside";
+  const listen = `require("node:net").createServer(() => {}).listen("${directory}/socket", () => console.log("listening"))`;
+  await lab.exec("node-a", ["mkdir", "-p", directory]);
+  const listener = await lab.spawn("node-a", [process.execPath, "-e", listen], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(() => listener.kill());
+  await new Promise((done) => listener.stdout!.once("data", done));
   const options = ["--name", "outside", "--address", "10.77.0.36/24", "--standby", "node-b", "--json"];
   const connect = "use IO::Socket::UNIX; our $s = IO::Socket::UNIX->new(Peer => '/data/socket') or die; sleep 1000";
   const { code, stdout } = await run(
