@@ -15,7 +15,8 @@ import { makeNodeNetwork, namespacesOf, removeNodeNetwork, unplug } from "./netw
 
 /** Groups of a node: the supervising shell, the agent, the instances' applications, commands of `lab exec`, its store member. */
 const GROUPS = ["supervisor", "agent", "apps", "exec", MEMBER_GROUP];
-const START_TIMEOUT_MS = 30_000;
+/** A node whose agent ends is told of at once; a busy machine may take long. */
+const START_TIMEOUT_MS = 120_000;
 const POLL_MS = 10;
 /** Of the agent's log, in the message that it does not come up. */
 const LOG_LINES = 15;
