@@ -8,7 +8,8 @@ import { ProtectedApplication } from "./application.ts";
 /** So many are started at a time: each is two processes that want their share of the machine. */
 const AT_A_TIME = 4;
 const FIRST_HOST = 100;
-const POLL_MS = 200;
+/** Each look asks every primary: it must not be what they are busy with. */
+const POLL_MS = 3000;
 
 export class Crowd {
   readonly #lab: Lab;
