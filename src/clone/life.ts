@@ -42,7 +42,8 @@ import { parseCredentials } from "../resources/process/state.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
 import type { Ending } from "../tree/tracees.ts";
 import { restoreCredentials } from "./credentials.ts";
-import { beginSession, type Skeleton, type SkeletonProcess } from "./skeleton.ts";
+import type { Skeleton } from "./skeleton.ts";
+import { beginSession, type SkeletonProcess } from "./skeleton-process.ts";
 import { handleOfEnded, inGroupOf, makeZombie } from "./zombie.ts";
 
 const F_DUPFD = 0;

@@ -7,7 +7,8 @@ import { readStatus, virtualPid } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
 import { NO_SIGNALS, parseStatus, resume, setSignalMask, waitFor } from "../kernel/trace.ts";
 import type { Ending } from "../tree/tracees.ts";
-import { cloneWith, type Skeleton, type SkeletonProcess } from "./skeleton.ts";
+import type { Skeleton } from "./skeleton.ts";
+import { cloneWith, type SkeletonProcess } from "./skeleton-process.ts";
 
 const SIGCHLD = 17;
 const RLIMIT_CORE = 4;

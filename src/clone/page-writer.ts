@@ -1,0 +1,77 @@
+/** Streams of pages are written into a clone's processes, also where the memory is closed to writing or not laid out yet. */
+import { tryCall } from "../kernel/calls.ts";
+import { MAP, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
+import { applyPages } from "../kernel/pages.ts";
+import type { RemoteCall } from "../kernel/remote.ts";
+import type { Area } from "../resources/memory/layout.ts";
+import type { SkeletonProcess } from "./skeleton-process.ts";
+import type { Window } from "./window.ts";
+
+export class PageWriter {
+  readonly #window: Window;
+
+  constructor(window: Window) {
+    this.#window = window;
+  }
+
+  write(process: SkeletonProcess, bytes: Buffer): void {
+    const { pid, memoryFd, remote, window } = process;
+    if (window && this.#window.write(remote, bytes)) return;
+    const closed = closedAreas(process.areas, bytes);
+    remote.batchChecked(closed.map(({ start, end }) => ["mprotect", start, end - start, PROT.read | PROT.write]));
+    if (!window || !this.#writeSingly(process, bytes)) applyPages(pid, memoryFd, bytes);
+    remote.batchChecked(closed.map(({ start, end, protection }) => ["mprotect", start, end - start, protection]));
+  }
+
+  /**
+   * Where memory was met that may not be written: the running application has put other memory over a private file mapping
+   * (as the loader does at a library's end), and its pages came before the layout that says so. Behind the file's end they
+   * need memory of their own until then. False when there is none of that kind.
+   */
+  #writeSingly(process: SkeletonProcess, stream: Buffer): boolean {
+    const behind = [...wholePages(stream)].filter(({ address }) => {
+      const area = process.areas.find(({ start, end }) => start <= address && address < end);
+      return area?.backing.type === "file" && !area.backing.shared && !canRead(process.memoryFd, address);
+    });
+    if (behind.length === 0) return false;
+    const flags = MAP.private | MAP.anonymous | MAP.fixed;
+    process.remote.batchChecked(
+      behind.map(({ address }): RemoteCall => {
+        const area = process.areas.find(({ start, end }) => start <= address && address < end)!;
+        return ["mmap", address, PAGE_BYTES, area.protection, flags, -1, 0];
+      }),
+    );
+    applyPages(process.pid, process.memoryFd, stream);
+    return true;
+  }
+}
+
+/** Shared memory in a stream's way that is not writable now: not even from outside can it be written so. */
+function closedAreas(areas: Area[], stream: Buffer): Area[] {
+  const closed = areas.filter(
+    ({ backing, protection, readOnly }) => backing.type === "shared" && !readOnly && (protection & PROT.write) === 0,
+  );
+  if (closed.length === 0) return closed;
+  const addresses = [...wholePages(stream)].map(({ address }) => address);
+  return closed.filter(({ start, end }) => addresses.some((address) => start <= address && address < end));
+}
+
+/** Pages that a stream holds as a whole; see native/memory.cc for its form. */
+function* wholePages(stream: Buffer): Generator<{ address: number }> {
+  for (let at = 0; at < stream.length; ) {
+    const address = Number(stream.readBigUInt64LE(at));
+    const kind = stream.readUInt16LE(at + 8);
+    const patches = stream.readUInt16LE(at + 10);
+    const bytes = stream.readUInt32LE(at + 12);
+    at += 16 + (kind === 1 ? 4 * patches : 0) + (kind === 2 ? 0 : bytes);
+    if (kind === 1) continue;
+    const pages = kind === 2 ? bytes : bytes / PAGE_BYTES;
+    for (let i = 0; i < pages; i++) yield { address: address + i * PAGE_BYTES };
+  }
+}
+
+const probe = Buffer.alloc(1);
+
+function canRead(memoryFd: number, address: number): boolean {
+  return tryCall("pread64", memoryFd, probe, 1, address) === 1;
+}
