@@ -32,14 +32,14 @@ export async function measureLoad(lab: Lab, kind: Load, turns: number): Promise<
 
 async function unprotectedTurns(lab: Lab, kind: Load, turns: number): Promise<number[]> {
   // One more: the first fills caches.
-  const script = `sh ${SCRIPT} /var/tmp/work ${kind} ${turns + 1} && cat /var/tmp/work/took && rm -r /var/tmp/work`;
+  const script = `sh ${SCRIPT} /var/tmp/load ${kind} ${turns + 1} && cat /var/tmp/load/took && rm -r /var/tmp/load`;
   const { code, stdout, stderr } = await lab.exec("node-a", ["sh", "-c", script], { timeoutMs: LIMIT_MS });
   if (code !== 0) throw new Error(`The unprotected ${kind} failed: ${stderr}`);
   return numbers(stdout).slice(1);
 }
 
 async function protectedTurns(lab: Lab, kind: Load, turns: number): Promise<number[]> {
-  const command = ["/bin/sh", SCRIPT, "/var/tmp/work", kind, "1000000"];
+  const command = ["/bin/sh", SCRIPT, "/var/tmp/load", kind, "1000000"];
   const application = new ProtectedApplication(lab, { name: kind, command, address: ADDRESS });
   await application.protect({ limitMs: LIMIT_MS });
   try {
@@ -67,7 +67,7 @@ async function lostBy(application: ProtectedApplication): Promise<string> {
 }
 
 async function took({ lab, name }: ProtectedApplication): Promise<number[]> {
-  const { stdout } = await lab.exec("node-a", ["understudy", "files", name, "cat", "/var/tmp/work/took"]);
+  const { stdout } = await lab.exec("node-a", ["understudy", "files", name, "cat", "/var/tmp/load/took"]);
   return numbers(stdout);
 }
 

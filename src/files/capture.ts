@@ -25,7 +25,7 @@ export interface FileCaptureOptions {
   /** Directories of the node's that the application sees at paths of its own; their changes belong to its files. */
   volumes?: ReadonlyArray<{ path: string; directory: string }>;
   /** False: compare, even where the kernel could tell the ranges. A log given stays the caller's. */
-  log?: FileLog | false;
+  log?: FileLog | false | undefined;
 }
 
 export interface CutHints {

@@ -6,12 +6,15 @@ import type { FileLog } from "../../../src/files/log.ts";
 import { whyNotTraced } from "../../../src/kernel/file-systems.ts";
 import { probeHost } from "../../../src/kernel/host.ts";
 
-/** Undefined with a reason only where `understudy check` says that the kernel has none, or temporary files are on no file system that it watches. */
-export async function logIfAny(): Promise<{ log?: FileLog; missing?: string }> {
+/**
+ * Undefined only where `understudy check` says that the kernel has none, or temporary files are on no file system that it watches:
+ * there a capture compares by its own choice, and says why.
+ */
+export async function findLog(): Promise<FileLog | undefined> {
   const { log, missing } = openLog(tmpdir());
-  if (log) return { log };
+  if (log) return log;
   const { features } = await probeHost();
   const can = features.find(({ id }) => id === "file-log")!.available && whyNotTraced(tmpdir()) === undefined;
   assert.ok(!can, `This kernel has what the log needs, and it cannot be opened: ${missing}`);
-  return { missing: missing ?? "no reason was given" };
+  return undefined;
 }

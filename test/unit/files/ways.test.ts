@@ -121,7 +121,7 @@ logged("a write of a few bytes sends a few bytes", async (pair) => {
   fs.writeSync(fd, Buffer.alloc(3 * CHUNK_BYTES, 1));
   await started(pair);
   pair.cut();
-  // The issue's own example.
+  // The second one reaches into the first.
   fs.writeSync(fd, Buffer.alloc(30_000, 2), 0, 30_000, 30);
   fs.writeSync(fd, Buffer.alloc(20_000, 3), 0, 20_000, 20);
   const writes = pair
