@@ -57,7 +57,13 @@ export class Skeleton {
     return process;
   }
 
+  /** As `steps`, in one go. */
   apply(operation: Operation): void {
+    for (const _pause of this.steps(operation));
+  }
+
+  /** Takes an operation; what takes long has pauses for other work, but for other operations. */
+  *steps(operation: Operation): Generator<void, void> {
     switch (operation.op) {
       case "process":
         this.#births.make(operation);
@@ -72,7 +78,7 @@ export class Skeleton {
         this.#areas.drop(this.process(operation.pid), operation.ranges);
         return;
       case "file":
-        this.#files.apply(operation);
+        yield* this.#files.steps(operation);
         return;
       case "segment":
       case "segment-bytes":

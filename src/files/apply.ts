@@ -1,6 +1,7 @@
 /**
  * The clone's side: each step through the merged view of the clone's stage, so that the overlay does its copying and hiding.
- * Symbolic links are never followed. A step that was taken already does no harm; one that cannot be taken throws.
+ * Symbolic links are never followed. A step that was taken already does no harm; one that cannot be taken throws. A step that
+ * takes long (a directory goes with all that is in it) is taken in pieces: the standby gives signs of life between them.
  */
 import { closeDescriptor, tryCall } from "../kernel/calls.ts";
 import { checked } from "../kernel/errors.ts";
@@ -19,7 +20,6 @@ import {
   O_RDWR,
   openBelow,
   rawPath,
-  readEntries,
   removeExtended,
   Status,
   setExtended,
@@ -30,6 +30,7 @@ import {
   writeAt,
 } from "../kernel/files.ts";
 import { ASIDE, type Attributes, type FileChange, type FileOperation } from "./change.ts";
+import { emptied } from "./empty.ts";
 import { type Lacking, OFFER_BLOCK_BYTES, offeredBlocks } from "./offer.ts";
 
 /** Where offered blocks may already be; see kept.ts. */
@@ -43,8 +44,6 @@ export interface OfferedBlocks {
 export interface FileApplyOptions {
   blocks?: OfferedBlocks | undefined;
   answer?: (lacking: Lacking) => void;
-  /** Called now and then in a step that takes long: a directory goes with all that is in it. */
-  turn?: () => void;
 }
 
 const PUNCH_HOLE_KEEP_SIZE = 3;
@@ -77,15 +76,19 @@ export class FileApply {
     this.#file = undefined;
   }
 
-  /** @throws SystemCallError with the call, the path and the cause */
+  /** As `steps`, in one go. */
   apply(operation: FileOperation): void {
-    const { change } = operation;
+    for (const _pause of this.steps(operation));
+  }
+
+  /** Other operations may be applied in its pauses, but for the same paths. @throws SystemCallError with call, path and cause */
+  *steps({ change }: FileOperation): Generator<void, void> {
     switch (change.type) {
       case "write":
         writeAt(this.#open(change.path), change.bytes, change.at);
         return;
       case "zero":
-        this.#zero(change.path, change.at, change.length);
+        yield* this.#zero(change.path, change.at, change.length);
         return;
       case "offer":
         this.#takeOffered(change);
@@ -98,38 +101,41 @@ export class FileApply {
         return;
       default:
         this.#forget();
-        this.#applyName(change);
+        yield* this.#applyName(change);
     }
   }
 
-  #applyName(change: Exclude<FileChange, { type: "write" | "zero" | "size" | "offer" | "attributes" }>): void {
+  *#applyName(
+    change: Exclude<FileChange, { type: "write" | "zero" | "size" | "offer" | "attributes" }>,
+  ): Generator<void, void> {
     switch (change.type) {
       case "remove":
-        this.#remove(change.path);
+        yield* this.#remove(change.path);
         return;
       case "move":
         this.#move(change.from, change.to);
         return;
       case "link":
+        yield* this.#remove(change.to);
         this.#link(change.from, change.to);
         return;
       case "directory":
-        this.#makeDirectory(change.path, change.fresh);
+        yield* this.#makeDirectory(change.path, change.fresh);
         return;
       case "file": {
-        this.#remove(change.path);
+        yield* this.#remove(change.path);
         const flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW;
         this.#file = { path: change.path, fd: openBelow(this.#rootFd, change.path, flags, 0o600) };
         return;
       }
       case "symlink": {
-        this.#remove(change.path);
+        yield* this.#remove(change.path);
         const [fd, name] = this.#at(change.path);
         checked(tryCall("symlinkat", rawPath(change.target), fd, name), "symlinkat", change.path);
         return;
       }
       case "special": {
-        this.#remove(change.path);
+        yield* this.#remove(change.path);
         const [fd, name] = this.#at(change.path);
         const [major, minor] = change.device;
         const device = ((major & 0xfff) << 8) | (minor & 0xff) | ((minor & 0xfff00) << 12);
@@ -181,39 +187,43 @@ export class FileApply {
     answer?.({ id, blocks: lacking });
   }
 
-  #zero(path: string, at: number, length: number): void {
-    const fd = this.#open(path);
-    if (tryCall("fallocate", fd, PUNCH_HOLE_KEEP_SIZE, at, length) >= 0) return;
+  *#zero(path: string, at: number, length: number): Generator<void, void> {
+    if (tryCall("fallocate", this.#open(path), PUNCH_HOLE_KEEP_SIZE, at, length) >= 0) return;
     // Not every file system makes holes.
     const zeros = Buffer.alloc(Math.min(length, 1 << 20));
-    for (let done = 0; done < length; done += zeros.length)
-      writeAt(fd, zeros.subarray(0, Math.min(zeros.length, length - done)), at + done);
+    for (let done = 0; done < length; done += zeros.length) {
+      writeAt(this.#open(path), zeros.subarray(0, Math.min(zeros.length, length - done)), at + done);
+      yield;
+    }
   }
 
-  #remove(path: string): void {
-    const [fd, name] = this.#at(path);
-    const result = tryCall("unlinkat", fd, name, 0);
+  *#remove(path: string): Generator<void, void> {
+    const result = this.#unlink(path, 0);
     if (result >= 0 || result === ERRNO_FILES.noEntry) return;
     if (result !== ERRNO_FILES.isDirectory) checked(result, "unlinkat", path);
-    const directory = openBelow(this.#rootFd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    try {
-      emptyDirectory(directory, this.#options.turn);
-    } finally {
-      closeDescriptor(directory);
-    }
-    checked(tryCall("unlinkat", fd, name, AT_REMOVEDIR), "unlinkat", path);
+    yield* emptied(openBelow(this.#rootFd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    checked(this.#unlink(path, AT_REMOVEDIR), "unlinkat", path);
   }
 
-  #makeDirectory(path: string, fresh: boolean): void {
-    if (fresh) this.#remove(path);
+  #unlink(path: string, flags: number): number {
     const [fd, name] = this.#at(path);
-    let result = tryCall("mkdirat", fd, name, 0o700);
+    return tryCall("unlinkat", fd, name, flags);
+  }
+
+  *#makeDirectory(path: string, fresh: boolean): Generator<void, void> {
+    if (fresh) yield* this.#remove(path);
+    let result = this.#mkdir(path);
     if (result === ERRNO_FILES.exists) {
       if (this.#isDirectory(path)) return;
-      this.#remove(path);
-      result = tryCall("mkdirat", fd, name, 0o700);
+      yield* this.#remove(path);
+      result = this.#mkdir(path);
     }
     checked(result, "mkdirat", path);
+  }
+
+  #mkdir(path: string): number {
+    const [fd, name] = this.#at(path);
+    return tryCall("mkdirat", fd, name, 0o700);
   }
 
   #isDirectory(path: string): boolean {
@@ -235,7 +245,6 @@ export class FileApply {
   }
 
   #link(from: string, to: string): void {
-    this.#remove(to);
     this.#pair(from, to, (fromFd, fromName, toFd, toName) => {
       checked(tryCall("linkat", fromFd, fromName, toFd, toName, 0), "linkat", `${from} to ${to}`);
     });
@@ -280,29 +289,6 @@ export class FileApply {
     } finally {
       closeDescriptor(handle);
     }
-  }
-}
-
-const NAMES_A_TURN = 50;
-
-/** Removes all in an open directory; links are removed, not followed. `turn` is called now and then. */
-export function emptyDirectory(fd: number, turn: () => void = () => {}): void {
-  let removed = 0;
-  for (const name of readEntries(fd).keys()) {
-    if (++removed % NAMES_A_TURN === 0) turn();
-    const result = tryCall("unlinkat", fd, rawPath(name), 0);
-    if (result !== ERRNO_FILES.isDirectory) {
-      checked(result, "unlinkat", name);
-      continue;
-    }
-    const below = openBelow(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    try {
-      emptyDirectory(below, turn);
-      turn();
-    } finally {
-      closeDescriptor(below);
-    }
-    checked(tryCall("unlinkat", fd, rawPath(name), AT_REMOVEDIR), "unlinkat", name);
   }
 }
 

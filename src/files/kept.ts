@@ -9,9 +9,7 @@ import { join } from "node:path";
 import { closeDescriptor, openPath, tryCall } from "../kernel/calls.ts";
 import { checked } from "../kernel/errors.ts";
 import {
-  AT_REMOVEDIR,
   bareTree,
-  ERRNO_FILES,
   MODE_TYPE,
   nextData,
   O_DIRECTORY,
@@ -29,6 +27,7 @@ import {
   tryOpenBelow,
 } from "../kernel/files.ts";
 import type { OfferedBlocks } from "./apply.ts";
+import { emptied } from "./empty.ts";
 import { digestOf, OFFER_BLOCK_BYTES } from "./offer.ts";
 
 /** Another file system; a full one. */
@@ -54,7 +53,6 @@ function generations(directory: string): number[] {
 }
 
 const DIRECTORY = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
-const REMOVED_AT_ONCE = 100;
 const block = Buffer.allocUnsafeSlow(OFFER_BLOCK_BYTES);
 
 export class KeptFiles implements OfferedBlocks {
@@ -140,25 +138,6 @@ export class KeptFiles implements OfferedBlocks {
       for (const _pause of emptied(this.#keptFd)) await new Promise(setImmediate);
     }
     rmSync(this.#directory, { recursive: true, force: true });
-  }
-}
-
-/** Removes all in a directory, with a pause now and then; closes it. */
-function* emptied(fd: number): Generator<void> {
-  let removed = 0;
-  try {
-    for (const name of readEntries(fd).keys()) {
-      if (++removed % REMOVED_AT_ONCE === 0) yield;
-      const result = tryCall("unlinkat", fd, rawPath(name), 0);
-      if (result !== ERRNO_FILES.isDirectory) {
-        checked(result, "unlinkat", name);
-        continue;
-      }
-      yield* emptied(openBelow(fd, name, DIRECTORY));
-      checked(tryCall("unlinkat", fd, rawPath(name), AT_REMOVEDIR), "unlinkat", name);
-    }
-  } finally {
-    closeDescriptor(fd);
   }
 }
 

@@ -1,4 +1,5 @@
 /** The standby's part of an instance: a clone, the stream that feeds it, and the eye on the primary. */
+import type { Operation } from "../checkpoint/operations.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
 import type { EarlierMemory } from "../clone/earlier-memory.ts";
 import type { RestartOrder } from "../cluster/restart.ts";
@@ -31,7 +32,6 @@ export class StandbyRole {
   /** What earlier clones here had, until this one is in sync. */
   #kept: KeptFiles | undefined;
   #applySoon = false;
-  #signAt = 0;
   /** The stream from the primary, once accepted. */
   #upstream: Link | undefined;
   #ticks = 0;
@@ -67,17 +67,9 @@ export class StandbyRole {
   }
 
   tick(): void {
-    if (this.#ticks++ % (STANDBY_HEARTBEAT_MS / TICK_MS) === 0) this.#giveSign();
+    if (this.#ticks++ % (STANDBY_HEARTBEAT_MS / TICK_MS) === 0)
+      (this.#upstream ?? this.#asking?.link)?.send({ type: "heartbeat" });
     this.watch.tick();
-  }
-
-  #signInTime(): void {
-    if (performance.now() - this.#signAt > STANDBY_HEARTBEAT_MS) this.#giveSign();
-  }
-
-  #giveSign(): void {
-    (this.#upstream ?? this.#asking?.link)?.send({ type: "heartbeat" });
-    this.#signAt = performance.now();
   }
 
   /** The clone of a checkpoint comes to life; undefined when there is none, or when it could not. */
@@ -117,7 +109,7 @@ export class StandbyRole {
       const kept = new KeptFiles(this.#shell.config.keptDirectory);
       this.#kept = kept;
       const answer = (lacking: Lacking) => link.send({ type: "lacking", lacking });
-      const files = { blocks: kept, answer, turn: () => this.#signInTime() };
+      const files = { blocks: kept, answer };
       const clone = Clone.create(this.#shell.config, { hello, arrived, files, earlier: this.#memory.held });
       this.#clone = clone;
       this.#programs = new ProgramWait(clone, (paths) => link.send({ type: "programs-wanted", paths }));
@@ -159,17 +151,16 @@ export class StandbyRole {
     if (this.#clone === clone) this.#dropClone();
   }
 
-  #receive(link: Link, term: number, message: Message): void {
+  /** Handles a message; what takes long in pieces. */
+  *#receive(link: Link, term: number, message: Message): Generator<void, void> {
     if (this.#upstream !== link) return;
     this.watch.beat();
     let waits = false;
     if (!this.#orGiveUp(() => (waits = this.#programs!.holds(message))) || waits) return;
     switch (message.type) {
       case "operation":
-        this.#orGiveUp(() => this.#clone!.operation(message.operation));
+        yield* this.#take(this.#clone!, message.operation);
         if (message.operation.op === "kept") link.send({ type: "took" });
-        // Hundreds of small files come in one read, and no timer runs before the last of them is made.
-        this.#signInTime();
         return;
       case "end":
         if (!this.#orGiveUp(() => this.#clone!.end(message.end))) return;
@@ -182,7 +173,7 @@ export class StandbyRole {
         this.#orGiveUp(() => this.#programs!.part(message.part));
         return;
       case "programs-sent":
-        this.#programsSent(link, term);
+        yield* this.#programsSent(link, term);
         return;
       case "restart":
         this.#restart(message.order);
@@ -197,7 +188,7 @@ export class StandbyRole {
   }
 
   /** What waited for the programs goes on. */
-  #programsSent(link: Link, term: number): void {
+  *#programsSent(link: Link, term: number): Generator<void, void> {
     let kept: Message[] = [];
     const taken = this.#orGiveUp(() => {
       const sent = this.#programs!.sent();
@@ -205,7 +196,11 @@ export class StandbyRole {
       for (const { path } of sent.programs)
         this.#shell.note("program-taken", `"${path}" is not the same on this node: the primary's is used`, { path });
     });
-    if (taken) for (const message of kept) this.#receive(link, term, message);
+    if (!taken) return;
+    for (const message of kept) {
+      yield;
+      yield* this.#receive(link, term, message);
+    }
   }
 
   /** The application has crashed at the primary's. An older checkpoint may lack what clients have seen: the owner's own wish. */
@@ -268,6 +263,14 @@ export class StandbyRole {
           if (this.#clone === clone) this.#cloneLost(error as Error);
         },
       );
+  }
+
+  *#take(clone: Clone, operation: Operation): Generator<void, void> {
+    try {
+      yield* clone.operation(operation);
+    } catch (error) {
+      this.#cloneLost(error as Error);
+    }
   }
 
   /** What fails here says nothing against the primary: the clone is given up, and nobody is suspected. */

@@ -32,8 +32,12 @@ interface Held {
   end: CheckpointEnd;
 }
 
-/** So long at a time older checkpoints are applied: heartbeats and acknowledgements wait meanwhile. */
+/**
+ * So long at a time older checkpoints are applied: heartbeats and acknowledgements wait meanwhile. The more have gathered, the
+ * longer, or a fast primary would fill the memory here, but never so long that it would miss a sign of life.
+ */
 const APPLY_SLICE_MS = 8;
+const LONGEST_SLICE_MS = 40;
 
 /** What a clone begins with. */
 export interface CloneParts {
@@ -66,7 +70,7 @@ export class Clone {
   readonly #states = new Map<string, Resource>();
   #held: Held[] = [];
   /** Taken from the held ones, and applied up to here: what was done to the skeleton cannot be taken back. */
-  #applying: (Held & { next: number }) | undefined;
+  #applying: { end: CheckpointEnd; work: Generator<void, void> } | undefined;
   #operations: Operation[] = [];
   #applied: CheckpointEnd | undefined;
   #newest: CheckpointEnd | undefined;
@@ -134,15 +138,15 @@ export class Clone {
     return this.#newest;
   }
 
-  /** An operation as it comes. The first checkpoint is applied at once; later ones wait until they are old enough. */
-  operation(operation: Operation): void {
+  /** An operation as it comes. The first checkpoint is applied at once, piece by piece; later ones wait until they are old enough. */
+  *operation(operation: Operation): Generator<void, void> {
     if (operation.op === "pages") {
       this.receivedBytes.value += operation.bytes.length;
       if (verifyPages(operation.bytes) < 0) throw damaged("a page stream that is not well-formed");
     }
     if (this.#newest && operation.op === "kept") throw damaged("memory of an earlier clone after the first checkpoint");
     if (this.#newest) this.#operations.push(operation);
-    else this.#apply(operation);
+    else yield* this.#steps(operation);
   }
 
   /** The end of a checkpoint: checks that it is the next one. From here on it counts. */
@@ -158,7 +162,7 @@ export class Clone {
     this.checkPrograms(end.programs ?? []);
     const first = !this.#newest;
     this.#newest = end;
-    if (first) this.#commit({ operations: [], end });
+    if (first) this.#settle(end);
     else this.#held.push({ operations: this.#operations, end });
     this.#operations = [];
   }
@@ -186,37 +190,44 @@ export class Clone {
   /** Applies some of what is older than the checkpoints to keep; true: there is more. Call when nothing more urgent is to do. */
   applyOld(): boolean {
     const keep = Math.max(1, this.#config.application.keep);
-    // The more have gathered, the longer at a time: else a fast primary would fill the memory here.
-    const until = performance.now() + APPLY_SLICE_MS * Math.max(1, this.#held.length - keep);
+    const sliceMs = Math.min(LONGEST_SLICE_MS, APPLY_SLICE_MS * Math.max(1, this.#held.length - keep));
+    const until = performance.now() + sliceMs;
     while (this.#applying || this.#held.length >= keep) {
-      this.#applying ??= { ...this.#held.shift()!, next: 0 };
+      this.#applying ??= this.#begin(this.#held.shift()!);
       if (!this.#applyUntil(until)) return true;
     }
     return false;
   }
 
+  #begin({ operations, end }: Held): { end: CheckpointEnd; work: Generator<void, void> } {
+    const steps = (operation: Operation) => this.#steps(operation);
+    const work = (function* (): Generator<void, void> {
+      for (const operation of operations) {
+        yield;
+        yield* steps(operation);
+      }
+    })();
+    return { end, work };
+  }
+
   /** Goes on with the checkpoint being applied; false: not to its end. */
   #applyUntil(until: number): boolean {
-    const applying = this.#applying!;
-    while (applying.next < applying.operations.length) {
-      if (performance.now() > until) return false;
-      this.#apply(applying.operations[applying.next++]!);
-    }
+    const { work, end } = this.#applying!;
+    while (!work.next().done) if (performance.now() > until) return false;
     this.#applying = undefined;
-    this.#settle(applying.end);
+    this.#settle(end);
     return true;
   }
 
   #apply(operation: Operation): void {
-    this.#scratch.beforeLayout(operation);
-    this.#skeleton.apply(operation);
-    if (operation.op === "file") this.#durable?.note(operation.change);
-    if (operation.op === "pages") operation.release?.();
+    for (const _pause of this.#steps(operation));
   }
 
-  #commit({ operations, end }: Held): void {
-    for (const operation of operations) this.#apply(operation);
-    this.#settle(end);
+  *#steps(operation: Operation): Generator<void, void> {
+    this.#scratch.beforeLayout(operation);
+    yield* this.#skeleton.steps(operation);
+    if (operation.op === "file") this.#durable?.note(operation.change);
+    if (operation.op === "pages") operation.release?.();
   }
 
   #settle(end: CheckpointEnd): void {
@@ -228,7 +239,7 @@ export class Clone {
   /** Applies all that there is and resolves when the disk has its files. */
   async makeDurable(): Promise<void> {
     while (this.#applying || this.#held[0]) {
-      this.#applying ??= { ...this.#held.shift()!, next: 0 };
+      this.#applying ??= this.#begin(this.#held.shift()!);
       if (this.#applyUntil(performance.now() + APPLY_SLICE_MS)) continue;
       await nextTurn();
       if (this.#destroyed) return;
@@ -254,7 +265,10 @@ export class Clone {
     if (this.#applying) this.#applyUntil(Number.POSITIVE_INFINITY);
     // A durable clone may have applied a newer one whose files were still on their way to the disk: nobody was told of it.
     const epoch = this.#durable ? Math.max(chosen, this.#applied?.epoch ?? 0) : chosen;
-    while (this.#held[0] && this.#held[0].end.epoch <= epoch) this.#commit(this.#held.shift()!);
+    while (this.#held[0] && this.#held[0].end.epoch <= epoch) {
+      this.#applying = this.#begin(this.#held.shift()!);
+      this.#applyUntil(Number.POSITIVE_INFINITY);
+    }
     this.#held = [];
     if (this.#applied?.epoch !== epoch)
       throw new OperatingError(
@@ -278,6 +292,7 @@ export class Clone {
 
   destroy(): void {
     this.#destroyed = true;
+    this.#applying?.work.return();
     this.#skeleton.close();
     this.#port.setPort("blocked");
     this.#hold.remove();

@@ -1,12 +1,12 @@
 /** Volumes of an application on this node: where each of them is, and what a new clone begins with. */
-import { chmodSync, chownSync, mkdirSync, statSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Volume } from "../cluster/application.ts";
-import { emptyDirectory } from "../files/apply.ts";
-import { closeDescriptor, openPath } from "../kernel/calls.ts";
+import { emptied } from "../files/empty.ts";
+import { openPath } from "../kernel/calls.ts";
 import { checked } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { getExtended, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, readEntries, setExtended } from "../kernel/files.ts";
+import { getExtended, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, setExtended } from "../kernel/files.ts";
 import type { Mount } from "../stage/root.ts";
 
 /** Says on a volume's directory, and as a part of its attributes on every copy, whose it is. */
@@ -45,15 +45,10 @@ export function emptyVolumes(place: Place): Mount[] {
   const replicated = replicatedVolumes(place.volumes);
   for (const { directory } of replicated) {
     mkdirSync(directory, { recursive: true });
-    const fd = openPath(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    try {
-      const own = getExtended(directory, OWNER)?.toString() === place.application;
-      if (!own && readEntries(fd).size > 0) throw notEmpty(directory, place.application);
-      emptyDirectory(fd);
-      checked(setExtended(directory, OWNER, Buffer.from(place.application)), "setxattr", directory);
-    } finally {
-      closeDescriptor(fd);
-    }
+    const own = getExtended(directory, OWNER)?.toString() === place.application;
+    if (!own && readdirSync(directory).length > 0) throw notEmpty(directory, place.application);
+    for (const _pause of emptied(openPath(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)));
+    checked(setExtended(directory, OWNER, Buffer.from(place.application)), "setxattr", directory);
   }
   return [...replicated, ...scratchMounts(place)];
 }

@@ -1,7 +1,18 @@
-/** One mutually authenticated connection between two instances of an application: messages out, messages in. */
+/**
+ * One mutually authenticated connection between two instances of an application: messages out, messages in.
+ *
+ * What comes in is handled for a few milliseconds at a time. However much one read brings, heartbeats go out in between: what is
+ * written while this process does not come back to its event loop stays here, but for the first of it.
+ */
 import type { TLSSocket } from "node:tls";
 import { FrameReader, FrameWriter, type Message } from "./frames.ts";
 import { LIMITS } from "./limits.ts";
+
+/** So long at a time messages are handled before others have their turn. */
+const READ_SLICE_MS = 10;
+
+/** Of a message that takes long to handle: the rest of the work, with pauses. Given up when the link is closed. */
+export type Handling = Generator<void, void> | void;
 
 export class Link {
   readonly socket: TLSSocket;
@@ -9,10 +20,16 @@ export class Link {
   readonly peer: string;
   readonly #writer = new FrameWriter();
   readonly #reader = new FrameReader();
+  /** Of what was read and is not handled yet, oldest first. */
+  readonly #unhandled: Array<Generator<void, void>> = [];
+  /** The rest of it is handled in the next turn of the loop. */
+  #isWaiting = false;
   #closed = false;
+  /** The connection is gone; what came before its end is still handled. */
+  #ended: { error?: Error | undefined } | undefined;
   /** Of messages, so far. */
   sentBytes = 0;
-  onMessage: (message: Message) => void = () => {};
+  onMessage: (message: Message) => Handling = () => {};
   /** Called once; with the error, or without when the peer ended the connection. */
   onClose: (error?: Error) => void = () => {};
 
@@ -26,17 +43,51 @@ export class Link {
   }
 
   #receive(bytes: Buffer): void {
-    try {
-      for (const message of this.#reader.feed(bytes)) {
-        if (this.#closed) return;
-        this.onMessage(message);
-      }
-    } catch (error) {
-      this.#end(error as Error);
+    this.#unhandled.push(this.#messages(bytes));
+    if (!this.#isWaiting) this.#handle();
+  }
+
+  *#messages(bytes: Buffer): Generator<void, void> {
+    for (const message of this.#reader.feed(bytes)) {
+      const rest = this.onMessage(message);
+      if (rest) yield* rest;
+      yield;
     }
   }
 
+  #handle(): void {
+    this.#isWaiting = false;
+    try {
+      if (!this.#handleUntil(performance.now() + READ_SLICE_MS)) {
+        this.#isWaiting = true;
+        this.socket.pause();
+        setImmediate(() => this.#handle());
+        return;
+      }
+      this.socket.resume();
+      if (this.#ended) this.#close(this.#ended.error);
+    } catch (error) {
+      this.#close(error as Error);
+    }
+  }
+
+  /** False: something is left. */
+  #handleUntil(until: number): boolean {
+    while (this.#unhandled[0]) {
+      if (this.#closed) for (const rest of this.#unhandled.splice(0)) rest.return();
+      else if (this.#unhandled[0].next().done) this.#unhandled.shift();
+      else if (performance.now() > until) return false;
+    }
+    return true;
+  }
+
   #end(error?: Error): void {
+    this.#ended ??= { error };
+    this.socket.destroy();
+    if (!this.#isWaiting) this.#close(this.#ended.error);
+  }
+
+  #close(error?: Error): void {
     if (this.#closed) return;
     this.#closed = true;
     this.socket.destroy();
@@ -44,7 +95,7 @@ export class Link {
   }
 
   get isClosed(): boolean {
-    return this.#closed;
+    return this.#closed || this.#ended !== undefined;
   }
 
   get unsentBytes(): number {
@@ -53,7 +104,7 @@ export class Link {
 
   /** @param written called once the message's buffers are free again: handed to the network, or given up with the link */
   send(message: Message, written?: () => void): void {
-    if (this.#closed) {
+    if (this.isClosed) {
       written?.();
       return;
     }
@@ -69,7 +120,7 @@ export class Link {
 
   /** Resolves when little waits to be sent, or the link is closed. */
   async drained(): Promise<void> {
-    while (!this.#closed && this.socket.writableLength > LIMITS.unsentBytes) {
+    while (!this.isClosed && this.socket.writableLength > LIMITS.unsentBytes) {
       await new Promise<void>((resolve) => {
         const done = () => {
           this.socket.off("drain", done);
