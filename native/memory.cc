@@ -75,6 +75,12 @@ struct Cursor {
   uint64_t from;
 };
 
+static uint64_t pagesBetween(const uint64_t* regions, Cursor from, const Cursor& to) {
+  uint64_t pages = 0;
+  for (; from.region < to.region; from.from = regions[3 * ++from.region]) pages += regions[3 * from.region + 1] - from.from;
+  return (pages + (to.from - from.from)) / kPage;
+}
+
 // Reads up to `most` pages from the cursor on into `to` and notes their addresses. Pages that are gone are left out.
 static size_t readPages(pid_t pid, int mem, const uint64_t* regions, size_t count, Cursor& c, char* to, uint64_t* addresses, size_t most) {
   static std::vector<iovec> remote;
@@ -382,9 +388,9 @@ static Napi::Value encode(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), e.at);
 }
 
-// copyEncode(pid, memFd, regions, count, cursor Float64Array[region, address, pages], most, shadow or null, out, whole, shared):
+// copyEncode(pid, memFd, regions, count, cursor Float64Array[region, address, pages, gone], most, shadow or null, out, whole, shared):
 // reads pages from the cursor on, at most `most` of them, and writes their page stream, a few at a time, so that they are still
-// in the cache when they are compared. Moves the cursor on; cursor[2] is set to the pages that were there. Returns the bytes
+// in the cache when they are compared. Moves the cursor on and sets the pages that were there and those that were not. Returns the bytes
 // written, or −ENOSPC when `out` cannot hold the worst case.
 static Napi::Value copyEncode(const Napi::CallbackInfo& info) {
   constexpr size_t kBatch = 64;
@@ -401,17 +407,20 @@ static Napi::Value copyEncode(const Napi::CallbackInfo& info) {
   if (!e.fits(most)) return Napi::Number::New(info.Env(), -ENOSPC);
   Cursor c = {(size_t)cursor[0], (uint64_t)cursor[1]};
   if (c.region < count && c.from == 0) c.from = regions[3 * c.region];
-  size_t done = 0, there = 0;
+  size_t done = 0, there = 0, walked = 0;
   while (c.region < count && done < most) {
     size_t ask = std::min(kBatch, most - done);
+    Cursor before = c;
     size_t n = readPages(pid, mem, regions, count, c, pages, addresses, ask);
     e.add(pages, addresses, 0, n);
     there += n;
+    walked += pagesBetween(regions, before, c);
     done += ask;
   }
   cursor[0] = (double)c.region;
   cursor[1] = (double)c.from;
   cursor[2] = (double)there;
+  cursor[3] = (double)(walked - there);
   return Napi::Number::New(info.Env(), e.at);
 }
 

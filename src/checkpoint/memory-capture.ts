@@ -74,7 +74,7 @@ export class MemoryCapture {
   }
 
   #encodePiece(process: ProcessCapture, piece: BigUint64Array): number {
-    this.#encodeNext(process, piece, new Float64Array(3));
+    this.#encodeNext(process, piece, new Float64Array(4));
     return 0;
   }
 
@@ -167,7 +167,7 @@ export class MemoryCapture {
     let pages = 0;
     for (const process of processes) {
       const regions = unlessEnded(() => this.#taking(process, () => this.#writtenNow(process))) ?? NO_REGIONS;
-      const cursor = new Float64Array(3);
+      const cursor = new Float64Array(4);
       try {
         while (cursor[0]! * 3 < regions.length) {
           const done = unlessEnded(() => this.#taking(process, () => this.#encodeNext(process, regions, cursor)));
@@ -265,7 +265,7 @@ export class MemoryCapture {
 
   /** Copies and encodes regions piece by piece. */
   #encodeRegions(process: ProcessCapture, regions: BigUint64Array): void {
-    const cursor = new Float64Array(3);
+    const cursor = new Float64Array(4);
     while (cursor[0]! * 3 < regions.length) this.#encodeNext(process, regions, cursor);
   }
 

@@ -48,6 +48,8 @@ export interface ProcessResource extends ProcessState {
   filters: Buffer[];
   /** AREA_FLAG bits that areas to come get: see mlockall(2). */
   lockFuture: number;
+  /** Pages that nobody may touch, [start, end] each: see madvise(2), MADV_GUARD_INSTALL. */
+  guards: ReadonlyArray<[number, number]>;
 }
 
 /** A thread just born may still set up its alternate stack and the like: looked at again in each stop for so long. */
@@ -262,6 +264,7 @@ export class ProcessCapture {
       posixTimers: this.#posixTimers,
       filters: this.#filters,
       lockFuture: this.tracker.futureFlags,
+      guards: this.tracker.takeGuards(),
     };
   }
 

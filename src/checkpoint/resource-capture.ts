@@ -1,6 +1,14 @@
 /** The resources side of a capture, in the stop: threads, descriptors, ended processes, and what each process consists of. */
 import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
-import { dumpThreads, pendingSignals, RECORD_BYTES, recordLength, signalMask, waitsForFutex } from "../kernel/trace.ts";
+import {
+  dumpThreads,
+  guardUnderWay,
+  pendingSignals,
+  RECORD_BYTES,
+  recordLength,
+  signalMask,
+  waitsForFutex,
+} from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { KINDS, kindNamed } from "../resources/kinds.ts";
 import { Contents, type Found } from "../resources/nameless/contents.ts";
@@ -92,6 +100,8 @@ export class ResourceCapture {
       const thread = this.#tracees.thread(tid)!;
       const waiting = pending.get(i);
       if (waiting) this.#lookForFatal(waiting, processes.get(thread.process.pid), record);
+      const guard = guardUnderWay(record);
+      if (guard) processes.get(thread.process.pid)?.tracker.letGuard(...guard);
       taken.set(tid, this.#takeThread(thread, record, waiting ?? [], processes, nowMs));
     });
     for (const thread of this.#tracees.threads())

@@ -419,7 +419,7 @@ function finishProcess(stage: Stage, process: SkeletonProcess, state: ProcessRes
     // Its working directory, which may lie outside, stays.
     remote.call("chroot", remote.putString(state.root));
   }
-  giveAdvice(remote, process.areas);
+  giveAdvice(remote, process.areas, state.guards);
   state.limits.forEach(([soft, hard], resource) => {
     setLimit(pid, resource, soft, hard);
   });

@@ -8,6 +8,7 @@ import {
   probeCapabilities,
   probeCgroup,
   probeFileLog,
+  probeNoKeys,
   probeOverlay,
   probePagemapScan,
   probePidfdGetfd,
@@ -57,6 +58,17 @@ export const PROBES: readonly Probe[] = [
     required: false,
     means: ["not needed", "not needed"],
     try: probeSoftDirty,
+  },
+  {
+    id: "no-protection-keys",
+    name: "a processor without memory protection keys",
+    mechanism: "memory under a key (pkey_mprotect) is refused by name",
+    required: false,
+    means: [
+      "no program can have memory that is refused for its key",
+      "a program that puts memory under a key cannot be protected; others can",
+    ],
+    try: probeNoKeys,
   },
   {
     id: "ptrace-seize",

@@ -245,7 +245,16 @@ export const CLONE = {
 export const SIGNAL = { kill: 9, trap: 5, chld: 17, stop: 19 } as const;
 
 /** Bits of a page's categories in PAGEMAP_SCAN (kernel 6.7, include/uapi/linux/fs.h). */
-export const PAGE_IS = { wpAllowed: 1, written: 2, file: 4, present: 8, swapped: 16, pfnZero: 32, huge: 64 } as const;
+export const PAGE_IS = {
+  wpAllowed: 1,
+  written: 2,
+  file: 4,
+  present: 8,
+  swapped: 16,
+  pfnZero: 32,
+  huge: 64,
+  guard: 256,
+} as const;
 export const PM_SCAN = { wpMatching: 1, checkWpAsync: 2 } as const;
 
 /** Errors of the kernel that never leave it: what an interrupted call left in rax. */

@@ -85,6 +85,7 @@ export function encodePages(
 
 /**
  * Copies pages of `count` regions and encodes them in one go, from `cursor` on, at most `most` pages; the cursor moves on.
+ * @param cursor region, address, then pages that were there, pages that could not be read
  * @returns bytes of the page stream in `out`
  */
 export function copyEncode(

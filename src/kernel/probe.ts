@@ -80,6 +80,13 @@ export function probeSoftDirty(): undefined {
   return undefined;
 }
 
+/** "ospke" among the processor's flags: it has keys (pkeys(7)), and this kernel lets programs use them. */
+export function probeNoKeys(): undefined {
+  if (/^flags\s*:.*\bospke\b/m.test(readFileSync("/proc/cpuinfo", "latin1")))
+    throw new Error("programs can put memory under a key");
+  return undefined;
+}
+
 export function probePidfdGetfd(sleeper: number): undefined {
   const pidfd = addon.syscall(NR.pidfd_open, sleeper, 0);
   if (pidfd < 0) throw new SystemCallError("pidfd_open", pidfd);

@@ -181,6 +181,18 @@ export function waitsForFutex(record: Buffer): boolean {
   );
 }
 
+const MADVISE = 28;
+const MADV_GUARD_INSTALL = 102n;
+
+/** The range that a thread is putting a guard over when the stop has found it trying again and again. */
+export function guardUnderWay(record: Buffer): [start: number, end: number] | undefined {
+  if (record.readInt32LE(REGISTER.origRax) !== MADVISE) return undefined;
+  if (record.readBigInt64LE(REGISTER.rdx) !== MADV_GUARD_INSTALL) return undefined;
+  if (record.readBigInt64LE(REGISTER.rax) !== BigInt(RESTART.noIntr)) return undefined;
+  const start = Number(record.readBigUInt64LE(REGISTER.rdi));
+  return [start, start + Number(record.readBigUInt64LE(REGISTER.rsi))];
+}
+
 export function setThread(tid: number, record: Buffer): void {
   checked(addon.setThread(tid, record), "ptrace(SETREGSET)", tid);
 }

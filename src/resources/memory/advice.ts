@@ -14,6 +14,7 @@ const ADVICE: Array<[flag: bigint, advice: number]> = [
   [AREA_FLAG.hugePage, 14],
   [AREA_FLAG.noHugePage, 15],
 ];
+const MADV_GUARD_INSTALL = 102;
 const MLOCK_ONFAULT = 1;
 const MCL_FUTURE = 2;
 const MCL_ONFAULT = 4;
@@ -34,9 +35,14 @@ function callsFor({ start, end, flags = 0, backing }: Area): RemoteCall[] {
   return calls;
 }
 
-/** Before the process gets its limits and credentials: to lock memory needs both. */
-export function giveAdvice(remote: Remote, areas: readonly Area[]): void {
-  const calls = areas.flatMap(callsFor);
+/**
+ * Before the process gets its limits and credentials: to lock memory needs both.
+ * @param guards [start, end] each
+ */
+export function giveAdvice(remote: Remote, areas: readonly Area[], guards: ReadonlyArray<[number, number]>): void {
+  // First: what is locked or sealed takes no guard.
+  const guarding = guards.map(([start, end]): RemoteCall => ["madvise", start, end - start, MADV_GUARD_INSTALL]);
+  const calls = [...guarding, ...areas.flatMap(callsFor)];
   remote.batch(calls).forEach((result, i) => {
     const [name, start] = calls[i]!;
     if (name !== "mlock2" || result !== ENOMEM) checked(result, `${name} in the clone`, start!.toString(16));

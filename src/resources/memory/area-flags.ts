@@ -28,6 +28,8 @@ export const AREA_FLAG = {
   dontDump: 0x4000000n,
   hugePage: 0x20000000n,
   noHugePage: 0x40000000n,
+  /** The number of a protection key (VM_PKEY_BIT0 to 3); 0 is everybody's. */
+  keys: 0xfn << 32n,
   mergeable: 0x80000000n,
   droppable: 1n << 40n,
   sealed: 1n << 42n,

@@ -15,9 +15,9 @@ export type Backing =
 /**
  * @kind memory
  * @kept private and shared, anonymous, of files, the heap, stacks that grow, reserved space, protections; only pages that
- *   were written travel. Advice given with madvise, mlock and mlockall, seals.
- * @unkept guard areas (MADV_GUARD_INSTALL), protection keys; what may be dropped at any time (MAP_DROPPABLE) is; huge pages of
- *   hugetlb (refused).
+ *   were written travel. Advice given with madvise, mlock and mlockall, seals; guards (MADV_GUARD_INSTALL, kernel 6.16).
+ * @unkept memory under a protection key (refused); what may be dropped at any time (MAP_DROPPABLE) is; huge pages of hugetlb (refused);
+ *   shared memory with content under a guard (refused).
  */
 export interface Area {
   start: number;

@@ -8,7 +8,6 @@
 import { readFileSync } from "node:fs";
 import { call, closeDescriptor, openPath, Reader, tryCall } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
-import { OperatingError } from "../../kernel/failure.ts";
 import { ERRNO, PAGE_BYTES, PAGE_IS, PM_SCAN, PROT } from "../../kernel/numbers.ts";
 import {
   anyOutside,
@@ -20,10 +19,12 @@ import {
   takeHoles,
 } from "../../kernel/pages.ts";
 import type { Remote } from "../../kernel/remote.ts";
-import { AREA_FLAG, AreaFlags, type FlagsNow } from "./area-flags.ts";
-import { type Area, hasFlag, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
+import { AreaFlags, type FlagsNow } from "./area-flags.ts";
+import { Guards } from "./guards.ts";
+import { type Area, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
 import { OwnPages } from "./own-pages.ts";
-import { mergeRegions, splitRegions, wordsOf } from "./regions.ts";
+import { refuseAreas } from "./refused.ts";
+import { mergeRegions, splitRegions, sumPages, wordsOf } from "./regions.ts";
 import { Userfault } from "./userfault.ts";
 
 const O_RDONLY = 0;
@@ -105,6 +106,7 @@ export class MemoryTracker {
   /** Regions that a scan reported (and protected again) but that nobody could take then: part of the next scan's result. */
   #owed: BigUint64Array[] = [];
   readonly #own = new OwnPages();
+  readonly #guards: Guards;
   areas: Area[] = [];
   /** Ranges of memory that other mappings may write too. */
   shared: BigUint64Array = NO_RANGES;
@@ -117,6 +119,7 @@ export class MemoryTracker {
     this.memoryFd = openPath(`/proc/${pid}/mem`, O_RDWR);
     this.#pagemapFd = openPath(`/proc/${pid}/pagemap`, O_RDONLY);
     this.#maps = new Reader(openPath(`/proc/${pid}/maps`, O_RDONLY));
+    this.#guards = new Guards(pid, this.#pagemapFd);
   }
 
   /** Begins to watch: needs one stopped thread of the process. Errors: EBUSY (the application watches its own memory). */
@@ -171,7 +174,7 @@ export class MemoryTracker {
       const own = this.#flagsNow.areas.get(area.start);
       if (own !== undefined) area.flags = Number(own);
     }
-    refuseHugePages(this.areas);
+    refuseAreas(this.areas);
     if (this.shared.length > 0) this.#noteUnmapped(before);
     for (const area of this.areas) if (this.#isReadOnly(area)) area.readOnly = true;
     this.#areNamesTold = this.areas.every(
@@ -321,6 +324,7 @@ export class MemoryTracker {
   /** With all threads stopped: the layout now, what of it is new; new areas are watched from here on. */
   refresh(): LayoutChange {
     const changed = this.#look();
+    if (changed) this.#guards.noteLayout();
     const fresh = this.#unwatched();
     if (fresh.length) {
       this.#register();
@@ -335,8 +339,8 @@ export class MemoryTracker {
    * not the mapped file's, are owed to the next scan.
    */
   #protectFresh(fresh: Array<[number, number]>): void {
-    const { written, present, file } = PAGE_IS;
-    const all = written | PRESENT | file;
+    const { written, present, file, guard } = PAGE_IS;
+    const all = written | PRESENT | file | guard;
     for (const area of this.areas) {
       if (isReserved(area) || !fresh.some(([start]) => start === area.start)) continue;
       const n = scanPages(
@@ -355,9 +359,26 @@ export class MemoryTracker {
       for (let i = 0; i < 3 * n; i += 3) {
         const there = (regions[i + 2]! & BigInt(PRESENT | present)) !== 0n && (regions[i + 2]! & own) === 0n;
         if (there) words.push(regions[i]!, regions[i + 1]!, 0n);
+        if ((regions[i + 2]! & BigInt(guard)) !== 0n) this.#guards.mayDiffer();
       }
       this.owe(new BigUint64Array(words));
     }
+  }
+
+  /**
+   * A thread is putting a guard over this range and cannot, for the kernel takes the mark of a protected page that is not there
+   * for a page (6.18, guard_install_pte_entry): as soon as it runs, it can.
+   */
+  letGuard(start: number, end: number): void {
+    for (const area of this.areas) {
+      const [from, to] = [Math.max(start, area.start), Math.min(end, area.end)];
+      if (from < to && isTrackable(area)) this.#userfault?.unprotect(from, to);
+    }
+  }
+
+  /** Guard areas now, [start, end] each; asked for after the copy. With all threads stopped. */
+  takeGuards(): ReadonlyArray<[number, number]> {
+    return this.#guards.look(this.areas, (area) => this.populatedShared(area));
   }
 
   /** Forgets the shadow of what an older layout had and this one has not. */
@@ -498,9 +519,14 @@ export class MemoryTracker {
       staging.addresses,
       staging.pages,
     );
-    if (n === ERRNO.noSpace) return false;
+    const asked = from ?? regions.subarray(0, 3 * count);
+    if (n === ERRNO.noSpace) {
+      this.#guards.mayDiffer();
+      return false;
+    }
+    this.#guards.noteCopy(asked, sumPages(asked) - (n - staging.pages));
     staging.pages = n;
-    this.#own.note(from ?? regions.subarray(0, 3 * count));
+    this.#own.note(asked);
     return true;
   }
 
@@ -516,7 +542,9 @@ export class MemoryTracker {
   copyEncode(regions: BigUint64Array, cursor: Float64Array, most: number, out: Buffer, whole: boolean): number {
     const { pid, memoryFd, shadow, shared } = this;
     this.#own.lose();
-    return copyEncode(pid, memoryFd, regions, regions.length / 3, cursor, most, shadow, out, whole, shared);
+    const bytes = copyEncode(pid, memoryFd, regions, regions.length / 3, cursor, most, shadow, out, whole, shared);
+    this.#guards.noteCopy(regions, cursor[3]!);
+    return bytes;
   }
 
   /**
@@ -532,27 +560,6 @@ export class MemoryTracker {
     }
     return dropped;
   }
-}
-
-function refuseHugePages(areas: Area[]): void {
-  for (const area of areas) {
-    const { backing, start, end } = area;
-    const path = backing.type === "file" || backing.type === "shared" ? backing.path : "";
-    if (!path.startsWith("/anon_hugepage") && !hasFlag(area, AREA_FLAG.hugetlb)) continue;
-    throw hugePages(`${(end - start) >> 20} MiB mapped`, { path, start: start.toString(16) });
-  }
-}
-
-/** Memory of huge pages that somebody has set aside (not the kernel's own, transparent ones). */
-export function hugePages(what: string, details: Record<string, unknown>): OperatingError {
-  return new OperatingError(
-    "unprotectable-huge-pages",
-    `The application has huge pages (${what}), which cannot be copied`,
-    {
-      remedy: "Run it without hugetlb memory; transparent huge pages are kept.",
-      details,
-    },
-  );
 }
 
 function placeOf({ start, end, backing }: Area): string {

@@ -92,6 +92,12 @@ export class Userfault {
     checked(result, "ioctl(UFFDIO_WRITEPROTECT)", `pid ${this.#pid}, 0x${start.toString(16)}`);
   }
 
+  /** Takes protection off a range: all of it counts as written. */
+  unprotect(start: number, end: number): void {
+    const result = tryCall("ioctl", this.#fd, WRITEPROTECT, this.#set(BigInt(start), BigInt(end), 0n));
+    checked(result, "ioctl(UFFDIO_WRITEPROTECT)", `pid ${this.#pid}, 0x${start.toString(16)}`);
+  }
+
   /** The kernel takes all protection off by itself. */
   close(): void {
     closeDescriptor(this.#fd);

@@ -11,7 +11,7 @@ import {
 import { checked } from "../../kernel/errors.ts";
 import { AT_EMPTY_PATH, AT_REMOVEDIR, O_NOATIME, O_NOFOLLOW, Status } from "../../kernel/files.ts";
 import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
-import { hugePages } from "../memory/tracker.ts";
+import { hugePages } from "../memory/refused.ts";
 import { stampOf } from "./contents.ts";
 import { DELETED, DIRECTORY, MEMFD, type NamelessState, objectId, REGULAR, TYPE } from "./state.ts";
 

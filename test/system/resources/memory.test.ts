@@ -1,5 +1,9 @@
 /** Memory of all kinds through checkpoints and lives: test/programs/memory. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
 import { testPrograms } from "../../support/events.ts";
+import { runProgram } from "../../support/local-clone.ts";
+import { programPath } from "../../support/programs.ts";
 
 testPrograms("memory", [
   { program: "memory/anonymous", idle: true },
@@ -7,6 +11,8 @@ testPrograms("memory", [
   { program: "memory/discard", idle: true },
   { program: "memory/advice", idle: true },
   { program: "memory/locked", idle: true },
+  { program: "memory/guards", idle: true },
+  { program: "memory/guarding", dumps: 10 },
   { program: "memory/moving", dumps: 10 },
   { program: "memory/fuzz", args: ["1"], dumps: 6 },
   { program: "memory/fuzz", args: ["2"], dumps: 6 },
@@ -18,3 +24,15 @@ testPrograms("memory", [
   { program: "memory/shared-exit" },
   { program: "memory/shared-past" },
 ]);
+
+/** More questions than the program lets pass without a guard put up between. */
+const QUESTIONS = 6;
+
+test("guards over shared memory that is watched", async () => {
+  await using life = await runProgram(programPath("memory/guarding"));
+  assert.equal(await life.line(0), "ready");
+  for (let i = 0; i < QUESTIONS; i++) {
+    assert.equal((await life.checkpoint()).error, undefined);
+    assert.equal(await life.check(), "ok");
+  }
+});

@@ -16,14 +16,20 @@ before(() => {
 });
 after(closeHosts);
 
-for (const kind of ["private", "shared", "memfd", "segment"])
-  test(`huge pages, ${kind}`, async () => {
+const HUGE = /unprotectable-huge-pages|has huge pages/;
+const GUARDED = /unprotectable-guarded-memory|has 2 pages of shared memory with content under a guard/;
+
+for (const [kind, what] of [
+  ...["private", "shared", "memfd", "segment"].map((kind) => [kind, HUGE] as const),
+  ["guarded", GUARDED] as const,
+])
+  test(`memory that cannot be copied, ${kind}`, async () => {
     await using life = await runProgram(program, [kind]);
     assert.equal(await life.line(0), "ready");
     const refusal = await life.checkpoint().then(
       ({ error }) => error,
       (error: Error) => error.message,
     );
-    assert.match(refusal ?? "", /unprotectable-huge-pages|has huge pages/);
+    assert.match(refusal ?? "", what);
     assert.equal(await life.check(), "ok");
   });

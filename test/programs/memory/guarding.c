@@ -1,0 +1,89 @@
+// Guards in motion: a thread puts them up and takes them down over its own ring of pages all the time, as an allocator or a
+// thread library does, and finds each as it has left it.
+#include "program.h"
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdatomic.h>
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+#define PAGE 4096ul
+#define PAGES 64
+
+static __thread sigjmp_buf back;
+static atomic_long rounds, sharedRounds;
+
+static void caught(int signal) {
+  (void)signal;
+  siglongjmp(back, 1);
+}
+
+static int isGuard(volatile char* at) {
+  if (sigsetjmp(back, 1)) return 1;
+  (void)*at;
+  return 0;
+}
+
+static void* guarding(void* unused) {
+  (void)unused;
+  char* ring = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  for (long i = 0;; i++) {
+    char* page = ring + i % PAGES * PAGE;
+    if (i >= PAGES) {
+      // Up since the last time round.
+      check(isGuard(page));
+      check(!madvise(page, PAGE, MADV_GUARD_REMOVE));
+      check(isByte(page, PAGE, 0));
+    }
+    int mark = (int)(i % 127) + 1;
+    memset(page, mark, PAGE);
+    check(isByte(page, PAGE, mark));
+    check(!madvise(page, PAGE, MADV_GUARD_INSTALL));
+    atomic_fetch_add(&rounds, 1);
+    struct timespec pause = {0, 200000};
+    nanosleep(&pause, NULL);
+  }
+  return NULL;
+}
+
+// Shared memory that was not touched: where the kernel marks it as protected, a guard cannot be put up before the next stop.
+static void* guardingShared(void* unused) {
+  (void)unused;
+  char* ring = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  for (long i = 0;; i++) {
+    char* page = ring + i % PAGES * PAGE;
+    check(!madvise(page, PAGE, MADV_GUARD_INSTALL));
+    check(isGuard(page));
+    struct timespec pause = {0, 200000};
+    nanosleep(&pause, NULL);
+    check(!madvise(page, PAGE, MADV_GUARD_REMOVE));
+    atomic_fetch_add(&sharedRounds, 1);
+  }
+  return NULL;
+}
+
+// There are stops between so many questions.
+#define QUESTIONS 4
+
+int main(void) {
+  signal(SIGSEGV, caught);
+  pthread_t thread;
+  check(!pthread_create(&thread, NULL, guarding, NULL));
+  check(!pthread_create(&thread, NULL, guardingShared, NULL));
+  long shared[QUESTIONS];
+  memset(shared, -1, sizeof shared);
+  begin();
+  for (int i = 0;; i++) {
+    next();
+    long sharedNow = atomic_load(&sharedRounds);
+    if (sharedNow == shared[i % QUESTIONS]) fail("no guard over shared memory since %d questions", QUESTIONS);
+    shared[i % QUESTIONS] = sharedNow;
+    long before = atomic_load(&rounds);
+    struct timespec pause = {0, 1000000};
+    // It goes on.
+    while (atomic_load(&rounds) == before) nanosleep(&pause, NULL);
+    ok();
+  }
+}
