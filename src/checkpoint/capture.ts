@@ -12,11 +12,12 @@ import { parentOf, readStatus, statusField } from "../kernel/procfs.ts";
 import { type Area, parseLayout } from "../resources/memory/layout.ts";
 import type { FileNames } from "../resources/memory/tracker.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
+import { ThreadFacts } from "../resources/process/thread-facts.ts";
 import { controllingTerminal } from "../resources/pty/controlling.ts";
 import type { Stage } from "../stage/stage.ts";
 import { MappedPrograms, type Program } from "../tree/programs.ts";
 import { Surroundings } from "../tree/surroundings.ts";
-import type { TracedProcess, Tracees } from "../tree/tracees.ts";
+import type { TracedProcess, TracedThread, Tracees } from "../tree/tracees.ts";
 import type { MemoryNewcomer } from "./held-pages.ts";
 import { MemoryCapture, unlessEnded } from "./memory-capture.ts";
 import { NamespaceCapture } from "./namespace-capture.ts";
@@ -95,6 +96,7 @@ export class Capture {
   readonly #surroundings: Surroundings;
   readonly #programs: MappedPrograms | undefined;
   /** Of the checkpoint before, and when it was. */
+  readonly #threadFacts = ThreadFacts.tryOpen<TracedThread>();
   #lastPages = 0;
   #lastDump = 0;
   #bytes = 0;
@@ -369,12 +371,20 @@ export class Capture {
     this.#pendingFirst.push(...this.#namespace.dump(resources, [...this.#options.tracees.processes.values()]));
     this.#forgetEnded();
     this.#watchNew();
-    for (const process of this.#processes.values()) process.refreshInner(now, final);
+    const changedThreads = this.#changedThreads();
+    for (const process of this.#processes.values()) process.refreshInner(now, final, changedThreads);
     this.#memory.take(this.captured());
     // Every layout is that of this stop: which of them are mapped from now on is seen in it, or told by the kernel.
     this.#options.files?.mappingsKnown(this.#mappedFiles(0));
     const rest = this.#resources.take(resources, this.#processes, now, (pid) => this.#parentOf(pid));
     return { resources, rest, clock: monotonicClock() };
+  }
+
+  /** Of those that have run since the last stop: nobody changes these facts of a thread but itself. */
+  #changedThreads(): ReadonlySet<TracedThread> {
+    const { tracees } = this.#options;
+    const awake = [...tracees.threads()].filter((thread) => !thread.asleep);
+    return this.#threadFacts?.changed(awake) ?? NONE_CHANGED;
   }
 
   /** Files and segments go ahead of everything that may map them. */
@@ -437,6 +447,8 @@ function layoutOf(pid: number): Area[] {
 }
 
 const ENDED = new Set(["ENOENT", "ESRCH"]);
+
+const NONE_CHANGED: ReadonlySet<TracedThread> = new Set();
 
 /** A thread that was left asleep was woken up by a signal from outside: the next try stops it. */
 function disturbed(): OperatingError {

@@ -165,15 +165,16 @@ export class ProcessCapture {
   /**
    * Reads what needs calls in the application, where it is not known or may have changed. All threads are stopped.
    * @param exact nothing is taken as still known
+   * @param changedThreads threads that are other than at the last look
    */
-  refreshInner(now: number, exact: boolean): void {
+  refreshInner(now: number, exact: boolean, changedThreads: ReadonlySet<TracedThread>): void {
     const masks = this.#readSignalMasks();
     if (exact) this.#stateAt = this.#innerAt = 0;
     const [ignored, caught] = [maskIn(masks, "SigIgn:"), maskIn(masks, "SigCgt:")];
     if (this.#filters.length !== ownFilters(this.#filterCount))
       this.#filters = readFilters(this.traced.threads.keys().next().value!, this.#filterCount);
     const stale = [...this.traced.threads.values()].filter(
-      (t) => exact || !this.#threads.has(t.tid) || now - t.bornAt < YOUNG_MS,
+      (t) => exact || changedThreads.has(t) || !this.#threads.has(t.tid) || now - t.bornAt < YOUNG_MS,
     );
     for (const tid of this.#threads.keys()) if (!this.traced.threads.has(tid)) this.#threads.delete(tid);
     const old = now - this.traced.bornAt < YOUNG_MS || now - this.#innerAt > SLOW_MS;

@@ -37,8 +37,8 @@ export interface InnerProcess {
 /**
  * @kind thread
  * @kept all registers (x87, SSE, AVX, AVX-512), thread-local bases, signal mask, alternate stack, pending signals, name,
- *   robust list, restartable sequence, address cleared at exit, death signal, scheduling, affinity; interrupted calls go on,
- *   with the time that is left.
+ *   robust list, restartable sequence, address cleared at exit, death signal, timer slack, scheduling, affinity; interrupted calls
+ *   go on, with the time that is left.
  * @unkept calls that signal(7) lets end with EINTR after a stop (epoll_wait with a timeout, for one) end so.
  */
 export interface InnerThread {

@@ -5,6 +5,7 @@ testPrograms("threads", [
   { program: "thread/many", idle: true },
   { program: "thread/moving", dumps: 10 },
   { program: "thread/registers", dumps: 10 },
+  { program: "thread/own", idle: true },
   { program: "thread/robust" },
   { program: "thread/rseq" },
   { program: "thread/vectors" },
