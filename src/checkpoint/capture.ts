@@ -14,6 +14,7 @@ import type { FileNames } from "../resources/memory/tracker.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
 import { ThreadFacts } from "../resources/process/thread-facts.ts";
 import { controllingTerminal } from "../resources/pty/controlling.ts";
+import { LimitsWatch } from "../stage/limits.ts";
 import type { Stage } from "../stage/stage.ts";
 import { MappedPrograms, type Program } from "../tree/programs.ts";
 import { Surroundings } from "../tree/surroundings.ts";
@@ -95,6 +96,7 @@ export class Capture {
   readonly #namespace: NamespaceCapture;
   readonly #surroundings: Surroundings;
   readonly #programs: MappedPrograms | undefined;
+  readonly #limits: LimitsWatch;
   /** Of the checkpoint before, and when it was. */
   readonly #threadFacts = ThreadFacts.tryOpen<TracedThread>();
   #lastPages = 0;
@@ -110,6 +112,7 @@ export class Capture {
     this.#namespace = new NamespaceCapture(options.stage.ipcFd);
     this.#resources = new ResourceCapture(options.tracees, (signal) => options.onFatal?.(signal));
     this.#surroundings = new Surroundings(options.stage.init, options.mounts ?? []);
+    this.#limits = new LimitsWatch(options.stage.cgroup);
     const { layer, mounts = [], stage } = options;
     this.#programs = layer === undefined ? undefined : new MappedPrograms({ rootFd: stage.rootFd, layer, mounts });
     this.#objects = new ObjectCapture(
@@ -180,6 +183,7 @@ export class Capture {
   #readAhead(now: number): void {
     for (const process of this.#processes.values()) process.readAhead(now, (pid) => this.#parentOf(pid));
     this.#surroundings.lookAhead(this.#options.tracees.processes.values(), now);
+    this.#limits.look(now);
   }
 
   #inStop<T>(look: () => T): T {
@@ -369,6 +373,9 @@ export class Capture {
     this.#options.files?.checkPaths();
     const resources = new Map<string, Resource>();
     this.#pendingFirst.push(...this.#namespace.dump(resources, [...this.#options.tracees.processes.values()]));
+    if (final) this.#limits.look(now, true);
+    const { now: limits } = this.#limits;
+    if (Object.keys(limits).length > 0) resources.set("limits/cgroup", { kind: "limits", version: 1, state: limits });
     this.#forgetEnded();
     this.#watchNew();
     const changedThreads = this.#changedThreads();

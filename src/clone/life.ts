@@ -39,6 +39,7 @@ import { restoreInnerProcess } from "../resources/process/inner.ts";
 import { restorePosixTimers } from "../resources/process/posix-timers.ts";
 import { restoreScheduling } from "../resources/process/scheduling.ts";
 import { parseCredentials } from "../resources/process/state.ts";
+import { type Limits, setLimits } from "../stage/limits.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
 import type { Ending } from "../tree/tracees.ts";
 import { restoreCredentials } from "./credentials.ts";
@@ -84,7 +85,7 @@ export interface Prepared {
   atLife: Array<() => void>;
 }
 
-const OWN_KINDS = new Set(["process", "thread", "descriptors", "zombie"]);
+const OWN_KINDS = new Set(["process", "thread", "descriptors", "zombie", "limits"]);
 
 /** Whether a state's version is one this program understands. */
 export function checkVersions(states: States): void {
@@ -126,6 +127,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
       skeleton.terminals.close();
     });
   }
+  for (const limits of statesOf<Limits>(states, "limits")) setLimits(stage.cgroup, limits);
   const tids = [...skeleton.processes.values()].flatMap((process) => [...process.threads.values()]);
   phaseEnd("restore");
   return { tids, ended, atLife };

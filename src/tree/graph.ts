@@ -225,7 +225,7 @@ function addDescriptions(
     tables.set(process, table);
   }
   const told = new Map<string, Told>();
-  const ofProcesses = new Set(["process", "thread", "descriptors", "zombie"]);
+  const ofProcesses = new Set(["process", "thread", "descriptors", "zombie", "limits"]);
   for (const [id, { kind, state }] of resources) {
     if (ofProcesses.has(kind)) continue;
     const what = describeResource(kind, state);

@@ -8,7 +8,7 @@ import { OperatingError } from "../../kernel/failure.ts";
 import { ERRNO, PAGE_IS } from "../../kernel/numbers.ts";
 import { scanPages } from "../../kernel/pages.ts";
 import type { Area } from "./layout.ts";
-import { splitRegions, sumPages, wordsOf } from "./regions.ts";
+import { splitRegions, wordsOf } from "./regions.ts";
 
 let found = new BigUint64Array(3 * 1024);
 
@@ -43,16 +43,18 @@ export class Guards {
 
   /**
    * Guard areas as they are; all threads stand still.
-   * @param contentOf regions of an area of shared memory that have content
+   * @param contentOf tells of an area of shared memory whether a part of it holds anything but zeros
    * @throws OperatingError when shared memory under a guard has content: through this process it cannot be read
    */
-  look(areas: readonly Area[], contentOf: (area: Area) => BigUint64Array): readonly Range[] {
+  look(areas: readonly Area[], contentOf: (area: Area) => (start: number, end: number) => boolean): readonly Range[] {
     if (!this.#mayDiffer) return this.#known;
     const now = this.#scan(areas);
     for (const area of areas) {
       if (area.backing.type !== "shared" || area.readOnly) continue;
-      const hidden = now.filter(([start, end]) => start < area.end && end > area.start);
-      if (hidden.length > 0) refuseHidden(sumPages(splitRegions(contentOf(area), hidden).inside), area);
+      const holds = contentOf(area);
+      for (const [start, end] of now)
+        if (start < area.end && end > area.start && holds(Math.max(start, area.start), Math.min(end, area.end)))
+          throw hidden(start, end);
     }
     const same =
       now.length === this.#known.length && now.every(([start, end], i) => isSame(this.#known[i]!, start, end));
@@ -86,11 +88,10 @@ function isSame(known: Range, start: number, end: number): boolean {
   return known[0] === start && known[1] === end;
 }
 
-function refuseHidden(pages: number, { start, end }: Area): void {
-  if (pages === 0) return;
-  throw new OperatingError(
+function hidden(start: number, end: number): OperatingError {
+  return new OperatingError(
     "unprotectable-guarded-memory",
-    `The application has ${pages} pages of shared memory with content under a guard (MADV_GUARD_INSTALL), where nobody can read them`,
+    `The application has shared memory with content under a guard (MADV_GUARD_INSTALL, ${(end - start) >> 10} KiB), where it cannot be read`,
     {
       remedy: "Take the guard away, or put it where the shared memory has no content.",
       details: { start: start.toString(16), end: end.toString(16) },

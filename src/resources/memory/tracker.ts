@@ -8,6 +8,7 @@
 import { readFileSync } from "node:fs";
 import { call, closeDescriptor, openPath, Reader, tryCall } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
+import { readAt } from "../../kernel/files.ts";
 import { ERRNO, PAGE_BYTES, PAGE_IS, PM_SCAN, PROT } from "../../kernel/numbers.ts";
 import {
   anyOutside,
@@ -232,6 +233,29 @@ export class MemoryTracker {
     return this.#flagsDiffer;
   }
 
+  /** Asked for a region of an area of shared memory: whether anything is in it but zeros. */
+  #hasContent(area: Area): (start: number, end: number) => boolean {
+    return (start, end) => {
+      const { inside } = splitRegions(this.populatedShared(area), [[start, end]]);
+      return inside.length > 0 && this.#isOtherThanZero(area, inside);
+    };
+  }
+
+  /** Read from the memory itself: in this process it may be out of reach. */
+  #isOtherThanZero({ start, end, backing }: Area, regions: BigUint64Array): boolean {
+    if (backing.type !== "shared") return false;
+    const fd = openPath(`/proc/${this.pid}/map_files/${start.toString(16)}-${end.toString(16)}`, O_RDONLY);
+    const page = Buffer.alloc(PAGE_BYTES);
+    try {
+      for (let i = 0; i < regions.length; i += 3)
+        for (let at = Number(regions[i]); at < Number(regions[i + 1]); at += PAGE_BYTES)
+          if (readAt(fd, page, backing.offset + at - start) > 0 && page.some((byte) => byte !== 0)) return true;
+      return false;
+    } finally {
+      closeDescriptor(fd);
+    }
+  }
+
   #unmapped: Area[] = [];
 
   /** What it wrote there since the last scan, only the memory itself knows now. */
@@ -378,7 +402,7 @@ export class MemoryTracker {
 
   /** Guard areas now, [start, end] each; asked for after the copy. With all threads stopped. */
   takeGuards(): ReadonlyArray<[number, number]> {
-    return this.#guards.look(this.areas, (area) => this.populatedShared(area));
+    return this.#guards.look(this.areas, (area) => this.#hasContent(area));
   }
 
   /** Forgets the shadow of what an older layout had and this one has not. */

@@ -7,7 +7,8 @@ import { controllingTerminal } from "../pty/controlling.ts";
  * @kind process
  * @kept pids, parents, groups, sessions, ended ones not collected; user and groups, capabilities, securebits, no_new_privs;
  *   limits, umask, name, command line, environment, program, working directory, personality, dumpable, out-of-memory
- *   adjustment; signal actions, pending signals; interval and POSIX timers with what is left of them; seccomp filters.
+ *   adjustment; signal actions, pending signals; interval and POSIX timers with what is left of them; seccomp filters;
+ *   limits of the cgroup.
  * @unkept namespaces and mounts that it makes itself (refused); its own root (chroot).
  */
 export interface ProcessState {
