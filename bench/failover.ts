@@ -11,6 +11,7 @@ import type { CounterResult } from "../workload/messages.ts";
 import { RedisSite, SERVICE } from "../workload/site.ts";
 import { type Figure, figure } from "./figures.ts";
 import type { Bench, BenchContext, BenchResult } from "./main.ts";
+import { leadsStore, type PowerOff, renderPowerOff, stepsOf } from "./power-off-steps.ts";
 import { measureTraffic, type Traffic } from "./traffic.ts";
 
 const PARTS = ["power-off", "busy", "traffic"] as const;
@@ -20,6 +21,8 @@ const SETTLE_MS = 1000;
 /** After a power-off: longer than any client may wait. */
 const WINDOW_MS = 3000;
 const STANDBYS = ["node-b", "node-c"];
+/** Told when a part fails. */
+const LAST_EVENTS = 60;
 const TRAFFIC_NODES = [3, 5, 9];
 
 export const failoverBench: Bench = {
@@ -31,9 +34,7 @@ export const failoverBench: Bench = {
 };
 
 interface Measures {
-  /** Milliseconds from the last answer before to the first after each power-off. */
-  silences?: number[];
-  worstWaits?: number[];
+  powerOffs?: PowerOff[];
   losses?: Losses;
   suspicions?: number;
   busyMinutes?: number;
@@ -66,7 +67,7 @@ class FailoverRun {
         this.#measures.traffic.push(await measureTraffic(this.#context.lab, nodes));
       }
     });
-    return { figures: this.#figures(), failures: this.#failures };
+    return { figures: this.#figures(), failures: this.#failures, runs: this.#measures.powerOffs };
   }
 
   #wants(part: Part): boolean {
@@ -80,8 +81,8 @@ class FailoverRun {
       await work();
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      for (const { at, node, message } of (await this.#site.events().catch(() => [])).slice(-15))
-        this.#context.say(`  ${at} ${node}: ${message}`);
+      for (const { at, node, message, details } of (await this.#site.events().catch(() => [])).slice(-LAST_EVENTS))
+        this.#context.say(`  ${at} ${node}: ${message} ${JSON.stringify(details ?? {})}`);
       this.#failures.push(`${part}: ${reason}`);
     }
   }
@@ -99,8 +100,8 @@ class FailoverRun {
   async #powerOffs(): Promise<void> {
     const { lab, say } = this.#context;
     const times = this.#context.times ?? (this.#context.quick ? 3 : 30);
-    const silences: number[] = [];
-    const worstWaits: number[] = [];
+    const powerOffs: PowerOff[] = [];
+    this.#measures.powerOffs = powerOffs;
     const counters = await startWorkload("counters", this.#site.spawn, {
       ...SERVICE,
       connections: CONNECTIONS,
@@ -111,35 +112,23 @@ class FailoverRun {
       for (let time = 1; time <= times; time++) {
         const { primary, term } = await this.#site.untilProtected({ standbys: STANDBYS.length });
         await sleep(SETTLE_MS);
+        const storeLeader = await leadsStore(lab, primary!);
         await counters.mark("power-off");
-        const since = Date.now();
+        const since = new Date().toISOString();
         await lab.powerOff(primary!);
         await sleep(WINDOW_MS);
         const { silenceMs, worstWaitMs } = await counters.mark("between");
-        silences.push(silenceMs);
-        worstWaits.push(worstWaitMs);
-        say(
-          `  ${time}: "${primary}" lost power, ${silenceMs.toFixed(0)} ms (worst client ${worstWaitMs.toFixed(0)} ms); ${await this.#steps(since)}`,
-        );
+        const news = (await this.#site.events()).filter(({ at }) => at > since);
+        const steps = stepsOf(news, silenceMs);
+        const powerOff = { node: primary!, storeLeader, silenceMs, worstWaitMs, steps };
+        powerOffs.push(powerOff);
+        say(`  ${time}: ${renderPowerOff(powerOff)}`);
         await lab.powerOn(primary!);
         await this.#site.untilProtected({ standbys: STANDBYS.length, term: term + 1, timeoutMs: 120_000 });
       }
     } finally {
       this.#measures.losses = lossesOf(await counters.stop());
     }
-    this.#measures.silences = silences;
-    this.#measures.worstWaits = worstWaits;
-  }
-
-  /** What took how long, from the command on; for whoever wants to make it faster. */
-  async #steps(since: number): Promise<string> {
-    const news = (await this.#site.events()).map(({ at, kind, message }) => ({
-      ms: Date.parse(at) - since,
-      kind,
-      message,
-    }));
-    const steps = news.filter(({ ms, kind }) => ms >= 0 && STEPS.includes(kind));
-    return steps.map(({ ms, kind, message }) => `${kind} ${ms} ms${/ \(\d+ ms\)/.exec(message)?.[0] ?? ""}`).join(", ");
   }
 
   /** Nothing is wrong but that all processors are busy: whoever is taken for dead is taken so wrongly. */
@@ -154,7 +143,8 @@ class FailoverRun {
       await sleep(minutes * 60_000);
       const { term } = await this.#site.report();
       const lost = (await this.#site.events()).filter(({ kind, at }) => SUSPICIONS.includes(kind) && at > since);
-      for (const { at, node, message } of lost) this.#context.say(`  ${at} ${node}: ${message}`);
+      for (const { at, node, message, details } of lost)
+        this.#context.say(`  ${at} ${node}: ${message} ${JSON.stringify(details ?? {})}`);
       this.#measures.suspicions = lost.length + (term - before.term);
       this.#measures.busyMinutes = minutes;
     } finally {
@@ -166,7 +156,9 @@ class FailoverRun {
   }
 
   #figures(): Figure[] {
-    const { silences, worstWaits, losses, suspicions, busyMinutes, traffic } = this.#measures;
+    const { powerOffs, losses, suspicions, busyMinutes, traffic } = this.#measures;
+    const silences = powerOffs?.map(({ silenceMs }) => silenceMs);
+    const worstWaits = powerOffs?.map(({ worstWaitMs }) => worstWaitMs);
     const worst = (values: number[] | undefined) => (values === undefined ? null : Math.max(...values));
     const middle = (values: number[] | undefined) => (values === undefined ? null : median(values));
     const figures: [Part, Figure[]][] = [
@@ -199,11 +191,8 @@ class FailoverRun {
   }
 }
 
-/** Kinds of events that a take-over consists of. */
-const STEPS = ["primary-silent", "stream-closed", "went-live"];
-
 /** Kinds of events that take a peer for lost. */
-const SUSPICIONS = ["standby-lost", "stream-closed", "went-live"];
+const SUSPICIONS = ["primary-silent", "standby-lost", "stream-closed", "went-live"];
 
 function lossesOf(result: CounterResult): Losses {
   const { writesMissing, writesUnverified, valuesUnexpected, connectionsBroken } = result;

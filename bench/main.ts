@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- NAME [--json] [--quick] [--times N] [--minutes N] [--only PART]`: measures, compares with the goals, says so.
+ * `npm run bench -- NAME [--json] [--quick] [--times N] [--minutes N] [--only PART] [--name LAB]`: measures, compares with the goals, says so.
  * Exit 0 when everything could be measured (goals met or not), 1 when something failed or was lost, 2 when used wrongly.
  */
 import { parseArgs } from "node:util";
@@ -28,6 +28,8 @@ export interface BenchResult {
   figures: Figure[];
   /** What failed, in words; the figures that depend on it have the value null. */
   failures: string[];
+  /** Each time by itself, where a benchmark does something many times; told with --json. */
+  runs?: object[] | undefined;
 }
 
 interface Bench {
@@ -53,7 +55,7 @@ export type { Bench };
 
 function usage(problem: string): never {
   const list = Object.entries(benches).map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`);
-  const options = "[--json] [--quick] [--times N] [--minutes N] [--only PART]…";
+  const options = "[--json] [--quick] [--times N] [--minutes N] [--only PART]… [--name LAB]";
   process.stderr.write(`${problem}\nUsage: npm run bench -- NAME ${options}\n${list.join("\n")}\n`);
   process.exit(2);
 }
@@ -68,6 +70,7 @@ function readArguments() {
         times: { type: "string" },
         minutes: { type: "string" },
         only: { type: "string", multiple: true, default: [] },
+        name: { type: "string" },
       },
     });
   } catch (error) {
@@ -94,7 +97,7 @@ async function main(): Promise<void> {
     const seconds = ((performance.now() - began) / 1000).toFixed(0).padStart(4);
     process.stderr.write(`${seconds} s  ${text}\n`);
   };
-  const lab = new Lab({ name: name === "redis" ? "bench" : `bench-${name}` });
+  const lab = new Lab({ name: values.name ?? (name === "redis" ? "bench" : `bench-${name}`) });
   const interrupted = async () => {
     say("interrupted; taking the lab down");
     await lab.down().catch((error: unknown) => say(String(error)));
@@ -105,7 +108,7 @@ async function main(): Promise<void> {
     const { nodes, store = "sqlite" } = bench;
     if (nodes > 0) await lab.up({ nodes, store, replace: true, onProgress: say });
     const { quick, only } = values;
-    const { figures, failures } = await bench.run({
+    const { figures, failures, runs } = await bench.run({
       lab,
       quick,
       only,
@@ -113,7 +116,7 @@ async function main(): Promise<void> {
       times: count(values.times),
       minutes: count(values.minutes),
     });
-    if (values.json) process.stdout.write(`${JSON.stringify({ figures, failures }, null, 2)}\n`);
+    if (values.json) process.stdout.write(`${JSON.stringify({ figures, failures, runs }, null, 2)}\n`);
     else process.stdout.write(renderFigures(figures, process.stdout.isTTY));
     for (const failure of failures) process.stderr.write(`failed: ${failure}\n`);
     process.exitCode = failures.length === 0 ? 0 : 1;

@@ -9,7 +9,7 @@ import { TLSSocket } from "node:tls";
 import { isSecret } from "../cluster/secret.ts";
 import { peerName } from "../cluster/tls.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { peerCredentials } from "../kernel/socket.ts";
+import { descriptorOf, peerCredentials } from "../kernel/socket.ts";
 import type { AgentContext } from "./context.ts";
 import { allows, type Role, roleNeeded, roles } from "./roles.ts";
 import { type UserRecord, userKey } from "./users.ts";
@@ -90,8 +90,8 @@ async function byToken(context: AgentContext, authorization = ""): Promise<Calle
 
 /** root is admin; others are what the configured group makes them. */
 function local(context: AgentContext, socket: IncomingMessage["socket"]): Caller | undefined {
-  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
-  if (fd === undefined || fd < 0) return undefined;
+  const fd = descriptorOf(socket);
+  if (fd === undefined) return undefined;
   const { uid, gids } = peerCredentials(fd);
   const name = `local:${nameOf("/etc/passwd", uid)}`;
   if (uid === 0) return { name, role: "admin", isNode: true, passedOn: false };

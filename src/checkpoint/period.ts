@@ -1,3 +1,5 @@
+import type { CheckpointEnd } from "./operations.ts";
+
 /**
  * When the next checkpoint is due. Pure: at once when output is waiting, seldom when nothing happens, and never so often that
  * the application stands still for more than its share of the time.
@@ -9,6 +11,8 @@ export interface PeriodOptions {
   stopShare: number;
   /** With nothing waiting: milliseconds between checkpoints. */
   idleMs: number;
+  /** The same after many that found nothing. */
+  longestIdleMs: number;
   /** With output waiting: the shortest time between the starts of two checkpoints, so that one carries many answers. */
   gatherMs: number;
 }
@@ -17,7 +21,13 @@ export interface PeriodOptions {
 const BUSY_PAGES = 1000;
 const BUSY_MS = 50;
 
-export const periodDefaults: PeriodOptions = { period: "auto", stopShare: 0.5, idleMs: 200, gatherMs: 4 };
+export const periodDefaults: PeriodOptions = {
+  period: "auto",
+  stopShare: 0.5,
+  idleMs: 200,
+  longestIdleMs: 1000,
+  gatherMs: 4,
+};
 
 export interface PeriodState {
   /** Milliseconds of a monotonic clock. */
@@ -25,12 +35,27 @@ export interface PeriodState {
   lastStopMs: number;
   /** Pages of the last checkpoint. */
   lastPages: number;
+  /** So many checkpoints in a row found nothing. */
+  empty: number;
+}
+
+export const noCheckpoint: PeriodState = { lastStart: 0, lastStopMs: 0, lastPages: 0, empty: 0 };
+
+/** After a checkpoint that began at `lastStart`. */
+export function taken(
+  before: PeriodState,
+  lastStart: number,
+  { stopUs, pages, bytes, changed, gone }: Pick<CheckpointEnd, "stopUs" | "pages" | "bytes" | "changed" | "gone">,
+): PeriodState {
+  const isEmpty = pages === 0 && bytes === 0 && changed.length === 0 && gone.length === 0;
+  return { lastStart, lastStopMs: stopUs / 1000, lastPages: pages, empty: isEmpty ? before.empty + 1 : 0 };
 }
 
 /** Instant at which the next checkpoint is due. */
 export function dueAt(state: PeriodState, outputWaits: boolean, options: PeriodOptions): number {
   if (options.period !== "auto") return state.lastStart + options.period;
   const rest = state.lastStopMs / options.stopShare;
-  const calm = state.lastPages < BUSY_PAGES ? options.idleMs : BUSY_MS;
+  const idle = Math.min(options.idleMs * 2 ** Math.max(0, state.empty - 1), options.longestIdleMs);
+  const calm = state.lastPages < BUSY_PAGES ? idle : BUSY_MS;
   return state.lastStart + Math.max(outputWaits ? options.gatherMs : calm, rest);
 }

@@ -115,7 +115,7 @@ export class EtcdStore implements ClusterStore {
       success: [success],
       failure: [{ request_range: { key: encoded } }],
     };
-    const { body: told, attempts } = await this.#reach(() => this.#client.ask("/v3/kv/txn", body));
+    const { body: told, attempts } = await this.#reach(() => this.#client.ask("/v3/kv/txn", body, true));
     const answer = swapAnswer.parse(told);
     if (answer.succeeded) return { ok: true, revision: answer.header.revision };
     const kv = answer.responses[0]?.response_range?.kvs[0];

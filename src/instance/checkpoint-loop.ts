@@ -1,7 +1,7 @@
 /** When the primary takes checkpoints, one being made at a time, and what becomes of a stop that fails. */
 import type { Capture } from "../checkpoint/capture.ts";
 import type { CheckpointEnd } from "../checkpoint/operations.ts";
-import { dueAt, type PeriodOptions, type PeriodState, periodDefaults } from "../checkpoint/period.ts";
+import { dueAt, noCheckpoint, type PeriodOptions, periodDefaults, taken } from "../checkpoint/period.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
 import { Alarm } from "../kernel/alarm.ts";
 import { OperatingError } from "../kernel/failure.ts";
@@ -37,7 +37,7 @@ export interface LoopOptions {
 export class CheckpointLoop {
   readonly #options: LoopOptions;
   #period: PeriodOptions = periodDefaults;
-  #last: PeriodState = { lastStart: 0, lastStopMs: 0, lastPages: 0 };
+  #last = noCheckpoint;
   /** The checkpoint that is being made, up to its dump. */
   #making: Promise<void> = Promise.resolve();
   #closed = false;
@@ -58,7 +58,10 @@ export class CheckpointLoop {
 
   /** The specification's period, as it is now. */
   configure(): void {
-    this.#period = { ...periodDefaults, period: this.#options.parts.application.period };
+    const { period, commit } = this.#options.parts.application;
+    // Where no output waits, none tells that something has happened.
+    const longestIdleMs = periodDefaults[commit === "none" ? "idleMs" : "longestIdleMs"];
+    this.#period = { ...periodDefaults, period, longestIdleMs };
   }
 
   /** Until `close`. */
@@ -180,7 +183,7 @@ export class CheckpointLoop {
     if (standbys.ready().length === 0) return;
     const joining = standbys.joining();
     const { end, all, programs } = capture.dump((epoch) => this.#cut(epoch, final), final, parts.term);
-    this.#last = { lastStart: begun, lastStopMs: end.stopUs / 1000, lastPages: end.pages };
+    this.#last = taken(this.#last, begun, end);
     this.#lastFailure = "";
     this.#failedInARow = 0;
     output.protectableAgain();

@@ -19,6 +19,7 @@ import { SpecificationWatch } from "./specification.ts";
 import { TICK_MS } from "./standby-link.ts";
 import { StandbyRole } from "./standby-role.ts";
 import { StreamServer } from "./stream-server.ts";
+import { SwitchSteps } from "./switch-steps.ts";
 import { TooFewWatch } from "./too-few.ts";
 import { holdBelow, ViewShell } from "./view-shell.ts";
 import { Waiters } from "./waiters.ts";
@@ -206,22 +207,32 @@ export class Instance {
   }
 
   #goLive(term: number, epoch: number): void {
+    const steps = new SwitchSteps();
     const begun = performance.now();
+    const { loss } = this.#standby.watch;
     const living = this.#standby.live(epoch);
+    steps.done("clone");
     if (!living) {
       this.#view.tell({ kind: "goLiveFailed" });
       return;
     }
     const { application } = this.#config;
     this.#primary.become({ application, filesDirectory: filesDirectoryOf(this.#config), ...living, term });
+    steps.done("role");
     living.tracees.liveOn();
     living.tracees.release();
+    steps.done("threads");
     living.port.announce();
     living.stage.liveOn();
     this.#view.tell({ kind: "wentLive" });
     living.port.tuneRoutes(false);
     const ms = Math.round(performance.now() - begun);
-    this.#note("went-live", `Runs here from checkpoint ${epoch}, term ${term} (${ms} ms)`, { term, epoch, ms });
+    this.#note("went-live", `Runs here from checkpoint ${epoch}, term ${term} (${ms} ms)`, {
+      term,
+      epoch,
+      ms,
+      steps: { ...(loss && { missed: loss.silenceMs, elected: begun - loss.at }), ...steps.ms },
+    });
   }
 
   #finish(reason: string): void {

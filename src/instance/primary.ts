@@ -27,8 +27,8 @@ const STOP_TIMEOUT_US = 100_000;
 const SHADOW_BYTES = 4 * 2 ** 30;
 /** Between looks at how much memory the application has. */
 const MEASURE_MS = 1000;
-/** This process's own ticks late by so much: standbys may have given it up. */
-const STARVED_MS = 120;
+/** This process's own ticks late by so much: standbys may have given it up, for it is less than the detector's least patience. */
+const STARVED_MS = 60;
 
 export class Primary {
   readonly parts: PrimaryParts;

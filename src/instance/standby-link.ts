@@ -12,7 +12,7 @@ import type { FirstCopy } from "./first-copy.ts";
 import { HeldByStandby } from "./held-by-standby.ts";
 import type { ProgramSupply } from "./program-supply.ts";
 
-/** A standby is given more time than a primary: while it is waited for, output is only late. */
+/** A standby whose machine does not answer is given more time than a primary: while it is waited for, output is only late. */
 const STANDBY_FLOOR_MS = 250;
 /** Between a standby's heartbeats: it is given more time, and an idle application shall cost little. */
 export const STANDBY_HEARTBEAT_MS = 60;
@@ -44,7 +44,7 @@ export class StandbyLink {
     this.link = link;
     this.held = new HeldByStandby(link);
     this.#detector = startDetector(performance.now(), {
-      floorMs: STANDBY_FLOOR_MS,
+      unansweredFloorMs: STANDBY_FLOOR_MS,
       heartbeatMs: STANDBY_HEARTBEAT_MS,
     });
   }
@@ -56,7 +56,8 @@ export class StandbyLink {
 
   /** Called every tick; whether the standby gives no sign of life. */
   suspected(): boolean {
-    const { state, suspected } = tick(this.#detector, performance.now());
+    const now = performance.now();
+    const { state, suspected } = tick(this.#detector, now, this.link.isUnanswered(now));
     this.#detector = state;
     return suspected;
   }

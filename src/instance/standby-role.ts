@@ -42,8 +42,12 @@ export class StandbyRole {
   constructor(shell: InstanceShell, store: ClusterStore) {
     this.#shell = shell;
     this.#store = store;
-    this.watch = new PrimaryWatch(shell.view, (node) =>
-      shell.note("primary-silent", `The primary on "${node}" gives no sign of life`, { node, how: "silent" }),
+    this.watch = new PrimaryWatch(shell.view, (node, silence) =>
+      shell.note("primary-silent", `The primary on "${node}" gives no sign of life`, {
+        node,
+        how: "silent",
+        ...silence,
+      }),
     );
   }
 
@@ -69,7 +73,7 @@ export class StandbyRole {
   tick(): void {
     if (this.#ticks++ % (STANDBY_HEARTBEAT_MS / TICK_MS) === 0)
       (this.#upstream ?? this.#asking?.link)?.send({ type: "heartbeat" });
-    this.watch.tick();
+    this.watch.tick(this.#upstream);
   }
 
   /** The clone of a checkpoint comes to life; undefined when there is none, or when it could not. */

@@ -1,5 +1,5 @@
 /** Sockets as the kernel has them: numbers, raw calls, socket addresses. Calls return −errno unless they say that they throw. */
-import { isIPv4 } from "node:net";
+import { isIPv4, type Socket } from "node:net";
 import { type Argument, addon } from "./addon.ts";
 import { checked } from "./errors.ts";
 import { NR } from "./numbers.ts";
@@ -70,6 +70,12 @@ export const TCP = {
   notSentLowWater: 25,
   repairWindow: 29,
 } as const;
+
+/** The descriptor of one of Node's sockets; undefined when it is closed. */
+export function descriptorOf(socket: Socket): number | undefined {
+  const fd = (socket as unknown as { _handle?: { fd?: number } | null })._handle?.fd;
+  return fd === undefined || fd < 0 ? undefined : fd;
+}
 
 export function socket(family: number, type: number, protocol = 0): number {
   return checked(

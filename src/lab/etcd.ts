@@ -16,8 +16,8 @@ const MOST_MEMBERS = 3;
  * Milliseconds. A lost leader is missed after one to two election timeouts: soon enough that a switch hardly waits for it, and so
  * late that a busy machine does not elect all the time. An election costs nobody anything but the time of it.
  */
-const HEARTBEAT_MS = 20;
-const ELECTION_MS = 150;
+const HEARTBEAT_MS = 15;
+const ELECTION_MS = 75;
 /** Before all but the applications' own instances. */
 const MEMBER_PRIORITY = -10;
 const SQLITE_URL = "sqlite:/var/lib/understudy-store/store.db";

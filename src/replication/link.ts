@@ -5,6 +5,9 @@
  * written while this process does not come back to its event loop stays here, but for the first of it.
  */
 import type { TLSSocket } from "node:tls";
+import { descriptorOf } from "../kernel/socket.ts";
+import { tcpAnswers } from "../kernel/tcp-info.ts";
+import { Answers } from "./answers.ts";
 import { FrameReader, FrameWriter, type Message } from "./frames.ts";
 import { LIMITS } from "./limits.ts";
 
@@ -24,6 +27,7 @@ export class Link {
   readonly #unhandled: Array<Generator<void, void>> = [];
   /** The rest of it is handled in the next turn of the loop. */
   #isWaiting = false;
+  readonly #answers = new Answers();
   #closed = false;
   /** The connection is gone; what came before its end is still handled. */
   #ended: { error?: Error | undefined } | undefined;
@@ -43,6 +47,7 @@ export class Link {
   }
 
   #receive(bytes: Buffer): void {
+    this.#answers.heard();
     this.#unhandled.push(this.#messages(bytes));
     if (!this.#isWaiting) this.#handle();
   }
@@ -100,6 +105,12 @@ export class Link {
 
   get unsentBytes(): number {
     return this.socket.writableLength;
+  }
+
+  /** Whether the peer's machine owes an answer to what it was sent; false, too, where that cannot be known. */
+  isUnanswered(now: number): boolean {
+    const fd = descriptorOf(this.socket);
+    return fd !== undefined && this.#answers.overdue(tcpAnswers(fd), now);
   }
 
   /** @param written called once the message's buffers are free again: handed to the network, or given up with the link */
