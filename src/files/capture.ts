@@ -11,7 +11,7 @@ import { FileLog } from "./log.ts";
 import type { Newcomer } from "./newcomer.ts";
 import type { Node } from "./node.ts";
 import { everything, type Noticed } from "./noticed.ts";
-import { Tree } from "./tree.ts";
+import { type PassLimits, Tree } from "./tree.ts";
 
 export interface FileCaptureOptions {
   /** Directory with the layer's `upper`; see stage/root.ts. */
@@ -178,14 +178,15 @@ export class FileCapture {
    * While the application runs: sends ahead what has changed, so that the cut finds little. A part of it only, when that is
    * much; returns whether more is left for another call.
    */
-  preDump(emit: EmitOperation, hints: CutHints = {}): boolean {
-    return this.#pass((change) => emit({ op: "file", change }), hints, true, new Budget(PASS_BYTES));
+  preDump(emit: EmitOperation, hints: CutHints = {}, namesAtOnce = NAMES_AHEAD): boolean {
+    const limits = { budget: new Budget(PASS_BYTES), names: namesAtOnce };
+    return this.#pass((change) => emit({ op: "file", change }), hints, true, limits);
   }
 
   /** In the stop: everything that has changed since, with its bytes as of now. */
   cut(hints: CutHints = {}): FileOperation[] {
     const operations: FileOperation[] = [];
-    this.#pass((change) => operations.push({ op: "file", change }), hints, false, new Budget());
+    this.#pass((change) => operations.push({ op: "file", change }), hints, false, {});
     return operations;
   }
 
@@ -224,12 +225,17 @@ export class FileCapture {
     return everything(running);
   }
 
-  #pass(tell: (change: FileChange) => void, hints: CutHints, running: boolean, budget: Budget): boolean {
+  #pass(tell: (change: FileChange) => void, hints: CutHints, running: boolean, limits: PassLimits): boolean {
+    let more = false;
     for (const tree of this.#trees) {
       const mapped = [...(hints.mapped ?? [])].flatMap((path) => tree.inner(path) ?? []);
-      tree.pass(this.#notice(tree, running), mapped, tell, { budget });
+      const noticed = this.#notice(tree, running);
+      // Without a log every pass looks at everything: many small ones would take longer.
+      const { names, ...others } = limits;
+      const own = noticed.inodes === undefined || names === undefined ? others : limits;
+      if (tree.pass(noticed, mapped, tell, own)) more = true;
     }
-    return budget.isSpent;
+    return more;
   }
 }
 
@@ -251,6 +257,7 @@ interface Started {
 /** Of what a pass sends while the application runs, others use the event loop and the network, too: names, bytes. */
 const FIRST_NAMES = 500;
 const NAMES_AT_ONCE = 200;
+const NAMES_AHEAD = 200;
 const PASS_BYTES = 4 << 20;
 const firstLimits = () => ({ names: FIRST_NAMES, budget: new Budget(PASS_BYTES), contentLater: true });
 /** So little is left to the checkpoint that ends a first copy. */

@@ -12,7 +12,7 @@ import type { Follower, Noticed } from "./noticed.ts";
 import { Tell } from "./tell.ts";
 
 export interface PassLimits {
-  /** At most so many new names are taken. */
+  /** At most so many new names are taken, and so many files looked at that may have changed. */
   names?: number;
   budget?: Budget;
   /** New files stay empty: their content is the caller's to send. */
@@ -109,6 +109,7 @@ export class Tree {
       if (node) examine.add(node);
     }
     const written = this.#keepRanges(noticed, examine);
+    const isLeft = this.#leaveSome(examine, names);
     const seen = this.#look.run(noticed.inodes === undefined || known.hasUntraced, examine, names);
     this.#version += seen.come.size + seen.gone.size;
     const { running } = noticed;
@@ -118,7 +119,18 @@ export class Tree {
     for (const node of written) if (node.pending.length > 0) known.suspects.add(node);
     // A time of change may be set before the change is made; the log tells afterwards.
     if (running) for (const node of seen.changed) if (!node.followed) known.suspects.add(node);
-    return this.#look.isWaiting || budget.isSpent;
+    return isLeft || this.#look.isWaiting || budget.isSpent;
+  }
+
+  /** Files beyond the limit are the next pass's. Not directories: who has moved is to be seen where he left and where he came. */
+  #leaveSome(examine: Set<Node>, most: number): boolean {
+    let files = 0;
+    for (const node of examine) {
+      if (node.kind === "directory" || files++ < most) continue;
+      examine.delete(node);
+      this.#known.suspects.add(node);
+    }
+    return files > most;
   }
 
   #toCompare({ mapped, running }: Noticed, paths: Iterable<string>): Set<Node> {

@@ -45,6 +45,7 @@ class Scene {
   readonly primary: Layer;
   readonly capture: FileCapture;
   readonly clones: Clone[] = [];
+  #passes = 0;
 
   constructor(log: FileLog | false | undefined) {
     const lower = lowerLayer(this.overlays, "lower", false);
@@ -74,6 +75,11 @@ class Scene {
     perform(this.primary.root, this.primary.rootFd, step);
   }
 
+  /** By turns as much as there is, and as little as can be. */
+  preDump(): void {
+    this.capture.preDump(this.emit, {}, this.#passes++ % 2 === 0 ? undefined : 1 + (this.#passes % 3));
+  }
+
   cut(): void {
     for (const operation of this.capture.cut()) this.emit(operation);
     const wanted = describe(this.primary.root);
@@ -97,7 +103,7 @@ async function run(steps: Step[], joining: FileStep[], log: FileLog | false | un
   try {
     await scene.clones[0]!.clone.fill(scene.capture);
     for (const step of steps) {
-      if (step.do === "preDump") scene.capture.preDump(scene.emit);
+      if (step.do === "preDump") scene.preDump();
       else if (step.do === "cut") scene.cut();
       else if (step.do === "newcomer") await join(scene, joining);
       else if (isFileStep(step)) scene.perform(step);
@@ -118,7 +124,7 @@ async function join(scene: Scene, steps: FileStep[]): Promise<void> {
     const step = rest.shift();
     if (!step) return;
     scene.perform(step);
-    if (rest.length % 2 === 0) scene.capture.preDump(scene.emit);
+    if (rest.length % 2 === 0) scene.preDump();
   };
   await clone.fill(scene.capture, { pause, others: scene.emit });
 }

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { FileApply } from "../../../src/files/apply.ts";
 import { closeDescriptor } from "../../../src/kernel/calls.ts";
 import { Overlays, ownMounts } from "./overlays.ts";
-import { MEMORY, same, started, twice } from "./pair.ts";
+import { logged, MEMORY, same, started, twice } from "./pair.ts";
 
 const raw = (root: string, name: string) => Buffer.concat([Buffer.from(`${root}/`), Buffer.from(name, "latin1")]);
 
@@ -149,6 +149,40 @@ twice("a directory that goes with thousands of files pauses for others", async (
   }
   assert.ok(pauses >= MANY / MOST_AT_ONCE, `${pauses} pauses`);
 });
+
+/** Steps for one new file: it, its length, its bytes, its attributes. */
+const STEPS_A_FILE = 4;
+
+logged(
+  "thousands of new, changed and gone files are told ahead a few at a time, and none is left to the cut",
+  async (pair) => {
+    const path = (i: number) => `${pair.primary.root}/many/${i % 10}/${i}`;
+    for (let i = 0; i < 10; i++) fs.mkdirSync(`${pair.primary.root}/many/${i}`, { recursive: true });
+    await started(pair);
+    pair.cut();
+    const changes: Array<(i: number) => void> = [
+      (i) => fs.writeFileSync(path(i), `file ${i}`),
+      (i) => fs.appendFileSync(path(i), ", longer"),
+      (i) => fs.renameSync(path(i), `${path(i)}.old`),
+    ];
+    for (const change of changes) {
+      for (let i = 0; i < MANY; i++) change(i);
+      let most = 0;
+      for (let more = true; more; ) {
+        let steps = 0;
+        more = pair.capture.preDump((operation) => {
+          steps++;
+          pair.emit(operation);
+        });
+        most = Math.max(most, steps);
+      }
+      assert.ok(most < (MANY / 3) * STEPS_A_FILE, `${most} steps at once`);
+      const left = pair.cut().length;
+      assert.ok(left < MANY / 10, `${left} steps in the cut`);
+      same(pair);
+    }
+  },
+);
 
 test("a step that is given up in a pause leaves no descriptor open", () => {
   ownMounts();
