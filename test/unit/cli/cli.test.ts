@@ -125,6 +125,46 @@ describe("commands", { timeout: 90_000 }, () => {
     assert.equal(JSON.parse(done.stdout).name, "app", done.stderr);
   });
 
+  it("protect writes the same specification as a file does: restart, health, balance", async () => {
+    const options = ["--restart", "newest,cold", "--health", "http:80/alive", "--balance", "auto"];
+    const done = await run([...protect, ...options, "--", "sleep", "1000"], socket);
+    assert.equal(done.code, 0, done.stderr);
+    const file = join(cluster.directory, "same.yaml");
+    const lines = [
+      "name: app",
+      "address: 10.99.0.10/24",
+      "standby: [node-b]",
+      "command: [sleep, '1000']",
+      "restart: { on: failure, steps: [newest, cold] }",
+      "health: { probe: http, port: 80, path: /alive }",
+    ];
+    const diff = async (last: string) => {
+      writeFileSync(file, [...lines, last, ""].join("\n"));
+      const { code, stdout, stderr } = await run(["diff", "-f", file, "--exit-code", "--json"], socket);
+      const [plan] = JSON.parse(stdout).applications;
+      return { code, stderr, keys: plan.changes.map(({ key }: { key: string }) => key) };
+    };
+    const same = await diff("balance: auto");
+    assert.deepEqual([same.code, same.keys], [0, []], same.stderr);
+    const other = await diff("balance: manual");
+    assert.deepEqual([other.code, other.keys], [1, ["balance"]]);
+  });
+
+  it("protect takes no other words for probes, steps and who moves it", async () => {
+    for (const [option, word, message] of [
+      ["--health", "tcp:", /tcp:PORT, http:PORT\/PATH or exec:COMMAND/],
+      ["--balance", "sometimes", /manual, auto/],
+    ] as const) {
+      const { code, stderr } = await run([...protect, option, word, "--", "sleep", "1000"], socket);
+      assert.equal(code, 2, stderr);
+      assert.match(stderr, message);
+    }
+    const { code, stderr } = await run([...protect, "--restart", "youngest", "--", "sleep", "1000"], socket);
+    assert.notEqual(code, 0);
+    assert.match(stderr, /newest/);
+    assert.equal((await run(["status", "app"], socket)).code, 1, "nothing was started");
+  });
+
   it("shows progress when it takes long, and undoes on SIGINT", async () => {
     const slow = [...protect, "--env", "FAKE_SYNC_MS=60000", "--", "sleep", "1000"];
     let interrupted = false;
