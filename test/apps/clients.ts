@@ -11,7 +11,16 @@ const PROGRAM = fileURLToPath(new URL("client/main.ts", import.meta.url));
 /** So many turns after something happened show that the server goes on. */
 const TURNS_SEEN = 20;
 
-export type ClientKind = "lines" | "ledger" | "counting" | "memcached" | "websocket" | "sink" | "pages" | "download";
+export type ClientKind =
+  | "lines"
+  | "ledger"
+  | "counting"
+  | "many"
+  | "memcached"
+  | "websocket"
+  | "sink"
+  | "pages"
+  | "download";
 
 export class Clients {
   readonly kind: ClientKind;

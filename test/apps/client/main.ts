@@ -6,12 +6,15 @@ import type { Conversation, Opening } from "./conversation.ts";
 import { openCounting, openDownload, openPages } from "./http.ts";
 import { openLedger } from "./ledger.ts";
 import { openLines } from "./lines.ts";
+import { openMany } from "./many.ts";
 import { openMemcached } from "./memcached.ts";
 import { openSink } from "./sink.ts";
 import { openWebSocket } from "./websocket.ts";
 
 const [kind = "", host = "", port = "", connections = "", ...more] = process.argv.slice(2);
 const TELL_MS = 100;
+/** Connections opened at a time: each waits for a checkpoint, as all that the application says. */
+const TOGETHER = 100;
 
 export interface ClientResult {
   turns: number;
@@ -23,6 +26,7 @@ const openings: Record<string, Opening> = {
   lines: openLines,
   ledger: openLedger,
   counting: openCounting,
+  many: openMany,
   memcached: openMemcached,
   websocket: openWebSocket,
   sink: openSink,
@@ -54,7 +58,10 @@ async function hold(conversation: Conversation, index: number): Promise<void> {
 
 const tell = () => process.stdout.write(`${JSON.stringify(result)}\n`);
 const all: Conversation[] = [];
-for (let index = 0; index < Number(connections); index++) all.push(await openings[kind]!(target, index));
+for (let first = 0; first < Number(connections); first = all.length) {
+  const together = Math.min(Number(connections) - first, TOGETHER);
+  all.push(...(await Promise.all(Array.from({ length: together }, (_, i) => openings[kind]!(target, first + i)))));
+}
 const ticker = setInterval(tell, TELL_MS);
 await Promise.all(all.map(hold));
 clearInterval(ticker);
