@@ -113,7 +113,7 @@ export class FileApply {
         yield* this.#remove(change.path);
         return;
       case "move":
-        this.#move(change.from, change.to);
+        yield* this.#move(change.from, change.to);
         return;
       case "link":
         yield* this.#remove(change.to);
@@ -232,12 +232,15 @@ export class FileApply {
     return (this.#status.mode & MODE_TYPE) === TYPE_BITS.directory;
   }
 
-  #move(from: string, to: string): void {
+  *#move(from: string, to: string): Generator<void, void> {
     const aside = to.lastIndexOf(`/${ASIDE}/`);
     if (aside >= 0) {
       const [fd, name] = this.#at(`${to.slice(0, aside)}/${ASIDE}`);
       const result = tryCall("mkdirat", fd, name, 0o700);
       if (result !== ERRNO_FILES.exists) checked(result, "mkdirat", to);
+    } else {
+      // No file takes the place of a directory by a rename; one of the node's own may show there.
+      yield* this.#remove(to);
     }
     this.#pair(from, to, (fromFd, fromName, toFd, toName) => {
       checked(tryCall("renameat", fromFd, fromName, toFd, toName), "renameat", `${from} to ${to}`);

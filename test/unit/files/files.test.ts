@@ -143,6 +143,16 @@ const ONCE_FAILED: Array<[Step[], FileStep[]]> = [
     ],
     [],
   ],
+  // A file that the clones have goes where a directory of the node's own stood.
+  [
+    [
+      { do: "write", path: "a", at: 0, length: 1, fill: 0 },
+      { do: "cut" },
+      { do: "remove", path: "low/sub" },
+      { do: "rename", from: "a", to: "low/sub" },
+    ],
+    [],
+  ],
 ];
 
 async function check(log: FileLog | false | undefined): Promise<void> {
