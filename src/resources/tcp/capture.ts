@@ -89,11 +89,10 @@ export class TcpCapture {
     const options = this.#owesOptions;
     this.#used[0] = 0;
     const pieces = this.#plan!.parts.flatMap((part) => this.#takePart(part, options));
-    const entries = sockets.map(({ id }) => this.#entries.get(id)!);
     return () => {
       for (const piece of pieces) this.#finish(piece);
       this.#owesOptions = false;
-      return entries.map(({ state }) => state!);
+      return sockets.map(({ id }) => this.#entries.get(id)!.state!);
     };
   }
 
