@@ -72,8 +72,11 @@ class RedisRun {
         const samples = new CheckpointSamples(() => this.#site.checkpoints());
         const rate = await this.#rate(SERVICE, "numbered").finally(() => samples.stop());
         const before = measures.unprotected.length - 1;
+        const loaded = await samples.finish();
+        // Else output was let go unprotected, and the rate says nothing.
+        if (loaded.count === 0) throw new Error("no checkpoint was seen");
         measures.checkpointed = { rate, before };
-        measures.loaded = await samples.finish();
+        measures.loaded = loaded;
         measures.checkpointedSpread = { rate: await this.#rate(SERVICE, "spread"), before };
       });
       await this.#unprotected();
