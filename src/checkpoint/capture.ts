@@ -10,7 +10,7 @@ import { PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { makeShadow } from "../kernel/pages.ts";
 import { parentOf, readStatus, statusField } from "../kernel/procfs.ts";
 import { type Area, parseLayout } from "../resources/memory/layout.ts";
-import type { FileNames } from "../resources/memory/tracker.ts";
+import type { FileNames } from "../resources/memory/layout-reader.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
 import { ThreadFacts } from "../resources/process/thread-facts.ts";
 import { controllingTerminal } from "../resources/pty/controlling.ts";

@@ -5,7 +5,8 @@ import { readStatus, statusField } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
 import { SEIZE_OPTIONS, setTraceOptions } from "../kernel/trace.ts";
 import { type Area, isTrackable, layoutSteps } from "../resources/memory/layout.ts";
-import { type FileNames, MemoryTracker } from "../resources/memory/tracker.ts";
+import type { FileNames } from "../resources/memory/layout-reader.ts";
+import { MemoryTracker } from "../resources/memory/tracker.ts";
 import { ownFilters, readFilters, SUSPEND_SECCOMP } from "../resources/process/filters.ts";
 import {
   type InnerProcess,

@@ -122,11 +122,14 @@ export class Tree {
     return isLeft || this.#look.isWaiting || budget.isSpent;
   }
 
-  /** Files beyond the limit are the next pass's. Not directories: who has moved is to be seen where he left and where he came. */
+  /**
+   * Files beyond the limit are the next pass's. Not directories: who has moved is to be seen where he left and where he came. Nor what no
+   * log tells of: as long as the application runs it has to be looked at in every pass, and there would be no last one.
+   */
   #leaveSome(examine: Set<Node>, most: number): boolean {
     let files = 0;
     for (const node of examine) {
-      if (node.kind === "directory" || files++ < most) continue;
+      if (node.kind === "directory" || !node.followed || files++ < most) continue;
       examine.delete(node);
       this.#known.suspects.add(node);
     }

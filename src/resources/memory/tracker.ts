@@ -6,10 +6,9 @@
  * taken as fresh, all their pages as written.
  */
 import { readFileSync } from "node:fs";
-import { call, closeDescriptor, openPath, Reader, tryCall } from "../../kernel/calls.ts";
+import { closeDescriptor, openPath } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
-import { readAt } from "../../kernel/files.ts";
-import { ERRNO, PAGE_BYTES, PAGE_IS, PM_SCAN, PROT } from "../../kernel/numbers.ts";
+import { ERRNO, PAGE_BYTES, PAGE_IS, PM_SCAN } from "../../kernel/numbers.ts";
 import {
   anyOutside,
   copyEncode,
@@ -20,24 +19,22 @@ import {
   takeHoles,
 } from "../../kernel/pages.ts";
 import type { Remote } from "../../kernel/remote.ts";
-import { AreaFlags, type FlagsNow } from "./area-flags.ts";
 import { Guards } from "./guards.ts";
-import { type Area, isTrackable, parseLayout, trackableRanges } from "./layout.ts";
+import { type Area, isTrackable } from "./layout.ts";
+import { type FileNames, LayoutReader } from "./layout-reader.ts";
 import { OwnPages } from "./own-pages.ts";
-import { refuseAreas } from "./refused.ts";
+import { PageWatch } from "./page-watch.ts";
+import { isReserved, noRanges, rangesOf } from "./ranges.ts";
 import { mergeRegions, splitRegions, sumPages, wordsOf } from "./regions.ts";
-import { Userfault } from "./userfault.ts";
+import { contentIn, populatedParts } from "./shared-memory.ts";
 
 const O_RDONLY = 0;
-const SEEK_DATA = 3;
-const SEEK_HOLE = 4;
 const O_RDWR = 2;
 
 /** Regions one scan may report: more, and everything is taken as written. */
 const MAX_REGIONS = 1 << 20;
 const regions = new BigUint64Array(3 * MAX_REGIONS);
 const NO_RANGES = new BigUint64Array(0);
-const probed = new BigUint64Array(3);
 /** Leading regions that may be other than zero. */
 let reported = 0;
 
@@ -46,16 +43,6 @@ function countRegions(): number {
   let n = 0;
   while (n < MAX_REGIONS && regions[3 * n + 1] !== 0n) n++;
   return n;
-}
-
-/**
- * Memory reserved without access: from so many bytes on it is asked only for pages that are there. To protect what was never
- * touched, the kernel would have to make page tables for all of it.
- */
-const RESERVED_BYTES = 1 << 20;
-
-function isReserved(area: Area): boolean {
-  return isTrackable(area) && area.protection === 0 && area.end - area.start >= RESERVED_BYTES;
 }
 
 /** What one page table covers. */
@@ -77,13 +64,6 @@ export class Staging {
   pages = 0;
 }
 
-/** Who follows the application's files. */
-export interface FileNames {
-  /** Another number when any of them may have another name; undefined: nobody follows them yet. */
-  readonly version: number | undefined;
-  covers(path: string): boolean;
-}
-
 /** What changed in the layout since the last look. */
 export interface LayoutChange {
   areas: Area[];
@@ -95,61 +75,48 @@ export class MemoryTracker {
   readonly pid: number;
   readonly memoryFd: number;
   readonly #pagemapFd: number;
-  readonly #maps: Reader;
-  readonly #names: FileNames | undefined;
-  #mapsText = Buffer.alloc(0);
-  #userfault: Userfault | undefined;
-  #ranges: BigUint64Array = new BigUint64Array(0);
-  /** The ranges without and with only what `isReserved`. */
-  #openRanges: BigUint64Array = NO_RANGES;
-  #reservedRanges: BigUint64Array = NO_RANGES;
-  #privateRanges: BigUint64Array = new BigUint64Array(0);
+  readonly #layout: LayoutReader;
+  readonly #watch: PageWatch;
+  #ranges = noRanges;
   /** Regions that a scan reported (and protected again) but that nobody could take then: part of the next scan's result. */
   #owed: BigUint64Array[] = [];
   readonly #own = new OwnPages();
   readonly #guards: Guards;
   areas: Area[] = [];
-  /** Ranges of memory that other mappings may write too. */
-  shared: BigUint64Array = NO_RANGES;
   shadow: Shadow | null = null;
 
   /** @param names of the files that the application may map; without, each look reads the text of the layout */
   constructor(pid: number, names?: FileNames) {
     this.pid = pid;
-    this.#names = names;
     this.memoryFd = openPath(`/proc/${pid}/mem`, O_RDWR);
     this.#pagemapFd = openPath(`/proc/${pid}/pagemap`, O_RDONLY);
-    this.#maps = new Reader(openPath(`/proc/${pid}/maps`, O_RDONLY));
+    this.#layout = new LayoutReader(pid, names);
+    this.#watch = new PageWatch(pid, this.#pagemapFd);
     this.#guards = new Guards(pid, this.#pagemapFd);
   }
 
-  /** Begins to watch: needs one stopped thread of the process. Errors: EBUSY (the application watches its own memory). */
+  /** Begins to watch: needs one stopped thread of the process. Errors: EBUSY (the application watches its own memory) */
   watch(remote: Remote): void {
-    if (this.#userfault) return;
-    this.#userfault = Userfault.open(this.pid, remote);
-    this.#flags = AreaFlags.of(this.pid);
+    if (this.watching) return;
+    this.#watch.open(remote);
+    this.#layout.followFlags();
     this.#look();
     this.#register();
-    for (const area of this.areas) this.#protectShared(area);
-  }
-
-  /**
-   * Shared memory as a whole, pages that are not in this process's table included: else a page that it only reads would count
-   * as written. Whoever is watched from now on is asked for what is there, not for what was written.
-   */
-  #protectShared({ start, end, backing, readOnly }: Area): void {
-    if (backing.type !== "shared" || readOnly) return;
-    this.#userfault?.protect(start, end);
+    for (const area of this.areas) this.#watch.protectShared(area);
   }
 
   get watching(): boolean {
-    return this.#userfault !== undefined;
+    return this.#watch.isOn;
+  }
+
+  /** Ranges of memory that other mappings may write too. */
+  get shared(): BigUint64Array {
+    return this.#ranges.shared;
   }
 
   /** Ends watching; the kernel takes all protection off by itself. */
   unwatch(): void {
-    this.#userfault?.close();
-    this.#userfault = undefined;
+    this.#watch.close();
     this.shadow = null;
     this.#owed = [];
     this.#own.reset();
@@ -159,101 +126,25 @@ export class MemoryTracker {
     this.unwatch();
     closeDescriptor(this.memoryFd);
     closeDescriptor(this.#pagemapFd);
-    this.#maps.close();
+    this.#layout.close();
   }
 
-  /** Reads the layout again when the kernel's text of it differs; returns whether it did. */
+  /** Reads the layout again when it differs; returns whether it did. */
   #look(): boolean {
-    const text = this.#read();
-    const flags = this.#flagsChanged();
-    if (text.equals(this.#mapsText) && !flags) return false;
-    this.#mapsText = Buffer.from(text);
-    this.#flagsDiffer = false;
     const before = this.areas;
-    this.areas = parseLayout(text.toString("latin1"));
-    for (const area of this.areas) {
-      const own = this.#flagsNow.areas.get(area.start);
-      if (own !== undefined) area.flags = Number(own);
-    }
-    refuseAreas(this.areas);
+    const areas = this.#layout.look(before);
+    if (areas === undefined) return false;
+    this.areas = areas;
     if (this.shared.length > 0) this.#noteUnmapped(before);
-    for (const area of this.areas) if (this.#isReadOnly(area)) area.readOnly = true;
-    this.#areNamesTold = this.areas.every(
-      ({ backing }) => backing.type !== "file" || this.#names?.covers(backing.path),
-    );
-    this.#ranges = wordsOf(trackableRanges(this.areas));
-    this.#reservedRanges = this.#rangesOf(isReserved);
-    this.#openRanges = this.#reservedRanges.length
-      ? wordsOf(trackableRanges(this.areas, (area) => isTrackable(area) && !isReserved(area)))
-      : this.#ranges;
-    this.#own.follow(this.#rangesOf((area) => area.backing.type === "file"));
-    // One call over holes and all costs less than one for each area, where no shared memory must be left out.
-    const anyShared = this.areas.some((area) => area.backing.type === "shared");
-    this.shared = anyShared ? this.#rangesOf((area) => area.backing.type === "shared") : NO_RANGES;
-    this.#privateRanges = anyShared ? this.#rangesOf((area) => area.backing.type !== "shared") : this.#ranges;
+    for (const area of areas) if (this.#watch.isReadOnly(area)) area.readOnly = true;
+    this.#ranges = rangesOf(areas);
+    this.#own.follow(this.#ranges.mapped);
     return true;
   }
 
-  /** Before the text was read last: what tells that it would be the same; undefined: unknown. */
-  #readAt: { sequence: number; version: number } | undefined;
-  /** Whoever follows the files would tell of a new name of each that is mapped. */
-  #areNamesTold = false;
-
-  #read(): Buffer {
-    const sequence = this.#flags?.sequence();
-    const version = this.#names?.version;
-    const text = this.#maps.read();
-    const isSettled = sequence !== undefined && sequence === this.#flags?.sequence();
-    this.#readAt = isSettled && version !== undefined ? { sequence, version } : undefined;
-    return text;
-  }
-
-  /** Without the text, which the kernel writes anew for every question: false where only the text can tell. */
-  #isAsRead(): boolean {
-    if (!this.#readAt || !this.#areNamesTold) return false;
-    return this.#readAt.version === this.#names?.version && this.#readAt.sequence === this.#flags?.sequence();
-  }
-
-  #flags: AreaFlags | undefined;
-  #flagsNow: FlagsNow = { areas: new Map(), future: 0n };
-  #flagsDiffer = false;
-
   /** AREA_FLAG bits of areas to come. */
   get futureFlags(): number {
-    return Number(this.#flagsNow.future);
-  }
-
-  /** Whether an area's flags are others than at the last look at the layout. */
-  #flagsChanged(): boolean {
-    const now = this.#flags?.look();
-    if (now) {
-      this.#flagsNow = now;
-      this.#flagsDiffer = this.areas.some(({ start, flags }) => (flags ?? 0) !== Number(now.areas.get(start) ?? 0n));
-    }
-    return this.#flagsDiffer;
-  }
-
-  /** Asked for a region of an area of shared memory: whether anything is in it but zeros. */
-  #hasContent(area: Area): (start: number, end: number) => boolean {
-    return (start, end) => {
-      const { inside } = splitRegions(this.populatedShared(area), [[start, end]]);
-      return inside.length > 0 && this.#isOtherThanZero(area, inside);
-    };
-  }
-
-  /** Read from the memory itself: in this process it may be out of reach. */
-  #isOtherThanZero({ start, end, backing }: Area, regions: BigUint64Array): boolean {
-    if (backing.type !== "shared") return false;
-    const fd = openPath(`/proc/${this.pid}/map_files/${start.toString(16)}-${end.toString(16)}`, O_RDONLY);
-    const page = Buffer.alloc(PAGE_BYTES);
-    try {
-      for (let i = 0; i < regions.length; i += 3)
-        for (let at = Number(regions[i]); at < Number(regions[i + 1]); at += PAGE_BYTES)
-          if (readAt(fd, page, backing.offset + at - start) > 0 && page.some((byte) => byte !== 0)) return true;
-      return false;
-    } finally {
-      closeDescriptor(fd);
-    }
+    return this.#layout.futureFlags;
   }
 
   #unmapped: Area[] = [];
@@ -270,86 +161,24 @@ export class MemoryTracker {
   }
 
   /** The parts of an area of shared memory that have pages, whoever made them. */
-  populatedShared({ start, end, backing }: Area): BigUint64Array {
-    if (backing.type !== "shared") return NO_RANGES;
-    const path = `/proc/${this.pid}/map_files/${start.toString(16)}-${end.toString(16)}`;
-    const fd = openPath(path, O_RDONLY);
-    const words: bigint[] = [];
-    const last = backing.offset + end - start;
-    try {
-      for (let at = backing.offset; at < last; ) {
-        const from = tryCall("lseek", fd, at, SEEK_DATA);
-        if (from < 0 || from >= last) break;
-        at = Math.min(last, call("lseek", fd, from, SEEK_HOLE));
-        const shift = start - backing.offset;
-        words.push(BigInt(from + shift), BigInt(roundUp(at) + shift), 0n);
-      }
-    } finally {
-      closeDescriptor(fd);
-    }
-    return new BigUint64Array(words);
+  populatedShared(area: Area): BigUint64Array {
+    return populatedParts(this.pid, area);
   }
 
-  /** Shared memory that may never be written can be told by trying only: the kernel does not watch it. */
-  #isReadOnly({ start, end, protection, backing }: Area): boolean {
-    if (!this.#userfault || backing.type !== "shared" || (protection & PROT.write) !== 0) return false;
-    if (this.#isWatched(start)) return false;
-    if (this.#userfault.register(BigInt(start), BigInt(end)) === ERRNO.perm) return true;
-    // It is watched from the next registration on, like everything new.
-    this.#userfault.unregister();
-    return false;
-  }
-
-  #register(again = false): void {
-    for (let i = 0; i < this.#ranges.length; i += 2) {
-      const start = this.#ranges[i]!;
-      const r = this.#userfault!.register(start, this.#ranges[i + 1]!);
-      if ((r === ERRNO.perm || r === ERRNO.invalid) && !again) {
-        this.#registerAnew();
-        return;
-      }
-      checked(r, "ioctl(UFFDIO_REGISTER)", `pid ${this.pid}, 0x${start.toString(16)}`);
-    }
-  }
-
-  /**
-   * A mapping that cannot be watched has come since the look, or in the place of one that looked the same: a memfd has been
-   * sealed between.
-   */
-  #registerAnew(): void {
-    this.#mapsText = Buffer.alloc(0);
+  #register(): void {
+    if (this.#watch.register(this.#ranges.all)) return;
+    // A mapping that cannot be watched has come since the look, or in the place of one that looked the same: a memfd has been
+    // sealed between.
+    this.#layout.forget();
     this.#look();
-    this.#register(true);
-  }
-
-  readonly #probe = new BigUint64Array(2);
-
-  /** Areas that are not watched yet. */
-  #unwatched(): Array<[number, number]> {
-    const found: Array<[number, number]> = [];
-    for (const area of this.areas) {
-      if (!isTrackable(area)) continue;
-      if (!this.#isWatched(area.start)) found.push([area.start, area.end]);
-    }
-    return found;
-  }
-
-  /** Whether the area that begins there is registered. */
-  #isWatched(start: number): boolean {
-    const { written } = PAGE_IS;
-    this.#probe[0] = BigInt(start);
-    this.#probe[1] = BigInt(start + PAGE_BYTES);
-    const r = scanPages(this.#pagemapFd, this.#probe, PM_SCAN.checkWpAsync, 0, written, 0, written, probed);
-    if (r === ERRNO.perm) return false;
-    checked(r, "ioctl(PAGEMAP_SCAN)", `pid ${this.pid}`);
-    return true;
+    this.#watch.register(this.#ranges.all, true);
   }
 
   /** With all threads stopped: the layout now, what of it is new; new areas are watched from here on. */
   refresh(): LayoutChange {
     const changed = this.#look();
     if (changed) this.#guards.noteLayout();
-    const fresh = this.#unwatched();
+    const fresh = this.#watch.unwatched(this.areas);
     if (fresh.length) {
       this.#register();
       this.#protectFresh(fresh);
@@ -396,13 +225,13 @@ export class MemoryTracker {
   letGuard(start: number, end: number): void {
     for (const area of this.areas) {
       const [from, to] = [Math.max(start, area.start), Math.min(end, area.end)];
-      if (from < to && isTrackable(area)) this.#userfault?.unprotect(from, to);
+      if (from < to && isTrackable(area)) this.#watch.unprotect(from, to);
     }
   }
 
   /** Guard areas now, [start, end] each; asked for after the copy. With all threads stopped. */
   takeGuards(): ReadonlyArray<[number, number]> {
-    return this.#guards.look(this.areas, (area) => this.#hasContent(area));
+    return this.#guards.look(this.areas, (area) => contentIn(this.pid, area));
   }
 
   /** Forgets the shadow of what an older layout had and this one has not. */
@@ -411,8 +240,7 @@ export class MemoryTracker {
   }
 
   layoutChanged(): boolean {
-    if (this.#isAsRead()) return false;
-    return !this.#read().equals(this.#mapsText) || this.#flagsChanged();
+    return this.#layout.changed(this.areas);
   }
 
   /**
@@ -424,10 +252,10 @@ export class MemoryTracker {
     regions.fill(0n, 0, 3 * reported);
     const flags = PM_SCAN.wpMatching | (strict ? PM_SCAN.checkWpAsync : 0);
     const { written } = PAGE_IS;
-    let n = scanPages(this.#pagemapFd, this.#openRanges, flags, 0, written, 0, written, regions);
-    if (n >= 0 && this.#reservedRanges.length > 0) {
+    let n = scanPages(this.#pagemapFd, this.#ranges.open, flags, 0, written, 0, written, regions);
+    if (n >= 0 && this.#ranges.reserved.length > 0) {
       const rest = regions.subarray(3 * n);
-      const more = scanPages(this.#pagemapFd, this.#reservedRanges, flags, 0, written, PRESENT, written, rest);
+      const more = scanPages(this.#pagemapFd, this.#ranges.reserved, flags, 0, written, PRESENT, written, rest);
       if (more > 0) {
         this.#owed.push(rest.slice(0, 3 * more));
         rest.fill(0n, 0, 3 * more);
@@ -489,27 +317,16 @@ export class MemoryTracker {
   /** Private pages that are there (or swapped out) and not the mapped file's: the bit for "file" must be clear. */
   #scanPrivate(): number {
     const { file, present } = PAGE_IS;
-    const n = scanPages(this.#pagemapFd, this.#privateRanges, 0, file, file, PRESENT, present, regions);
+    const n = scanPages(this.#pagemapFd, this.#ranges.private, 0, file, file, PRESENT, present, regions);
     reported = Math.max(reported, n);
     return n;
   }
 
-  /** Ranges of areas, neighbours joined. */
-  #rangesOf(wanted: (area: Area) => boolean): BigUint64Array {
-    const words: bigint[] = [];
-    for (const area of this.areas) {
-      if (!isTrackable(area) || !wanted(area)) continue;
-      if (words.length && words.at(-1) === BigInt(area.start)) words[words.length - 1] = BigInt(area.end);
-      else words.push(BigInt(area.start), BigInt(area.end));
-    }
-    return new BigUint64Array(words);
-  }
-
   /** Of shared memory, what the process has written since the last scan; all it has touched, when it is not watched. */
   sharedWritten(): BigUint64Array {
-    if (!this.#userfault) this.#look();
+    if (!this.watching) this.#look();
     if (this.shared.length === 0) return NO_RANGES;
-    const wanted = !this.#userfault ? PRESENT : PAGE_IS.written;
+    const wanted = !this.watching ? PRESENT : PAGE_IS.written;
     const n = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, wanted, wanted, regions);
     reported = Math.max(reported, n);
     return mergeRegions([regions.slice(0, 3 * checked(n, "ioctl(PAGEMAP_SCAN)", this.pid)), ...this.#owed]);
@@ -588,8 +405,4 @@ export class MemoryTracker {
 
 function placeOf({ start, end, backing }: Area): string {
   return backing.type === "shared" ? `${start} ${end} ${backing.id} ${backing.offset}` : "";
-}
-
-function roundUp(bytes: number): number {
-  return Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
 }

@@ -1,8 +1,8 @@
 /** Memory of all kinds through checkpoints and lives: test/programs/memory. */
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import { testPrograms } from "../../support/events.ts";
-import { runProgram } from "../../support/local-clone.ts";
+import { closeHosts, runProgram } from "../../support/local-clone.ts";
 import { programPath } from "../../support/programs.ts";
 
 testPrograms("memory", [
@@ -24,6 +24,8 @@ testPrograms("memory", [
   { program: "memory/shared-exit" },
   { program: "memory/shared-past" },
 ]);
+
+after(closeHosts);
 
 /** More questions than the program lets pass without a guard put up between. */
 const QUESTIONS = 6;
