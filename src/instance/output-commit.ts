@@ -22,7 +22,7 @@ export class OutputCommit {
   constructor(parts: PrimaryParts, shell: PrimaryShell, onPacket: () => void) {
     this.#parts = parts;
     this.#shell = shell;
-    parts.hold.onPacket((packets) => {
+    parts.hold.onPacket(() => {
       const now = performance.now();
       this.#uncovered = { since: this.#uncovered?.since ?? now, newest: now };
       onPacket();
