@@ -5,7 +5,7 @@ import { isCrash } from "../cluster/restart.ts";
 import { keepLayer } from "../files/kept.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { resume } from "../kernel/trace.ts";
-import { OutputHold } from "../network/hold.ts";
+import { OutputHold, removeHoldOf } from "../network/hold.ts";
 import { ApplicationInterface } from "../network/interface.ts";
 import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
@@ -14,7 +14,7 @@ import { type TracedProcess, Tracees } from "../tree/tracees.ts";
 import type { HealthStatus } from "./control.ts";
 import { HealthWatch } from "./health-watch.ts";
 import { copied } from "./memory-kept.ts";
-import { readPidFile, removePidFile, startTicks, writePidFile } from "./pid-file.ts";
+import { type PidFile, readPidFile, removePidFile, startTicks, writePidFile } from "./pid-file.ts";
 import { Primary } from "./primary.ts";
 import type { PrimaryParts } from "./primary-parts.ts";
 import { Recovery } from "./recovery.ts";
@@ -99,9 +99,19 @@ export class PrimaryRole {
   }
 
   #attach(term: number): void {
-    const { application, cgroup, runDirectory } = this.#shell.config;
-    const known = readPidFile(runDirectory, application.name);
-    if (!known || startTicks(known.initPid) !== known.initStartTicks)
+    const { tracees, port } = this.#adopt(term);
+    port.setPort("forwarding");
+    tracees.drain();
+    this.#shell.note("attached", `Attached again to the running application (term ${term})`);
+    const ended = "The program ended while no instance watched it";
+    if (tracees.processes.size === 0 && !this.#recovery.begin("crashed", ended)) this.#tellEnd(ended);
+  }
+
+  /** The application that this process's predecessor left here; nothing of it leaves. Errors: `application-gone`. */
+  #adopt(term: number): PrimaryParts {
+    const { application, cgroup } = this.#shell.config;
+    const known = this.#left();
+    if (!known)
       throw new OperatingError("application-gone", `Application "${application.name}" does not run here any more`);
     const stage = Stage.attach(known.initPid, cgroup);
     const tracees = new Tracees(stage.init, false);
@@ -116,21 +126,17 @@ export class PrimaryRole {
     if (!port) throw new OperatingError("application-gone", `The network of application "${application.name}" is gone`);
     const hold = OutputHold.open(port);
     const epoch = Math.max(1, Date.now() - Date.parse(application.createdAt));
-    this.become({
-      application,
-      filesDirectory: filesDirectoryOf(this.#shell.config),
-      stage,
-      tracees,
-      port,
-      hold,
-      term,
-      epoch,
-    });
-    port.setPort("forwarding");
-    tracees.drain();
-    this.#shell.note("attached", `Attached again to the running application (term ${term})`);
-    const ended = "The program ended while no instance watched it";
-    if (tracees.processes.size === 0 && !this.#recovery.begin("crashed", ended)) this.#tellEnd(ended);
+    const filesDirectory = filesDirectoryOf(this.#shell.config);
+    const parts = { application, filesDirectory, stage, tracees, port, hold, term, epoch };
+    this.become(parts);
+    return parts;
+  }
+
+  /** Of an application that runs here; it may be a predecessor's. */
+  #left(): PidFile | undefined {
+    const { application, runDirectory } = this.#shell.config;
+    const known = readPidFile(runDirectory, application.name);
+    return known && startTicks(known.initPid) === known.initStartTicks ? known : undefined;
   }
 
   become(parts: PrimaryParts): void {
@@ -231,6 +237,7 @@ export class PrimaryRole {
 
   /** Silence first, then the application's end here. If it has ended for good, its files stay for the user, else for a clone here. */
   end(reason: string): void {
+    this.#adoptToEnd();
     this.#fallSilent(reason);
     this.#finishLeaving();
   }
@@ -240,6 +247,7 @@ export class PrimaryRole {
    * meanwhile; where it cannot be stopped it ends at once.
    */
   async leave(reason: string): Promise<EarlierMemory | undefined> {
+    this.#adoptToEnd();
     const primary = this.#current;
     if (!primary) return undefined;
     primary.parts.port.setPort("blocked");
@@ -252,6 +260,22 @@ export class PrimaryRole {
       return stands && !over ? await copied(leaving.pids, () => this.#leaving === leaving) : undefined;
     } finally {
       if (this.#leaving === leaving) this.#finishLeaving();
+    }
+  }
+
+  /** Another node has taken over before this process knew of its predecessor's application: it would run on, unseen. */
+  #adoptToEnd(): void {
+    if (this.#current || this.#leaving || this.#shell.config.begin !== "attach") return;
+    const known = this.#left();
+    if (!known) return;
+    try {
+      this.#adopt(known.term ?? 1);
+    } catch (error) {
+      const { application, cgroup, runDirectory } = this.#shell.config;
+      this.#shell.note("left-ended", `What a dead instance left of it is ended: ${(error as Error).message}`);
+      Stage.attach(known.initPid, cgroup).destroy();
+      removeHoldOf(application.name);
+      removePidFile(runDirectory, application.name);
     }
   }
 

@@ -116,8 +116,16 @@ export async function assertOneCopy(site: RedisSite): Promise<void> {
   const { primary } = await site.report();
   await eventually(`only "${primary}" runs a copy`, async () => {
     const copies = await site.copiesRunning();
-    return copies.length === 1 && copies[0] === primary;
+    return copies.length === 1 && copies[0] === primary && isAt(site, [primary!]);
   });
+}
+
+/** Whether the program's processes are in these nodes' cgroups and in no other's; a clone's have no name of their own yet. */
+async function isAt({ lab }: RedisSite, wanted: string[]): Promise<boolean> {
+  const { nodes } = await lab.status();
+  const isProgram = (pid: number) => commandOf(pid).includes("redis-server");
+  const having = nodes.filter(({ name }) => processesIn(`${lab.cgroup(name)}/apps`).some(isProgram));
+  return having.map(({ name }) => name).join() === wanted.join();
 }
 
 // --- Nothing left ---
