@@ -2,6 +2,7 @@
  * The audit trail: who asked this agent to change what, and what came of it. Lines of JSON in a file that is only ever appended
  * to: one before the change begins, one when it has ended, so that a change that an agent did not survive is there as well.
  */
+import { randomUUID } from "node:crypto";
 import {
   closeSync,
   existsSync,
@@ -35,7 +36,6 @@ export class AuditTrail {
   readonly #options: AuditOptions;
   #fd: number;
   #bytes: number;
-  #count = 0;
 
   constructor(path: string, options: Partial<AuditOptions> = {}) {
     this.#path = path;
@@ -47,7 +47,7 @@ export class AuditTrail {
 
   /** Is on disk when this returns. Call what it returns with what came of it: `done`, or a failure's code. */
   begin(entry: Asked): (result: string) => void {
-    const id = `${process.pid}-${Date.now().toString(36)}-${++this.#count}`;
+    const id = randomUUID();
     const { body, ...rest } = entry;
     const said = body === undefined ? {} : { body: withoutSecrets(body) };
     this.#append({ id, at: new Date().toISOString(), ...rest, ...said });
