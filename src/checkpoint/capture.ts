@@ -310,11 +310,6 @@ export class Capture {
     return [...paths];
   }
 
-  /** Whether any of the application's threads runs or wants to. */
-  get isAtWork(): boolean {
-    return this.#options.tracees.isAtWork;
-  }
-
   /**
    * Copies what has been written while the application goes on writing, until little is left for the stop. A generator: the
    * caller may do other work (heartbeats, acknowledgements) at each pause.

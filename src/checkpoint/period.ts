@@ -1,9 +1,9 @@
-/**
- * When the next checkpoint is due. Pure: as soon as the answers that come together are together, seldom when nothing happens, and
- * never so often that the application stands still for more than its share of the time.
- */
 import type { CheckpointEnd } from "./operations.ts";
 
+/**
+ * When the next checkpoint is due. Pure: at once when output is waiting, seldom when nothing happens, and never so often that
+ * the application stands still for more than its share of the time.
+ */
 export interface PeriodOptions {
   /** Fixed milliseconds between checkpoints, or adapting. */
   period: number | "auto";
@@ -13,9 +13,7 @@ export interface PeriodOptions {
   idleMs: number;
   /** The same after many that found nothing. */
   longestIdleMs: number;
-  /** Output that waits: when nothing has joined it for so long, nothing is likely to. */
-  quietMs: number;
-  /** The longest that output waits for more to join it. */
+  /** With output waiting: the shortest time between the starts of two checkpoints, so that one carries many answers. */
   gatherMs: number;
 }
 
@@ -28,8 +26,7 @@ export const periodDefaults: PeriodOptions = {
   stopShare: 0.5,
   idleMs: 200,
   longestIdleMs: 1000,
-  quietMs: 0.5,
-  gatherMs: 5,
+  gatherMs: 4,
 };
 
 export interface PeriodState {
@@ -54,24 +51,11 @@ export function taken(
   return { lastStart, lastStopMs: stopUs / 1000, lastPages: pages, empty: isEmpty ? before.empty + 1 : 0 };
 }
 
-/** Output that no checkpoint covers yet: the instants at which its first and its newest packet were seen. */
-export interface Waiting {
-  since: number;
-  newest: number;
-}
-
 /** Instant at which the next checkpoint is due. */
-export function dueAt(state: PeriodState, waiting: Waiting | undefined, options: PeriodOptions): number {
+export function dueAt(state: PeriodState, outputWaits: boolean, options: PeriodOptions): number {
   if (options.period !== "auto") return state.lastStart + options.period;
-  const rested = state.lastStart + state.lastStopMs / options.stopShare;
-  return Math.max(rested, waiting ? togetherAt(waiting, options) : state.lastStart + calmMs(state, options));
-}
-
-function togetherAt({ since, newest }: Waiting, { quietMs, gatherMs }: PeriodOptions): number {
-  return Math.min(newest + quietMs, since + gatherMs);
-}
-
-function calmMs({ lastPages, empty }: PeriodState, { idleMs, longestIdleMs }: PeriodOptions): number {
-  if (lastPages >= BUSY_PAGES) return BUSY_MS;
-  return Math.min(idleMs * 2 ** Math.max(0, empty - 1), longestIdleMs);
+  const rest = state.lastStopMs / options.stopShare;
+  const idle = Math.min(options.idleMs * 2 ** Math.max(0, state.empty - 1), options.longestIdleMs);
+  const calm = state.lastPages < BUSY_PAGES ? idle : BUSY_MS;
+  return state.lastStart + Math.max(outputWaits ? options.gatherMs : calm, rest);
 }

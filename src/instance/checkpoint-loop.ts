@@ -1,6 +1,5 @@
 /** When the primary takes checkpoints, one being made at a time, and what becomes of a stop that fails. */
 import type { Capture } from "../checkpoint/capture.ts";
-import { Gather, LOOK_MS } from "../checkpoint/gather.ts";
 import type { CheckpointEnd } from "../checkpoint/operations.ts";
 import { dueAt, noCheckpoint, type PeriodOptions, periodDefaults, taken } from "../checkpoint/period.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
@@ -38,7 +37,6 @@ export interface LoopOptions {
 export class CheckpointLoop {
   readonly #options: LoopOptions;
   #period: PeriodOptions = periodDefaults;
-  readonly #gather = new Gather();
   #last = noCheckpoint;
   /** The checkpoint that is being made, up to its dump. */
   #making: Promise<void> = Promise.resolve();
@@ -140,14 +138,10 @@ export class CheckpointLoop {
 
   /** Milliseconds until the next checkpoint; Infinity when something must happen first. */
   #waitMs(): number {
-    const { output, underWay, standbys, capture } = this.#options;
+    const { output, underWay, standbys } = this.#options;
     if (output.isFrozen || underWay.isFull || standbys.ready().length === 0) return Number.POSITIVE_INFINITY;
     if (standbys.joining().length > 0 || underWay.isRequested) return 0;
-    const { waiting } = output;
-    const now = performance.now();
-    const waitMs = dueAt(this.#last, waiting, this.#period) - now;
-    if (waitMs > 0 || waiting === undefined || this.#period.period !== "auto") return waitMs;
-    return this.#gather.waitsOn(waiting, now, () => capture.isAtWork) ? LOOK_MS : 0;
+    return dueAt(this.#last, output.isWaiting, this.#period) - performance.now();
   }
 
   #pause(ms: number): Promise<void> {
@@ -213,7 +207,6 @@ export class CheckpointLoop {
   #cut(epoch: number, final: boolean): void {
     const { output, shell } = this.#options;
     if (this.#crashed) throw new OperatingError("application-crashed", "The application has crashed");
-    this.#gather.cut(output.waiting);
     const newest = output.drain();
     if (markTcpHandshakes() > 0 && this.#postponed++ < MOST_POSTPONED) throw postponed();
     this.#postponed = 0;

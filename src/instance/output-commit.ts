@@ -1,6 +1,4 @@
 /** What the application sends: whether it waits for checkpoints, which epoch covers which packets, and what becomes of it while none can be taken. */
-
-import type { Waiting } from "../checkpoint/period.ts";
 import { type Failure, type OperatingError, toFailure } from "../kernel/failure.ts";
 import type { PrimaryParts, PrimaryShell } from "./primary-parts.ts";
 
@@ -16,22 +14,21 @@ export class OutputCommit {
   /** Newest held packet at each epoch's cut. */
   readonly #marks = new Map<number, number>();
   /** Packets held since the last checkpoint's mark. */
-  #uncovered: Waiting | undefined;
+  #uncovered = 0;
 
   /** @param onPacket called after every packet that is held */
   constructor(parts: PrimaryParts, shell: PrimaryShell, onPacket: () => void) {
     this.#parts = parts;
     this.#shell = shell;
-    parts.hold.onPacket(() => {
-      const now = performance.now();
-      this.#uncovered = { since: this.#uncovered?.since ?? now, newest: now };
+    parts.hold.onPacket((packets) => {
+      this.#uncovered += packets;
       onPacket();
     });
   }
 
-  /** The packets that wait for a checkpoint which is still to be taken. */
-  get waiting(): Waiting | undefined {
-    return this.#parts.hold.holding ? this.#uncovered : undefined;
+  /** Whether packets wait for a checkpoint that is still to be taken. */
+  get isWaiting(): boolean {
+    return this.#uncovered > 0 && this.#parts.hold.holding;
   }
 
   passThrough(on: boolean): void {
@@ -74,15 +71,13 @@ export class OutputCommit {
   /** The checkpoint of this epoch covers what was sent up to `packet`. */
   mark(epoch: number, packet: number): void {
     this.#marks.set(epoch, packet);
-    this.#uncovered = undefined;
+    this.#uncovered = 0;
   }
 
   release(epoch: number): void {
     const mark = this.#marks.get(epoch);
     if (mark !== undefined) this.#parts.hold.release(mark);
     for (const old of this.#marks.keys()) if (old <= epoch) this.#marks.delete(old);
-    // Who has an answer now asks again: what waits already goes with what comes of that.
-    if (this.#uncovered) this.#uncovered = { since: performance.now(), newest: performance.now() };
   }
 
   /** The application has begun to use what cannot be copied. The standbys keep what they have. */

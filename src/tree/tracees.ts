@@ -64,8 +64,6 @@ const SIGTRAP = 5;
 /** What the stage's filter says of ptrace(2) and io_uring_setup(2), see native/init.c. */
 const DEBUGS = 0x5553;
 const ASKS_FOR_RING = 0x5552;
-/** Asking takes about 20 µs each. */
-const MOST_ASKED = 16;
 /** A vfork's child calls exec within some 100 µs; everybody else stands still meanwhile. */
 const VFORK_MS = 20;
 
@@ -126,17 +124,6 @@ export class Tracees {
 
   threads(): Iterable<TracedThread> {
     return this.#threads.values();
-  }
-
-  /**
-   * Whether a thread runs or wants to, while they run. False as well where the kernel does not tell, and of so many processes that to
-   * ask would take too long.
-   */
-  get isAtWork(): boolean {
-    if (!this.#walks || this.processes.size > MOST_ASKED) return false;
-    for (const { pid, threads } of this.processes.values())
-      if (this.#walks.countAsleep(pid) < threads.size) return true;
-    return false;
   }
 
   /**

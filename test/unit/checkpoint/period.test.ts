@@ -6,7 +6,7 @@ import { dueAt, noCheckpoint, type PeriodState, periodDefaults, taken } from "..
 const empty = { stopUs: 500, pages: 0, bytes: 0, changed: [], gone: [] };
 const some = { ...empty, pages: 3, bytes: 4096 };
 const after = (ends: (typeof empty)[]): PeriodState => ends.reduce((state, end) => taken(state, 0, end), noCheckpoint);
-const calm = (state: PeriodState, options = periodDefaults) => dueAt(state, undefined, options);
+const calm = (state: PeriodState, options = periodDefaults) => dueAt(state, false, options);
 
 test("where checkpoints find nothing they come ever more seldom, down to a limit", () => {
   const waits = [1, 2, 3, 4, 5, 20].map((times) => calm(after(Array(times).fill(empty))));
@@ -23,7 +23,7 @@ test("the first that finds something makes them as frequent as before", () => {
 
 test("output that waits is not put off by it", () => {
   const state = after(Array(20).fill(empty));
-  assert.equal(dueAt(state, { since: 7, newest: 7 }, periodDefaults), 7 + periodDefaults.quietMs);
+  assert.equal(dueAt(state, true, periodDefaults), periodDefaults.gatherMs);
 });
 
 test("where output does not wait for checkpoints, or the period is fixed, nothing is put off", () => {
@@ -34,15 +34,9 @@ test("where output does not wait for checkpoints, or the period is fixed, nothin
 
 test("the application stands still for its share of the time at most", () => {
   const state = taken(noCheckpoint, 1000, { ...some, stopUs: 300_000 });
-  assert.equal(dueAt(state, { since: 1001, newest: 1001 }, periodDefaults), 1000 + 600);
+  assert.equal(dueAt(state, true, periodDefaults), 1000 + 600);
 });
 
 test("much that is written is taken sooner", () => {
   assert.equal(calm(after([{ ...some, pages: 5000 }])), 50);
-});
-
-test("answers that come one after the other go together, but the first does not wait for ever", () => {
-  const { quietMs, gatherMs } = periodDefaults;
-  assert.equal(dueAt(noCheckpoint, { since: 100, newest: 101 }, periodDefaults), 101 + quietMs);
-  assert.equal(dueAt(noCheckpoint, { since: 100, newest: 100 + 2 * gatherMs }, periodDefaults), 100 + gatherMs);
 });
