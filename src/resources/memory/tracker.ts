@@ -307,11 +307,14 @@ export class MemoryTracker {
   /** As `scanAll`, but what is known as written stays so. */
   scanPopulated(): number {
     const n = this.#scanPrivate();
-    if (n < 0) return n;
+    if (n < 0 || this.shared.length === 0) return n;
     const more = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, PRESENT, PAGE_IS.present, regions.subarray(3 * n));
     if (more < 0) return more;
     reported = Math.max(reported, n + more);
-    return n + more;
+    // Two scans, one after the other: shared memory lies among the private.
+    const sorted = mergeRegions([regions.slice(0, 3 * (n + more))]);
+    regions.set(sorted);
+    return sorted.length / 3;
   }
 
   /** Private pages that are there (or swapped out) and not the mapped file's: the bit for "file" must be clear. */
