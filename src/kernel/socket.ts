@@ -204,16 +204,16 @@ export interface PeerCredentials {
 
 /** Who is at the other end of a unix socket, as of its connect(2): unix(7); SO_PEERGROUPS since kernel 4.13. */
 export function peerCredentials(fd: number): PeerCredentials {
-  const [pid, uid, gid] = options32(fd, SO_PEERCRED, 12);
-  const groups = options32(fd, SO_PEERGROUPS, 4 * MOST_GROUPS);
+  const [pid, uid, gid] = option32s(fd, SOL_SOCKET, SO_PEERCRED, 3);
+  const groups = option32s(fd, SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS);
   return { pid: pid!, uid: uid!, gids: [gid!, ...groups] };
 }
 
-/** An option that is an array of 32-bit numbers. */
-function options32(fd: number, option: number, mostBytes: number): number[] {
-  const out = Buffer.alloc(mostBytes);
+/** An option that is an array of 32-bit numbers, at most so many. Throws SystemCallError. */
+export function option32s(fd: number, level: number, option: number, most: number): number[] {
+  const out = Buffer.alloc(4 * most);
   const length = Buffer.alloc(4);
-  length.writeInt32LE(mostBytes);
-  checked(addon.syscall(NR.getsockopt, fd, SOL_SOCKET, option, out, length), "getsockopt", `${SOL_SOCKET}, ${option}`);
+  length.writeInt32LE(out.length);
+  checked(addon.syscall(NR.getsockopt, fd, level, option, out, length), "getsockopt", `${level}, ${option}`);
   return Array.from({ length: length.readInt32LE() / 4 }, (_, index) => out.readUInt32LE(4 * index));
 }

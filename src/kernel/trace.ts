@@ -140,7 +140,7 @@ const XSAVE_LENGTH_AT = 216 + 8;
 const SIGMASK_AT = 216;
 
 /** Byte offsets in user_regs_struct. */
-export const REGISTER = {
+const REGISTER = {
   r12: 24,
   rbx: 40,
   r10: 56,
@@ -184,11 +184,15 @@ export function waitsForFutex(record: Buffer): boolean {
 const MADVISE = 28;
 const MADV_GUARD_INSTALL = 102n;
 
-/** The range that a thread is putting a guard over when the stop has found it trying again and again. */
+/**
+ * The range that a thread is putting a guard over when the stop has found it trying again and again: in the kernel, or about to call
+ * it again, its registers wound back already (on a busy machine it loses the processor there most of the time).
+ */
 export function guardUnderWay(record: Buffer): [start: number, end: number] | undefined {
-  if (record.readInt32LE(REGISTER.origRax) !== MADVISE) return undefined;
   if (record.readBigInt64LE(REGISTER.rdx) !== MADV_GUARD_INSTALL) return undefined;
-  if (record.readBigInt64LE(REGISTER.rax) !== BigInt(RESTART.noIntr)) return undefined;
+  const result = record.readBigInt64LE(REGISTER.rax);
+  const isInside = record.readInt32LE(REGISTER.origRax) === MADVISE && result === BigInt(RESTART.noIntr);
+  if (!isInside && result !== BigInt(MADVISE)) return undefined;
   const start = Number(record.readBigUInt64LE(REGISTER.rdi));
   return [start, start + Number(record.readBigUInt64LE(REGISTER.rsi))];
 }

@@ -1,30 +1,13 @@
 // Guards in motion: a thread puts them up and takes them down over its own ring of pages all the time, as an allocator or a
 // thread library does, and finds each as it has left it.
-#include "program.h"
+#include "guard.h"
 #include <pthread.h>
-#include <setjmp.h>
 #include <stdatomic.h>
 
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102
-#define MADV_GUARD_REMOVE 103
-#endif
 #define PAGE 4096ul
 #define PAGES 64
 
-static __thread sigjmp_buf back;
 static atomic_long rounds, sharedRounds;
-
-static void caught(int signal) {
-  (void)signal;
-  siglongjmp(back, 1);
-}
-
-static int isGuard(volatile char* at) {
-  if (sigsetjmp(back, 1)) return 1;
-  (void)*at;
-  return 0;
-}
 
 static void* guarding(void* unused) {
   (void)unused;
@@ -78,7 +61,7 @@ static long long ranFor(pthread_t thread) {
 }
 
 int main(void) {
-  signal(SIGSEGV, caught);
+  expectGuards();
   pthread_t thread, sharing;
   check(!pthread_create(&thread, NULL, guarding, NULL));
   check(!pthread_create(&sharing, NULL, guardingShared, NULL));

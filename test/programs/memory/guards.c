@@ -1,28 +1,10 @@
 // Guard areas (MADV_GUARD_INSTALL): over untouched pages, over content, which is lost then, at the end of an area, in the
 // middle; moved by mremap, handed on by fork, put up and taken down again from round to round. A touch is a SIGSEGV, nothing
 // else is.
-#include "program.h"
-#include <setjmp.h>
+#include "guard.h"
 
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102
-#define MADV_GUARD_REMOVE 103
-#endif
 #define PAGE 4096ul
 #define PAGES 32
-
-static sigjmp_buf back;
-
-static void caught(int signal) {
-  (void)signal;
-  siglongjmp(back, 1);
-}
-
-static int isGuard(volatile char* at) {
-  if (sigsetjmp(back, 1)) return 1;
-  (void)*at;
-  return 0;
-}
 
 // Which of the pages have guards, one bit each.
 static uint32_t guardsOf(char* at) {
@@ -50,7 +32,7 @@ static void inChild(char* at, uint32_t wanted) {
 }
 
 int main(void) {
-  signal(SIGSEGV, caught);
+  expectGuards();
   char* still = area();
   memset(still, 1, PAGES * PAGE);
   guard(still, 0, 1), guard(still, 7, 3), guard(still, PAGES - 1, 1);
