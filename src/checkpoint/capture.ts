@@ -97,8 +97,8 @@ export class Capture {
   readonly #surroundings: Surroundings;
   readonly #programs: MappedPrograms | undefined;
   readonly #limits: LimitsWatch;
-  /** Of the checkpoint before, and when it was. */
   readonly #threadFacts = ThreadFacts.tryOpen<TracedThread>();
+  /** Of the checkpoint before, and when it was. */
   #lastPages = 0;
   #lastDump = 0;
   #bytes = 0;

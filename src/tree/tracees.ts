@@ -2,7 +2,6 @@
  * The traced processes and threads of an application, kept up by the kernel's ptrace events: who was born, who ended, who
  * runs another program. The barrier stops them all at one instant.
  */
-import { readdirSync, readFileSync } from "node:fs";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { ERRNO, TRACE_EVENT } from "../kernel/numbers.ts";
@@ -23,7 +22,8 @@ import {
   untilCall,
   waitAny,
 } from "../kernel/trace.ts";
-import { ThreadWalks } from "../resources/process/thread-walk.ts";
+import { descendants } from "./descendants.ts";
+import { Sleepers } from "./sleepers.ts";
 
 export interface TracedThread {
   /** As this program sees it. */
@@ -77,12 +77,7 @@ export class Tracees {
    * has ended, so a stop lets it go on up to there.
    */
   readonly #vforks = new Map<number, number>();
-  /** Threads that are to be left asleep from the next release on. */
-  readonly #drowsy = new Set<number>();
-  /** Those of them that have been released and are not in their wait yet. */
-  readonly #lyingDown = new Set<number>();
-  #sleepers = 0;
-  readonly #walks = threadWalksIfAny();
+  readonly #sleepers = new Sleepers(this.processes, this.#threads);
   /** Threads that a stop has, in the order of `tids`. */
   #stopped: Int32Array | undefined;
   /** Processes that ended since they were looked at last. */
@@ -126,40 +121,9 @@ export class Tracees {
     return this.#threads.values();
   }
 
-  /**
-   * A stopped thread that waits for a futex without an end, and has for long, need not be stopped each time: nobody can wake it
-   * but threads that are stopped themselves, or a signal. From its release on it may not leave the call unseen (PTRACE_SYSCALL);
-   * as long as it has not, its last record is true. The first thread of a process is always stopped, for calls made in it.
-   */
+  /** From its next release on a thread that a stop has is left asleep: see `Sleepers`. */
   letSleep(tid: number): void {
-    const thread = this.#threads.get(tid);
-    if (!thread || !this.#walks || this.#groupStopped.has(tid)) return;
-    if (thread.process.threads.keys().next().value !== tid) this.#drowsy.add(tid);
-  }
-
-  #setAsleep(tid: number, asleep: boolean): void {
-    this.#lyingDown.delete(tid);
-    const thread = this.#threads.get(tid);
-    if (!thread || thread.asleep === asleep) return;
-    thread.asleep = asleep;
-    this.#sleepers += asleep ? 1 : -1;
-  }
-
-  /** Takes sleepers that something has woken up for awake; all others are stopped, so nobody else sleeps. Returns how many. */
-  #noticeAwake(): number {
-    if (this.#sleepers === 0) return 0;
-    let awake = 0;
-    for (const { pid, threads } of this.processes.values()) {
-      const sleepers = [...threads.values()].filter((thread) => thread.asleep);
-      if (sleepers.length === 0 || this.#walks!.countAsleep(pid) === sleepers.length) continue;
-      const asleep = this.#walks!.asleep(pid);
-      for (const { tid } of sleepers) {
-        if (asleep.has(tid)) continue;
-        this.#setAsleep(tid, false);
-        awake++;
-      }
-    }
-    return awake;
+    if (!this.#groupStopped.has(tid)) this.#sleepers.let(tid);
   }
 
   /**
@@ -167,7 +131,7 @@ export class Tracees {
    * have come from outside.
    */
   allStillAsleep(): boolean {
-    return this.#noticeAwake() === 0;
+    return this.#sleepers.noticeAwake() === 0;
   }
 
   thread(tid: number): TracedThread | undefined {
@@ -210,15 +174,14 @@ export class Tracees {
 
   #remove(tid: number, ending?: Ending): void {
     const thread = this.#threads.get(tid);
-    this.#setAsleep(tid, false);
-    this.#drowsy.delete(tid);
+    this.#sleepers.forget(tid);
     this.#threads.delete(tid);
     this.#groupStopped.delete(tid);
     if (!thread) return;
     thread.process.threads.delete(tid);
     if (thread.process.threads.size === 0) {
       this.#vforks.delete(thread.process.pid);
-      this.#walks?.forget(thread.process.pid);
+      this.#sleepers.forgetProcess(thread.process.pid);
       this.processes.delete(thread.process.pid);
       if (ending) {
         const whole = { ...ending, pid: thread.process.pid, virtualPid: thread.process.virtualPid };
@@ -246,8 +209,8 @@ export class Tracees {
       return false;
     }
     // At the beginning of its wait it is on its way into it; anything else that it tells comes out of it.
-    const begins = stop.kind === "call" && this.#lyingDown.has(tid) && !stopping;
-    this.#setAsleep(tid, begins);
+    const begins = stop.kind === "call" && this.#sleepers.isLyingDown(tid) && !stopping;
+    this.#sleepers.set(tid, begins);
     const thread = this.#threads.get(tid);
     switch (stop.kind) {
       case "call":
@@ -319,10 +282,8 @@ export class Tracees {
 
   #go(tid: number): void {
     if (this.#groupStopped.has(tid)) leaveStopped(tid);
-    else if (this.#drowsy.has(tid)) {
-      this.#lyingDown.add(tid);
-      untilCall(tid);
-    } else resume(tid);
+    else if (this.#sleepers.lieDown(tid)) untilCall(tid);
+    else resume(tid);
   }
 
   /** The thread that called exec has the leader's id now; all other threads are gone without a word. */
@@ -365,7 +326,7 @@ export class Tracees {
       const tids = Int32Array.from(this.#nextToStop(stopped, leaveSleepers));
       if (tids.length === 0) {
         // Now nobody is left to wake them up; who was woken before that is stopped like all others.
-        if (leaveSleepers && this.#noticeAwake() > 0) continue;
+        if (leaveSleepers && this.#sleepers.noticeAwake() > 0) continue;
         break;
       }
       const ofVfork = this.#isOfVfork(tids[0]!);
@@ -406,9 +367,9 @@ export class Tracees {
     const stopped = this.#stopped;
     if (!stopped) return;
     this.#stopped = undefined;
-    if (this.#groupStopped.size === 0 && this.#drowsy.size === 0) resumeAll(stopped);
+    if (this.#groupStopped.size === 0 && !this.#sleepers.areComing) resumeAll(stopped);
     else for (const tid of stopped) this.#go(tid);
-    this.#drowsy.clear();
+    this.#sleepers.released();
   }
 
   /** A clone that has come to life no longer ends with its tracer. */
@@ -427,49 +388,12 @@ export class Tracees {
   }
 }
 
-/** Undefined where the kernel has no such walk: then every thread is stopped each time. */
-function threadWalksIfAny(): ThreadWalks | undefined {
-  try {
-    return new ThreadWalks();
-  } catch {
-    return undefined;
-  }
-}
-
 /** The signal that ends a thread on its way out; 0: none, or a SIGKILL has swept it away just now, as its wait status will tell. */
 function exitSignal(tid: number): number {
   try {
     return eventMessage(tid) & 0x7f;
   } catch (error) {
     if (error instanceof SystemCallError && error.errno === ERRNO.srch) return 0;
-    throw error;
-  }
-}
-
-/** Host pids of all processes below `init`, parents first. */
-export function descendants(init: number): number[] {
-  const found: number[] = [];
-  const visit = (pid: number) => {
-    for (const child of childrenOf(pid)) {
-      found.push(child);
-      visit(child);
-    }
-  };
-  visit(init);
-  return found;
-}
-
-export function childrenOf(pid: number): number[] {
-  const children: number[] = [];
-  for (const task of readdirSync(`/proc/${pid}/task`)) children.push(...readChildren(pid, task));
-  return children.sort((a, b) => a - b);
-}
-
-function readChildren(pid: number, task: string): number[] {
-  try {
-    return readFileSync(`/proc/${pid}/task/${task}/children`, "latin1").trim().split(" ").filter(Boolean).map(Number);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
     throw error;
   }
 }

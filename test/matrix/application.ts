@@ -7,7 +7,7 @@ import { ControlClient } from "../../src/instance/client.ts";
 import { fromFailure, OperatingError } from "../../src/kernel/failure.ts";
 import { readStatus, statusField } from "../../src/kernel/procfs.ts";
 import { labPlaces } from "../../src/lab/layout.ts";
-import { childrenOf } from "../../src/tree/tracees.ts";
+import { childrenOf } from "../../src/tree/descendants.ts";
 import { programPath } from "../support/programs.ts";
 import { type Cluster, until, Wrong } from "./cluster.ts";
 import type { Run } from "./programs.ts";
