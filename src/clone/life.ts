@@ -11,7 +11,6 @@ import type { ProcessResource, ThreadState } from "../checkpoint/process-capture
 import { call, closeDescriptor, openInRoot, pidfdGetfd, pidfdOpen } from "../kernel/calls.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
-import { O_CLOEXEC } from "../kernel/files.ts";
 import { inIpcNamespace, inNamespace } from "../kernel/namespace.ts";
 import { TRACE_OPTION } from "../kernel/numbers.ts";
 import { readStatus, setSessionNice } from "../kernel/procfs.ts";
@@ -27,9 +26,6 @@ import {
   setTraceOptions,
   trapAgain,
 } from "../kernel/trace.ts";
-import { lockCalls } from "../resources/descriptor/locks.ts";
-import { noticeCalls } from "../resources/descriptor/notice.ts";
-import type { DescriptorEntry } from "../resources/descriptor/table.ts";
 import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
 import { giveAdvice, lockFuture } from "../resources/memory/advice.ts";
@@ -43,11 +39,11 @@ import { type Limits, setLimits } from "../stage/limits.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
 import type { Ending } from "../tree/tracees.ts";
 import { restoreCredentials } from "./credentials.ts";
+import { installDescriptors } from "./descriptors.ts";
 import type { Skeleton } from "./skeleton.ts";
 import { beginSession, type SkeletonProcess } from "./skeleton-process.ts";
 import { handleOfEnded, inGroupOf, makeZombie } from "./zombie.ts";
 
-const F_DUPFD = 0;
 const PR_SET_NAME = 15;
 const PR_SET_PDEATHSIG = 1;
 const PR_SET_TIMERSLACK = 29;
@@ -240,53 +236,6 @@ function insideOf(process: SkeletonProcess): Inside {
       }
     },
   };
-}
-
-/** Fetches the descriptors into the process and puts each at its number. */
-function installDescriptors(process: SkeletonProcess, states: States, own: Map<string, number>): void {
-  const { remote } = process;
-  const entries = (states.get(`descriptors/${process.virtualPid}`)?.state ?? []) as DescriptorEntry[];
-  const sources = entries.map((entry) => {
-    const fd = own.get(entry.description);
-    if (fd === undefined)
-      throw new OperatingError("checkpoint-inconsistent", `Descriptor ${entry.fd} has no description`);
-    return fd;
-  });
-  const fetched = remote.batchChecked(sources.map((fd): RemoteCall => ["pidfd_getfd", INSTANCE_HANDLE, fd, 0]));
-  const above = 1 + Math.max(INSTANCE_HANDLE, ...entries.map(({ fd }) => fd), ...fetched);
-  const gathered = remote.batchChecked(fetched.map((fd, i): RemoteCall => ["fcntl", fd, F_DUPFD, above + i]));
-  remote.batchChecked(fetched.map((fd): RemoteCall => ["close", fd]));
-  remote.batchChecked([["close", INSTANCE_HANDLE]]);
-  // Nothing of the init's is left now but what the application itself has.
-  remote.batchChecked(
-    entries.flatMap((entry, i): RemoteCall[] => [
-      ["dup3", gathered[i]!, entry.fd, entry.closeOnExec ? O_CLOEXEC : 0],
-      ["close", gathered[i]!],
-    ]),
-  );
-  const connects: RemoteCall[] = [];
-  const flush = () => {
-    remote.batchChecked(connects.splice(0));
-    remote.reset();
-  };
-  remote.reset();
-  const connected = new Set<string>();
-  for (const entry of entries) {
-    const resource = states.get(`description/${entry.description}`)!;
-    const kind = kindNamed(resource.kind);
-    if (!kind?.connect && !entry.locks && !entry.notice) continue;
-    const put = (bytes: Buffer) => {
-      if (remote.room() < bytes.length + 16) throw new RangeError("Too much data for one descriptor's calls");
-      return remote.put(bytes);
-    };
-    const again = connected.has(entry.description);
-    connected.add(entry.description);
-    const context = { put, virtualPid: process.virtualPid };
-    if (!again || kind?.connectsEach) connects.push(...(kind?.connect?.(resource.state, entry.fd, context) ?? []));
-    if (entry.locks) connects.push(...lockCalls(entry.fd, entry.locks, put));
-    if (entry.notice) connects.push(...noticeCalls(entry.fd, entry.notice, put));
-    flush();
-  }
 }
 
 /** struct prctl_mm_map: the marks that /proc shows and brk works by. */

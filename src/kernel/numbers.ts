@@ -112,6 +112,7 @@ export const NR = {
   rseq: 334,
   pidfd_open: 434,
   clone3: 435,
+  close_range: 436,
   openat2: 437,
   pidfd_getfd: 438,
   pwrite64: 18,

@@ -52,12 +52,21 @@ export function peekPipe(fd: number, sizeBytes: number): { content: Buffer; pack
   }
 }
 
+/** All ends of each pipe that is being restored, by what both ends call it: looked for once, not for each of thousands of pipes. */
+function allEnds(context: CreateContext): Map<string, PipeState[]> {
+  const known = context.shared.get("pipe ends") as Map<string, PipeState[]> | undefined;
+  if (known) return known;
+  const states = [...context.states.values()].flatMap(({ kind, state }) =>
+    kind === "pipe" ? [state as PipeState] : [],
+  );
+  const ends = Map.groupBy(states, ({ pipe }) => pipe);
+  context.shared.set("pipe ends", ends);
+  return ends;
+}
+
 /** Only a writing end has the flag; without one left, several reads for its content tell. */
-function isPacketized({ pipe, packets }: PipeState, context: CreateContext): boolean {
-  const ends = [...context.states.values()]
-    .filter(({ kind }) => kind === "pipe")
-    .map(({ state }) => state as PipeState);
-  return packets.length > 1 || ends.some((end) => end.pipe === pipe && (end.flags & O_DIRECT) !== 0);
+function isPacketized({ packets }: PipeState, ends: PipeState[]): boolean {
+  return packets.length > 1 || ends.some((end) => (end.flags & O_DIRECT) !== 0);
 }
 
 function fillPipe(writer: number, { content, packets }: PipeState, packetized: boolean): void {
@@ -74,9 +83,11 @@ function fillPipe(writer: number, { content, packets }: PipeState, packetized: b
   setStatusFlags(writer, 0);
 }
 
+/** Descriptors of a new pipe; those not taken for a description of the application's close at life. */
 interface Ends {
   reader: number;
   writer: number;
+  taken: Set<number>;
 }
 
 function endsOf(state: PipeState, context: CreateContext): Ends {
@@ -85,16 +96,13 @@ function endsOf(state: PipeState, context: CreateContext): Ends {
   if (known) return known;
   const [reader, writer] = makePipe();
   call("fcntl", writer, F_SETPIPE_SZ, state.sizeBytes);
-  const full = [...context.states.values()]
-    .filter(({ kind }) => kind === "pipe")
-    .map(({ state: other }) => other as PipeState)
-    .find((other) => other.pipe === state.pipe && other.content.length > 0);
-  if (full) fillPipe(writer, full, isPacketized(full, context));
-  const ends = { reader, writer };
+  const all = allEnds(context).get(state.pipe) ?? [];
+  const full = all.find(({ content }) => content.length > 0);
+  if (full) fillPipe(writer, full, isPacketized(full, all));
+  const ends = { reader, writer, taken: new Set<number>() };
   context.shared.set(key, ends);
   context.atLife(() => {
-    closeDescriptor(reader);
-    closeDescriptor(writer);
+    for (const end of [reader, writer]) if (!ends.taken.has(end)) closeDescriptor(end);
   });
   return ends;
 }
@@ -124,14 +132,13 @@ export const pipe: DescriptorKind<PipeState> = {
   dump: (descriptions, context) =>
     descriptions.map((description) => remembered.state(description, context, () => read(description, context))),
   create(state, context) {
-    const { reader, writer } = endsOf(state, context);
-    const end = (state.flags & O.accessMode) === O.writeOnly ? writer : reader;
+    const { reader, writer, taken } = endsOf(state, context);
+    const mode = state.flags & O.accessMode;
+    const end = mode === O.writeOnly ? writer : reader;
+    const isFirst = mode !== O.readWrite && !taken.has(end);
+    if (isFirst) taken.add(end);
     // Opened anew: an end that exists twice has two descriptions.
-    const fd = call(
-      "open",
-      Buffer.from(`/proc/self/fd/${end}\0`),
-      (state.flags & O.accessMode) | O.closeOnExec | O.nonBlock,
-    );
+    const fd = isFirst ? end : call("open", Buffer.from(`/proc/self/fd/${end}\0`), mode | O.closeOnExec | O.nonBlock);
     setStatusFlags(fd, state.flags);
     return fd;
   },
