@@ -10,12 +10,13 @@ interface Options extends RemoteOptions {
 }
 
 export function registerEvents(program: Command): void {
-  remoteCommand(program, "events", "what happened on all nodes, or with --node asked there")
+  remoteCommand(program, "events [name]", "what happened on all nodes, or with --node asked there")
     .option("-f, --follow", "go on as more happens (with --json: a document a line)")
-    .option("--application <name>", "of this application only")
-    .action(async (options: Options) => {
+    .option("--application <name>", "of this application only, as NAME")
+    .action(async (name: string | undefined, options: Options) => {
       const query = new URLSearchParams();
-      if (options.application !== undefined) query.set("application", options.application);
+      const application = name ?? options.application;
+      if (application !== undefined) query.set("application", application);
       if (options.node !== undefined) query.set("scope", "node");
       if (options.follow) return follow(query, options);
       const events = await withAgent(options, (agent) => agent.json<AgentEvent[]>("GET", `/v1/events?${query}`));

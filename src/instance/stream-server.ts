@@ -12,6 +12,11 @@ export interface Asking {
   hello: Hello;
 }
 
+/** OpenSSL's own word for what was wrong: the message is a line of its numbers. */
+interface TlsError extends Error {
+  reason?: string;
+}
+
 export class StreamServer {
   readonly #shell: InstanceShell;
   readonly #identity: Identity;
@@ -29,12 +34,10 @@ export class StreamServer {
   listen(): Promise<void> {
     return new Promise((resolve, reject) => {
       const server = createServer({ ...this.#identity.options }, (socket) => this.#accept(socket));
-      server.on("tlsClientError", (error, socket) => {
+      server.on("tlsClientError", (error: TlsError, socket) => {
         socket.destroy();
-        this.#shell.note(
-          "stream-refused",
-          `A connection without a certificate of this cluster was refused: ${error.message}`,
-        );
+        const why = error.reason ?? error.message;
+        this.#shell.note("stream-refused", `A connection without a certificate of this cluster was refused: ${why}`);
       });
       server.once("error", reject);
       server.listen(0, this.#shell.config.listenHost, () => {

@@ -89,7 +89,8 @@ test("a certificate of another authority of the same names", { timeout: 60_000 }
     const foreign = { ca: at("ca.crt"), certificate: at("node.crt"), key: at("node.key") };
     const { accepted, acknowledged, closed } = await play("good", {}, foreign);
     assert.deepEqual({ accepted, acknowledged, closed }, { accepted: false, acknowledged: [], closed: true });
-    await eventually("it is told", async () => (await events("stream-refused")).length > 0);
+    const told = await eventually("it is told", async () => (await events("stream-refused"))[0]);
+    assert.match(told.message, /^A connection without a certificate of this cluster was refused: [\w ]+$/);
   } finally {
     rmSync(directory, { recursive: true });
   }

@@ -110,7 +110,8 @@ describe("commands", { timeout: 90_000 }, () => {
         ["node-b", ["app"]],
       ],
     );
-    assert.match((await run(["events", "--application", "app"], socket)).stdout, /switch-begun/);
+    for (const words of [["--application", "app"], ["app"]])
+      assert.match((await run(["events", ...words], socket)).stdout, /switch-begun/);
     assert.equal((await run(["stop", "app"], socket)).code, 0);
     const gone = await run(["status", "app", "--json"], socket);
     assert.equal(gone.code, 1);
