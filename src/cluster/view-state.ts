@@ -157,7 +157,8 @@ export function describeView(state: ViewState): ViewDescription {
   const view = confirmed?.view;
   const inSync = view?.inSync ?? [];
   const common = {
-    term: role.kind === "primary" ? role.term : (view?.term ?? 0),
+    // What is attached to runs in its own term, whatever the record says by now.
+    term: role.kind === "primary" || role.kind === "attaching" ? role.term : (view?.term ?? 0),
     inSync,
     settling: state.submitted.length > 0,
   };

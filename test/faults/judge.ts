@@ -7,6 +7,11 @@ export interface Claim {
   term: number;
 }
 
+/** Who only starts does not know yet whether he is. */
+export function claims({ role, state }: { role: string; state: string }): boolean {
+  return role === "primary" && state !== "starting";
+}
+
 /** Everything that was seen of one application over all its faults: a term has one primary, for ever. */
 export class Terms {
   readonly #primaryOf = new Map<number, string>();

@@ -149,6 +149,11 @@ export function isAnsweredMeanwhile({ fault, phase }: Plan): boolean {
   return fault !== "store majority lost" || phase === "dump" || phase === "transfer" || phase === "acknowledge";
 }
 
+/** The new primary lives by the time of the fault: from then on it needs a standby of its own to be got over. */
+export function hasSwitched({ phase, halt }: Plan): boolean {
+  return phase === "after the switch" || (halt?.who === "primary" && halt.place === "postSwitch");
+}
+
 export function planText({ seed, fault, phase, victim, halt, delayMs, lastsMs }: Plan): string {
   const at = halt === undefined ? `after ${delayMs} ms` : `${halt.who} at ${halt.place}`;
   return `${seed}: ${fault} (${victim}), ${phase} (${at}), for ${lastsMs} ms`;

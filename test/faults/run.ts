@@ -7,9 +7,9 @@ import { startWorkload } from "../../workload/driver.ts";
 import { RedisSite } from "../../workload/site.ts";
 import { answersCome, assertOneCopy, COUNTERS, eventually } from "../system/faults/support.ts";
 import { bring, emptyDisk, processesOf, type Repair, type Roles } from "./actions.ts";
-import { Terms, worstSilenceMs, wrongIn } from "./judge.ts";
+import { claims, Terms, worstSilenceMs, wrongIn } from "./judge.ts";
 import { reach } from "./phase.ts";
-import { isAnsweredMeanwhile, type Plan, planText } from "./plan.ts";
+import { hasSwitched, isAnsweredMeanwhile, type Plan, planText } from "./plan.ts";
 
 export const NODES = ["node-a", "node-b", "node-c"];
 const CLIENTS = 20;
@@ -77,10 +77,10 @@ export class FaultRun {
     try {
       await answersCome(counters);
       // Asked last: load may let a standby take over while the clients come.
-      const { primary, standbys } = await this.#site.untilProtected({ standbys: NODES.length - 1 });
+      const { primary, standbys, term } = await this.#site.untilProtected({ standbys: NODES.length - 1 });
       const roles: Roles = { primary: primary!, standby: standbys[plan.seed % standbys.length]!.node, nodes: NODES };
       await counters.mark("fault");
-      repair = await this.#strike(plan, roles);
+      repair = await this.#strike(plan, roles, term);
       if (isAnsweredMeanwhile(plan)) await answersCome(counters);
       await sleep(plan.lastsMs);
       await repair();
@@ -98,14 +98,15 @@ export class FaultRun {
     }
   }
 
-  async #strike(plan: Plan, before: Roles): Promise<Repair> {
+  async #strike(plan: Plan, before: Roles, term: number): Promise<Repair> {
     // After the switch the two have changed places, and one that is alone has no promise to keep.
     const roles =
       plan.phase === "after the switch" ? { ...before, primary: before.standby, standby: before.primary } : before;
     const processes = plan.phase === "after the switch" ? undefined : await processesOf(this.#lab, roles);
     const { letGo, ended } = await reach(this.#site, plan, before);
     try {
-      if (plan.phase === "after the switch") await this.#accompanied();
+      // By the new primary's own word: the record counts on others as well until that one lives and drops them.
+      if (hasSwitched(plan)) await this.#site.untilProtected({ term: term + 1 });
       const repair = await bring(this.#lab, plan, roles, processes ?? (await processesOf(this.#lab, roles)));
       if (!isFrozenThere(plan)) letGo();
       // Its end needs the repair where the fault is in its way.
@@ -120,11 +121,6 @@ export class FaultRun {
     }
   }
 
-  /** The view counts on somebody besides the primary. */
-  async #accompanied(): Promise<void> {
-    await eventually("a standby is in sync", async () => (await this.#site.report()).inSync.length > 0);
-  }
-
   /** Asks all agents again and again who is primary in which term. */
   #watch(): { stop: () => Promise<string[]> } {
     const wrong: string[] = [];
@@ -134,9 +130,9 @@ export class FaultRun {
         const healths = await Promise.allSettled(NODES.map((node) => this.#health(node)));
         for (const one of healths) {
           if (one.status === "rejected") continue;
-          for (const { role, term, application } of one.value.instances) {
-            if (application !== this.#site.name || role !== "primary") continue;
-            const finding = this.#terms.claimed({ node: one.value.name, term });
+          for (const instance of one.value.instances) {
+            if (instance.application !== this.#site.name || !claims(instance)) continue;
+            const finding = this.#terms.claimed({ node: one.value.name, term: instance.term });
             if (finding !== undefined && !wrong.includes(finding)) wrong.push(finding);
           }
         }

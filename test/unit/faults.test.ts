@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { describe, test } from "node:test";
 import type { CounterResult } from "../../workload/messages.ts";
-import { Terms, worstSilenceMs, wrongIn } from "../faults/judge.ts";
+import { claims, Terms, worstSilenceMs, wrongIn } from "../faults/judge.ts";
 import { faultsPage, key, type Table, tableOf } from "../faults/page.ts";
 import { FAULT_NAMES, PHASE_NAMES, pairs, planOf } from "../faults/plan.ts";
 
@@ -68,6 +68,11 @@ describe("the judge", () => {
     assert.equal(terms.claimed({ node: "b", term: 2 }), undefined);
     assert.equal(terms.claimed({ node: "a", term: 1 }), undefined);
     assert.match(terms.claimed({ node: "b", term: 1 }) ?? "", /both are primary in term 1/);
+  });
+
+  test("who only starts, or stands by, claims nothing", () => {
+    assert.ok(claims({ role: "primary", state: "running" }) && claims({ role: "primary", state: "going-live" }));
+    assert.ok(!claims({ role: "primary", state: "starting" }) && !claims({ role: "standby", state: "ready" }));
   });
 
   test("silence counts from the fault on", () => {
