@@ -98,13 +98,14 @@ export function checkVersions(states: States): void {
   }
 }
 
-export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepared {
+/** With thousands of descriptors or processes it takes long: it pauses after each, for signs of life. Nothing else may touch the clone then. */
+export function* prepare(stage: Stage, skeleton: Skeleton, states: States): Generator<void, Prepared> {
   checkVersions(states);
   skeleton.setThreads(threadsWanted(states));
   const atLife: Array<() => void> = [];
   const ended = joinGroups(skeleton, states);
   createInNamespace(stage, skeleton, states);
-  const own = createDescriptions(stage, skeleton, states, atLife);
+  const own = yield* createDescriptions(stage, skeleton, states, atLife);
   try {
     skeleton.terminals.withdraw(skeleton.processes.values(), (process) => stateOf(process, states).terminal >= 0);
     for (const process of skeleton.processes.values()) {
@@ -116,6 +117,7 @@ export function prepare(stage: Stage, skeleton: Skeleton, states: States): Prepa
       skeleton.unmapWindow(process);
       if (process.session === process.virtualPid) setSessionNice(process.pid, 0);
       finishProcess(stage, process, state, threads);
+      yield;
     }
   } finally {
     atLife.push(() => {
@@ -180,12 +182,12 @@ function joinGroups(skeleton: Skeleton, states: States): Ending[] {
 }
 
 /** Makes every open file description, in this process; returns its descriptors by description. */
-function createDescriptions(
+function* createDescriptions(
   stage: Stage,
   skeleton: Skeleton,
   states: States,
   atLife: Array<() => void>,
-): Map<string, number> {
+): Generator<void, Map<string, number>> {
   const own = new Map<string, number>();
   const whenCreated: Array<(own: ReadonlyMap<string, number>) => void> = [];
   const context: CreateContext = {
@@ -212,8 +214,10 @@ function createDescriptions(
       );
       ofKind.forEach(([key], i) => own.set(key.slice("description/".length), fds[i]!));
     } else
-      for (const [key, resource] of ofKind)
+      for (const [key, resource] of ofKind) {
         own.set(key.slice("description/".length), kind.create(resource.state, context));
+        yield;
+      }
   }
   for (const action of whenCreated) action(own);
   return own;

@@ -12,10 +12,12 @@ import { describeView, type ViewAction, type ViewEvent } from "../cluster/view.t
 import { toFailure } from "../kernel/failure.ts";
 import type { InstanceConfig, InstanceStatus } from "./control.ts";
 import { PrimaryRole } from "./primary-role.ts";
+import type { PrimaryWatch } from "./primary-watch.ts";
 import { Requests } from "./requests.ts";
 import { ControlServer } from "./server.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
 import { SpecificationWatch } from "./specification.ts";
+import type { Living } from "./standby.ts";
 import { TICK_MS } from "./standby-link.ts";
 import { StandbyRole } from "./standby-role.ts";
 import { StreamServer } from "./stream-server.ts";
@@ -23,6 +25,15 @@ import { SwitchSteps } from "./switch-steps.ts";
 import { TooFewWatch } from "./too-few.ts";
 import { holdBelow, ViewShell } from "./view-shell.ts";
 import { Waiters } from "./waiters.ts";
+
+/** A clone on its way to life. */
+interface Rising {
+  term: number;
+  epoch: number;
+  steps: SwitchSteps;
+  begun: number;
+  loss: PrimaryWatch["loss"];
+}
 
 export class Instance {
   readonly #config: InstanceConfig;
@@ -48,6 +59,7 @@ export class Instance {
       config,
       view: this.#view,
       restarts: { history: [] },
+      rising: (node, term) => this.#standby.watch.rising(node, term),
       note: (kind, message, details) => this.#note(kind, message, details),
     };
     this.#primary = new PrimaryRole(shell);
@@ -64,18 +76,25 @@ export class Instance {
     };
     const requests = new Requests(shell, parts);
     this.#requests = requests;
+    /** While a clone comes to life it is neither one role's nor the other's: who wants more than to know of it waits. */
+    const settled =
+      <P, R>(answer: (params: P) => Promise<R>) =>
+      async (params: P) => {
+        await this.#view.settled();
+        return answer(params);
+      };
     this.#control = new ControlServer(config.controlSocket, {
       status: async () => this.#statusOrFailure(),
-      checkpoint: () => requests.checkpointNow(),
-      checkpoints: async () => requests.checkpoints(),
-      tree: async () => this.#primary.need().tree(),
-      addStandby: (params) => requests.addStandby(params),
-      removeStandby: async ({ node }) => {
+      checkpoint: settled(() => requests.checkpointNow()),
+      checkpoints: settled(async () => requests.checkpoints()),
+      tree: settled(async () => this.#primary.need().tree()),
+      addStandby: settled((params) => requests.addStandby(params)),
+      removeStandby: settled(async ({ node }) => {
         this.#primary.need().removeStandby(node, "removed by the operator");
         return {};
-      },
-      switch: ({ to }) => requests.switch(to),
-      promote: (params) => requests.promote(params),
+      }),
+      switch: settled(({ to }) => requests.switch(to)),
+      promote: settled((params) => requests.promote(params)),
       fail: async ({ phases }) => {
         for (const phase of phases)
           armFailure(phase, () => this.#note("failure-injected", `The phase "${phase}" fails`, { phase }));
@@ -85,7 +104,7 @@ export class Instance {
         armHalt(place);
         return {};
       },
-      stop: () => this.#stop(),
+      stop: settled(() => this.#stop()),
     });
   }
 
@@ -115,16 +134,18 @@ export class Instance {
     };
   }
 
-  #act(action: ViewAction): void {
+  #act(action: ViewAction): void | Promise<void> {
     try {
-      this.#doAction(action);
+      const rest = this.#doAction(action);
+      if (rest) return rest.catch((error) => this.#fail(error, action.kind)).then(() => this.#changed());
     } catch (error) {
       this.#fail(error as Error, action.kind);
     }
     this.#changed();
   }
 
-  #doAction(action: ViewAction): void {
+  /** A promise where it takes its time: until then nothing else is done. */
+  #doAction(action: ViewAction): void | Promise<void> {
     switch (action.kind) {
       case "compareAndSwap":
       case "readView":
@@ -137,8 +158,7 @@ export class Instance {
         this.#primary.startAgain(action.term, action.epoch);
         return;
       case "goLive":
-        this.#goLive(action.term, action.checkpoint.epoch);
-        return;
+        return this.#goLive(action.term, action.checkpoint.epoch);
       case "passThrough":
         this.#primary.current?.passThrough(action.on);
         return;
@@ -206,11 +226,20 @@ export class Instance {
     this.#changed();
   }
 
-  #goLive(term: number, epoch: number): void {
-    const steps = new SwitchSteps();
-    const begun = performance.now();
-    const { loss } = this.#standby.watch;
-    const living = this.#standby.live(epoch);
+  #goLive(term: number, epoch: number): void | Promise<void> {
+    const rising: Rising = {
+      term,
+      epoch,
+      steps: new SwitchSteps(),
+      begun: performance.now(),
+      loss: this.#standby.watch.loss,
+    };
+    const living = this.#standby.live(term, epoch);
+    if (living instanceof Promise) return living.then((then) => this.#live(rising, then));
+    this.#live(rising, living);
+  }
+
+  #live({ term, epoch, steps, begun, loss }: Rising, living: Living | undefined): void {
     steps.done("clone");
     if (!living) {
       this.#view.tell({ kind: "goLiveFailed" });

@@ -22,6 +22,8 @@ export interface PrimaryParts {
 }
 
 export interface PrimaryShell {
+  /** The clone on `node` comes to life as primary of `term`. */
+  rising: (node: string, term: number) => void;
   tell: (event: ViewEvent) => void;
   note: (kind: string, message: string, details?: Record<string, unknown>) => void;
 }

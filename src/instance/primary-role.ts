@@ -154,6 +154,7 @@ export class PrimaryRole {
     process.on("SIGCHLD", () => tracees.drain());
     this.#current = new Primary(parts, {
       tell: (event) => this.#shell.view.tell(event),
+      rising: (node, next) => this.#shell.rising(node, next),
       note: (kind, message, details) => this.#shell.note(kind, message, details),
     });
     this.#health = new HealthWatch(this.#shell, this.#current, (reason) => this.#recovery.begin("hangs", reason));

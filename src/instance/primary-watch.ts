@@ -46,6 +46,12 @@ export class PrimaryWatch {
     this.#term = 0;
   }
 
+  /** It comes to life, and had more to do: it is waited for as from the beginning. Says nothing of anybody else, or of another term. */
+  rising(primary: string, term: number): void {
+    if (this.#term !== term || this.#primary !== primary || this.#detector?.lastArrival !== undefined) return;
+    this.#detector = startDetector(performance.now());
+  }
+
   beat(): void {
     this.#told = false;
     this.#loss = undefined;

@@ -8,6 +8,8 @@ export interface InstanceShell {
   readonly view: ViewShell;
   /** Of the application, as far as is known here. */
   readonly restarts: { history: RestartHistory };
+  /** A sign of life of the node that comes to life as primary of `term`. */
+  rising(node: string, term: number): void;
   /** News for the log and the agent. */
   note(kind: string, message: string, details?: Record<string, unknown>): void;
 }

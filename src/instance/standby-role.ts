@@ -17,9 +17,13 @@ import { MemoryKept } from "./memory-kept.ts";
 import { PrimaryWatch } from "./primary-watch.ts";
 import { ProgramWait } from "./program-wait.ts";
 import { filesDirectoryOf, type InstanceShell } from "./shell.ts";
+import { inSlices } from "./slices.ts";
 import { Clone, type Living } from "./standby.ts";
 import { STANDBY_HEARTBEAT_MS, TICK_MS } from "./standby-link.ts";
 import type { Asking } from "./stream-server.ts";
+
+/** A clone that comes to life in less does so in one go; one that takes longer gives a sign of life so often. */
+const RISING_SLICE_MS = 100;
 
 export class StandbyRole {
   readonly #shell: InstanceShell;
@@ -76,22 +80,33 @@ export class StandbyRole {
     this.watch.tick(this.#upstream);
   }
 
-  /** The clone of a checkpoint comes to life; undefined when there is none, or when it could not. */
-  live(epoch: number): Living | undefined {
+  /**
+   * The clone of a checkpoint comes to life; undefined when there is none, or when it could not. What takes long is told to the old
+   * primary, where that stands aside and can still be reached: nothing of the stream counts any more, but it hears of its end.
+   */
+  live(term: number, epoch: number): Living | undefined | Promise<Living | undefined> {
     const clone = this.#clone;
     if (!clone) return undefined;
-    this.seal();
+    const old = this.#upstream;
+    this.#upstream = undefined;
+    old?.deafen();
     this.watch.stop();
     this.#clone = undefined;
+    return inSlices(this.#rise(clone, epoch, old), RISING_SLICE_MS, () => old?.send({ type: "rising", term }));
+  }
+
+  *#rise(clone: Clone, epoch: number, old: Link | undefined): Generator<void, Living | undefined> {
     try {
       clone.takeAddress();
-      return clone.live(epoch);
+      return yield* clone.live(epoch);
     } catch (error) {
       this.worn = true;
       this.#shell.note("go-live-failed", `The clone could not be brought to life: ${(error as Error).message}`);
       clone.destroy();
       phaseEnd("abortRestore");
       return undefined;
+    } finally {
+      old?.close();
     }
   }
 

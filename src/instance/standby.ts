@@ -219,6 +219,14 @@ export class Clone {
     return true;
   }
 
+  /** As `#applyUntil`, to the end. */
+  *#applyRest(): Generator<void, void> {
+    const { work, end } = this.#applying!;
+    yield* work;
+    this.#applying = undefined;
+    this.#settle(end);
+  }
+
   #apply(operation: Operation): void {
     for (const _pause of this.#steps(operation));
   }
@@ -260,14 +268,17 @@ export class Clone {
     this.#port.announce();
   }
 
-  /** Brings the clone to life as of `epoch`. All threads stand still until `release` of the returned tracees. */
-  live(chosen: number): Living {
-    if (this.#applying) this.#applyUntil(Number.POSITIVE_INFINITY);
+  /**
+   * Brings the clone to life as of `epoch`. All threads stand still until `release` of the returned tracees. It pauses while nothing
+   * of the application can be heard yet; in a pause nobody else may do anything with the clone.
+   */
+  *live(chosen: number): Generator<void, Living> {
+    if (this.#applying) yield* this.#applyRest();
     // A durable clone may have applied a newer one whose files were still on their way to the disk: nobody was told of it.
     const epoch = this.#durable ? Math.max(chosen, this.#applied?.epoch ?? 0) : chosen;
     while (this.#held[0] && this.#held[0].end.epoch <= epoch) {
       this.#applying = this.#begin(this.#held.shift()!);
-      this.#applyUntil(Number.POSITIVE_INFINITY);
+      yield* this.#applyRest();
     }
     this.#held = [];
     if (this.#applied?.epoch !== epoch)
@@ -277,7 +288,7 @@ export class Clone {
       );
     this.#scratch.beforeLife(this.#states.values());
     phaseEnd("preRestore");
-    const prepared = prepare(this.stage, this.#skeleton, this.#states);
+    const prepared = yield* prepare(this.stage, this.#skeleton, this.#states);
     const tracees = new Tracees(this.stage.init, false);
     for (const tid of prepared.tids) tracees.add(tid);
     tracees.adoptStopped(prepared.tids, prepared.ended);

@@ -130,6 +130,7 @@ export class Standbys {
     } else if (message.type === "lacking") standby.copy?.answers.push(message.lacking);
     else if (message.type === "programs-wanted") this.#sendPrograms(standby, message.paths);
     else if (message.type === "held" || message.type === "took") standby.held.hear(message);
+    else if (message.type === "rising") this.#options.shell.rising(standby.node, message.term);
     else if (message.type === "goodbye") this.#lose(standby, message.reason, "goodbye");
   }
 

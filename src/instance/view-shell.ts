@@ -14,12 +14,21 @@ export class ViewShell {
   state: ViewState;
   readonly #store: ClusterStore;
   readonly #key: string;
-  readonly #act: (action: ViewAction) => void;
+  readonly #act: (action: ViewAction) => void | Promise<void>;
   readonly #stop = new AbortController();
   readonly #queue: ViewEvent[] = [];
+  /** Of the last step, those not begun yet. */
+  #actions: ViewAction[] = [];
   #stepping = false;
+  /** An action that takes its time. */
+  #underWay: Promise<void> | undefined;
 
-  constructor(node: string, application: ApplicationSpec, store: ClusterStore, act: (action: ViewAction) => void) {
+  constructor(
+    node: string,
+    application: ApplicationSpec,
+    store: ClusterStore,
+    act: (action: ViewAction) => void | Promise<void>,
+  ) {
     this.state = initialViewState(node, { holdBelow: holdBelow(application) });
     this.#store = store;
     this.#key = storeKeys.view(application.name);
@@ -42,26 +51,53 @@ export class ViewShell {
     this.#stop.abort();
   }
 
-  /** Steps the machine. Events told by actions wait until the step's actions are all begun. */
+  /** Resolves when no action is under way. */
+  async settled(): Promise<void> {
+    while (this.#underWay) await this.#underWay;
+  }
+
+  /** Steps the machine. Events wait until the actions of the step before are all begun, and done where one takes its time. */
   tell(event: ViewEvent): void {
     this.#queue.push(event);
-    if (this.#stepping) return;
+    if (!this.#stepping && !this.#underWay) this.#step();
+  }
+
+  #step(): void {
     this.#stepping = true;
     try {
-      for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
+      while (this.#doActions()) {
+        const next = this.#queue.shift();
+        if (!next) return;
         const { state, actions } = step(this.state, next);
         this.state = state;
-        for (const action of actions) this.#do(action);
+        this.#actions = actions;
       }
+    } catch (error) {
+      this.#actions = [];
+      throw error;
     } finally {
       this.#stepping = false;
     }
   }
 
-  #do(action: ViewAction): void {
+  /** False: one takes its time, the others wait for it. */
+  #doActions(): boolean {
+    for (let next = this.#actions.shift(); next; next = this.#actions.shift()) {
+      const rest = this.#do(next);
+      if (!rest) continue;
+      this.#underWay = rest.then(() => {
+        this.#underWay = undefined;
+        this.#step();
+      });
+      return false;
+    }
+    return true;
+  }
+
+  #do(action: ViewAction): void | Promise<void> {
     if (action.kind === "compareAndSwap") void this.#swap(action.expectedRevision, action.view);
     else if (action.kind === "readView") void this.#read();
-    else this.#act(action);
+    else return this.#act(action);
   }
 
   async #swap(expectedRevision: number, view: View): Promise<void> {

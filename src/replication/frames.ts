@@ -56,6 +56,8 @@ export type Message =
   | { type: "programs-sent" }
   | { type: "acknowledged"; term: number; epoch: number }
   | { type: "go-live"; term: number; epoch: number }
+  /** Clone → the primary that stands aside: it comes to life as primary of `term`, and is not done yet. */
+  | { type: "rising"; term: number }
   /** Primary → clone: the application has crashed or hangs; go on with it. */
   | { type: "restart"; order: RestartOrder }
   /** The sender closes on purpose; the peer need not suspect it. */

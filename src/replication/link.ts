@@ -29,6 +29,7 @@ export class Link {
   #isWaiting = false;
   readonly #answers = new Answers();
   #closed = false;
+  #isDeaf = false;
   /** The connection is gone; what came before its end is still handled. */
   #ended: { error?: Error | undefined } | undefined;
   /** Of messages, so far. */
@@ -79,7 +80,7 @@ export class Link {
   /** False: something is left. */
   #handleUntil(until: number): boolean {
     while (this.#unhandled[0]) {
-      if (this.#closed) for (const rest of this.#unhandled.splice(0)) rest.return();
+      if (this.#closed || this.#isDeaf) for (const rest of this.#unhandled.splice(0)) rest.return();
       else if (this.#unhandled[0].next().done) this.#unhandled.shift();
       else if (performance.now() > until) return false;
     }
@@ -97,6 +98,11 @@ export class Link {
     this.#closed = true;
     this.socket.destroy();
     this.onClose(error);
+  }
+
+  /** From now on nothing that comes is handled, and what is half handled is given up; what is sent still goes out. */
+  deafen(): void {
+    this.#isDeaf = true;
   }
 
   get isClosed(): boolean {

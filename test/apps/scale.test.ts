@@ -9,6 +9,7 @@ const CONNECTIONS = 10;
 const AMOUNTS: Record<string, Amounts> = {
   "200 processes": { processes: 200 },
   "1,000 threads": { threads: 1000 },
+  "10,000 descriptors": { descriptors: 10_000 },
 };
 
 for (const [much, amounts] of Object.entries(AMOUNTS))

@@ -8,6 +8,7 @@ import { Capture } from "../../src/checkpoint/capture.ts";
 import type { CheckpointEnd, Operation, Resource } from "../../src/checkpoint/operations.ts";
 import { prepare } from "../../src/clone/life.ts";
 import { Skeleton } from "../../src/clone/skeleton.ts";
+import { atOnce } from "../../src/instance/slices.ts";
 import { checked } from "../../src/kernel/errors.ts";
 import { OperatingError } from "../../src/kernel/failure.ts";
 import { verifyPages } from "../../src/kernel/pages.ts";
@@ -185,7 +186,7 @@ const commands = {
   feed,
   live(options: { upper: string }): number {
     copyFiles(options.upper);
-    const { tids, ended, atLife } = prepare(stage!, skeleton!, states);
+    const { tids, ended, atLife } = atOnce(prepare(stage!, skeleton!, states));
     const traced = trace(stage!.init);
     for (const tid of tids) traced.add(tid);
     traced.adoptStopped(tids, ended);

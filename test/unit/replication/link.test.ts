@@ -111,6 +111,37 @@ test("signs of life go out while one message is handled that takes long, in piec
   assert.ok(heard >= 2, `${heard} signs of life`);
 });
 
+test("a link that is deaf handles nothing more, gives up what it was at, and can still say something", async () => {
+  using ends = await pair();
+  const { near, far } = ends;
+  let [handled, done, givenUp, heard] = [0, 0, false, 0];
+  far.onMessage = function* () {
+    handled++;
+    try {
+      for (;;) {
+        work();
+        done++;
+        yield;
+      }
+    } finally {
+      givenUp = true;
+    }
+  };
+  near.onMessage = () => {
+    heard++;
+  };
+  sendAll(near);
+  await eventually("the first is being handled", () => handled > 0);
+  far.deafen();
+  const workDone = done;
+  far.send({ type: "rising", term: 2 });
+  await eventually("it is heard", () => heard === 1);
+  near.send(acknowledged(MESSAGES + 1));
+  far.send({ type: "rising", term: 2 });
+  await eventually("it is heard again, and the work is given up", () => heard === 2 && givenUp);
+  assert.deepEqual([handled, done], [1, workDone], "In the next turn already its work would be wrong");
+});
+
 test("a link that is closed handles nothing more, and gives up what it was at", async () => {
   using ends = await pair();
   const { near, far } = ends;
