@@ -64,7 +64,9 @@ class FailoverRun {
       this.#measures.traffic = [];
       for (const nodes of TRAFFIC_NODES) {
         this.#context.say(`  ${nodes} nodes, as many applications`);
-        this.#measures.traffic.push(await measureTraffic(this.#context.lab, nodes));
+        const traffic = await measureTraffic(this.#context.lab, nodes);
+        this.#measures.traffic.push(traffic);
+        this.#context.say(`    ${Math.round(traffic.bytesPerSecond)} bytes/s per node`);
       }
     });
     return { figures: this.#figures(), failures: this.#failures, runs: this.#measures.powerOffs };
