@@ -12,6 +12,9 @@ import type { SkeletonProcess } from "./skeleton-process.ts";
 
 const F_SETFD = 2;
 const LAST = 0xffffffff;
+/** Calls in the process, and descriptors, between two pauses: some milliseconds. */
+const CALLS_AT_ONCE = 1000;
+const CONNECTED_AT_ONCE = 100;
 
 type States = ReadonlyMap<string, Resource>;
 
@@ -60,8 +63,15 @@ export function placing(wanted: readonly Wanted[], handle: number): Placing {
   return { calls, numbers };
 }
 
-/** @param own this program's descriptors, by description */
-export function installDescriptors(process: SkeletonProcess, states: States, own: ReadonlyMap<string, number>): void {
+/**
+ * With pauses for other work.
+ * @param own this program's descriptors, by description
+ */
+export function* installDescriptors(
+  process: SkeletonProcess,
+  states: States,
+  own: ReadonlyMap<string, number>,
+): Generator<void, void> {
   const entries = (states.get(`descriptors/${process.virtualPid}`)?.state ?? []) as DescriptorEntry[];
   const wanted = entries.map(({ fd, description, closeOnExec }) => {
     const source = own.get(description);
@@ -70,15 +80,19 @@ export function installDescriptors(process: SkeletonProcess, states: States, own
     return { fd, source, closeOnExec };
   });
   const { calls, numbers } = placing(wanted, INSTANCE_HANDLE);
-  const results = process.remote.batchChecked(calls);
+  const results: number[] = [];
+  for (let at = 0; at < calls.length; at += CALLS_AT_ONCE) {
+    results.push(...process.remote.batchChecked(calls.slice(at, at + CALLS_AT_ONCE)));
+    yield;
+  }
   for (const [i, number] of numbers)
     if (results[i] !== number)
       throw new Error(`A descriptor came as ${results[i]}, ${number} was the lowest that was free`);
-  connect(process, states, entries);
+  yield* connect(process, states, entries);
 }
 
 /** What kinds do in the process, its locks, its wishes to be told. */
-function connect(process: SkeletonProcess, states: States, entries: DescriptorEntry[]): void {
+function* connect(process: SkeletonProcess, states: States, entries: DescriptorEntry[]): Generator<void, void> {
   const { remote } = process;
   const connects: RemoteCall[] = [];
   const flush = () => {
@@ -87,6 +101,7 @@ function connect(process: SkeletonProcess, states: States, entries: DescriptorEn
   };
   remote.reset();
   const connected = new Set<string>();
+  let untilPause = CONNECTED_AT_ONCE;
   for (const entry of entries) {
     const resource = states.get(`description/${entry.description}`)!;
     const kind = kindNamed(resource.kind);
@@ -102,5 +117,8 @@ function connect(process: SkeletonProcess, states: States, entries: DescriptorEn
     if (entry.locks) connects.push(...lockCalls(entry.fd, entry.locks, put));
     if (entry.notice) connects.push(...noticeCalls(entry.fd, entry.notice, put));
     flush();
+    if (--untilPause > 0) continue;
+    untilPause = CONNECTED_AT_ONCE;
+    yield;
   }
 }

@@ -79,7 +79,7 @@ export function* prepare(stage: Stage, skeleton: Skeleton, states: States): Gene
     for (const process of skeleton.processes.values()) {
       const state = stateOf(process, states);
       giveIdentity(stage, process, state);
-      installDescriptors(process, states, own);
+      yield* installDescriptors(process, states, own);
       const threads = statesOf<ThreadState>(states, "thread").filter((t) => t.process === process.virtualPid);
       for (const thread of threads) restoreThread(process, thread);
       skeleton.unmapWindow(process);

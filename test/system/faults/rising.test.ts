@@ -9,11 +9,11 @@ import { HOST, stage } from "../../apps/support.ts";
 import { instancePid } from "./support.ts";
 
 const NAME = "rising";
-/** Their restore is work for some hundred milliseconds. */
-const DESCRIPTORS = 8000;
+/** Their restore is work for some hundred milliseconds, in steps of a few. */
+const DESCRIPTORS = 12_000;
 /** Of each turn the process has this much; then it stands still for a time that is far from a failure. */
-const RUNS_MS = 3;
-const STANDS_MS = 80;
+const RUNS_MS = 10;
+const STANDS_MS = 300;
 
 /** The process gets on slowly until `isOver`; then it goes on as ever. */
 async function slow(pid: number, isOver: () => boolean): Promise<void> {

@@ -5,7 +5,8 @@ import { dueAt, noCheckpoint, type PeriodState, periodDefaults, taken } from "..
 
 const empty = { stopUs: 500, pages: 0, bytes: 0, changed: [], gone: [] };
 const some = { ...empty, pages: 3, bytes: 4096 };
-const after = (ends: (typeof empty)[]): PeriodState => ends.reduce((state, end) => taken(state, 0, 1, end), noCheckpoint);
+const after = (ends: (typeof empty)[]): PeriodState =>
+  ends.reduce((state, end) => taken(state, 0, 1, end), noCheckpoint);
 const calm = (state: PeriodState, options = periodDefaults) => dueAt(state, false, options);
 
 test("where checkpoints find nothing they come ever more seldom, down to a limit", () => {
