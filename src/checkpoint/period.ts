@@ -9,11 +9,6 @@ export interface PeriodOptions {
   period: number | "auto";
   /** Share of the time the application may be stopped. */
   stopShare: number;
-  /**
-   * With nothing waiting and much written: at most this share of the time one is being made (on few processors that is the
-   * application's time as well), unless they would come more seldom than every `idleMs`.
-   */
-  workShare: number;
   /** With nothing waiting: milliseconds between checkpoints. */
   idleMs: number;
   /** The same after many that found nothing. */
@@ -29,7 +24,6 @@ const BUSY_MS = 50;
 export const periodDefaults: PeriodOptions = {
   period: "auto",
   stopShare: 0.5,
-  workShare: 0.25,
   idleMs: 200,
   longestIdleMs: 1000,
   gatherMs: 4,
@@ -39,26 +33,22 @@ export interface PeriodState {
   /** Milliseconds of a monotonic clock. */
   lastStart: number;
   lastStopMs: number;
-  /** From its beginning, while the application ran, to the end of its stop. */
-  lastWorkMs: number;
   /** Pages of the last checkpoint. */
   lastPages: number;
   /** So many checkpoints in a row found nothing. */
   empty: number;
 }
 
-export const noCheckpoint: PeriodState = { lastStart: 0, lastStopMs: 0, lastWorkMs: 0, lastPages: 0, empty: 0 };
+export const noCheckpoint: PeriodState = { lastStart: 0, lastStopMs: 0, lastPages: 0, empty: 0 };
 
-/** After a checkpoint that began at `lastStart` and was taken `lastWorkMs` later. */
+/** After a checkpoint that began at `lastStart`. */
 export function taken(
   before: PeriodState,
   lastStart: number,
-  lastWorkMs: number,
   { stopUs, pages, bytes, changed, gone }: Pick<CheckpointEnd, "stopUs" | "pages" | "bytes" | "changed" | "gone">,
 ): PeriodState {
   const isEmpty = pages === 0 && bytes === 0 && changed.length === 0 && gone.length === 0;
-  const empty = isEmpty ? before.empty + 1 : 0;
-  return { lastStart, lastStopMs: stopUs / 1000, lastWorkMs, lastPages: pages, empty };
+  return { lastStart, lastStopMs: stopUs / 1000, lastPages: pages, empty: isEmpty ? before.empty + 1 : 0 };
 }
 
 /** Instant at which the next checkpoint is due. */
@@ -66,7 +56,6 @@ export function dueAt(state: PeriodState, outputWaits: boolean, options: PeriodO
   if (options.period !== "auto") return state.lastStart + options.period;
   const rest = state.lastStopMs / options.stopShare;
   const idle = Math.min(options.idleMs * 2 ** Math.max(0, state.empty - 1), options.longestIdleMs);
-  const busy = Math.min(Math.max(BUSY_MS, state.lastWorkMs / options.workShare), options.idleMs);
-  const calm = state.lastPages < BUSY_PAGES ? idle : busy;
+  const calm = state.lastPages < BUSY_PAGES ? idle : BUSY_MS;
   return state.lastStart + Math.max(outputWaits ? options.gatherMs : calm, rest);
 }

@@ -183,7 +183,7 @@ export class CheckpointLoop {
     if (standbys.ready().length === 0) return;
     const joining = standbys.joining();
     const { end, all, programs } = capture.dump((epoch) => this.#cut(epoch, final), final, parts.term);
-    this.#last = taken(this.#last, begun, performance.now() - begun, end);
+    this.#last = taken(this.#last, begun, end);
     this.#lastFailure = "";
     this.#failedInARow = 0;
     output.protectableAgain();
