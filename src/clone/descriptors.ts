@@ -79,7 +79,9 @@ export function* installDescriptors(
       throw new OperatingError("checkpoint-inconsistent", `Descriptor ${fd} has no description`);
     return { fd, source, closeOnExec };
   });
+  yield;
   const { calls, numbers } = placing(wanted, INSTANCE_HANDLE);
+  yield;
   const results: number[] = [];
   for (let at = 0; at < calls.length; at += CALLS_AT_ONCE) {
     results.push(...process.remote.batchChecked(calls.slice(at, at + CALLS_AT_ONCE)));

@@ -1,27 +1,50 @@
 /** A clone that takes longer to come to life than anybody without a sign of life is waited for, but gets on. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Place } from "../../../src/checkpoint/phases.ts";
 import { detectorDefaults } from "../../../src/cluster/detector.ts";
+import { ControlClient } from "../../../src/instance/client.ts";
+import type { Lab } from "../../../src/lab/lab.ts";
+import { labPlaces } from "../../../src/lab/layout.ts";
 import { MANY_PORT, manyCommand } from "../../../workload/many.ts";
 import { Clients } from "../../apps/clients.ts";
 import { HOST, stage } from "../../apps/support.ts";
-import { instancePid } from "./support.ts";
+import { isStopped } from "../../faults/actions.ts";
+import { eventually, instancePid } from "./support.ts";
 
 const NAME = "rising";
 /** Their restore is work for some hundred milliseconds, in steps of a few. */
 const DESCRIPTORS = 12_000;
-/** Of each turn the process has this much; then it stands still for a time that is far from a failure. */
-const RUNS_MS = 10;
+/** Again and again it stands still for a time that is far from a failure, together longer than anybody is waited for. */
 const STANDS_MS = 300;
+const TURNS = Math.ceil(detectorDefaults.startMs / STANDS_MS) + 1;
+/** Processor time of its own between two of them, however busy the machine is. */
+const RUNS_NS = 30_000_000;
 
-/** The process gets on slowly until `isOver`; then it goes on as ever. */
-async function slow(pid: number, isOver: () => boolean): Promise<void> {
-  while (!isOver()) {
-    process.kill(pid, "SIGSTOP");
+/** What the process's main thread has run: proc_pid_schedstat(5), nanoseconds. */
+const ranNs = (pid: number) => Number(readFileSync(`/proc/${pid}/schedstat`, "latin1").split(" ")[0]);
+
+/** The process has stopped itself; it gets on slowly, then as ever. */
+async function slow(pid: number): Promise<void> {
+  for (let turn = 0; turn < TURNS; turn++) {
     await sleep(STANDS_MS);
+    const before = ranNs(pid);
     process.kill(pid, "SIGCONT");
-    await sleep(RUNS_MS);
+    while (ranNs(pid) < before + RUNS_NS) await sleep(1);
+    process.kill(pid, "SIGSTOP");
+  }
+  process.kill(pid, "SIGCONT");
+}
+
+/** The instance there stops itself when it comes to that place. */
+async function haltAt(lab: Lab, node: string, place: Place): Promise<void> {
+  const control = await ControlClient.connect(`${labPlaces(lab.name).runDirectory}/${node}/${NAME}.sock`);
+  try {
+    await control.call("halt", { place });
+  } finally {
+    control.close();
   }
 }
 
@@ -34,12 +57,10 @@ test("it is waited for, and the planned switch comes about", { timeout: 240_000 
     const { primary, term } = await application.untilProtected();
     const to = primary === "node-a" ? "node-b" : "node-a";
     const pid = await instancePid(lab, to, NAME);
-    let isOver = false;
-    const slowed = slow(pid, () => isOver);
-    const switched = application.switchTo(to).finally(() => {
-      isOver = true;
-    });
-    const [done] = await Promise.all([switched, slowed]);
+    await haltAt(lab, to, "preRestore");
+    const switched = application.switchTo(to);
+    await eventually("the clone is about to come to life", () => isStopped(pid) || undefined);
+    const [done] = await Promise.all([switched, slow(pid)]);
     assert.deepEqual([done.to, done.term], [to, term + 1]);
     const events = await application.events();
     const lived = events.find(({ kind }) => kind === "went-live");
