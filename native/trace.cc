@@ -1,5 +1,6 @@
 // Loops over threads: stop them together, take their registers. One call each, because the application waits meanwhile.
 #include "addon.h"
+#include <cpuid.h>
 #include <elf.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -194,7 +195,54 @@ static Napi::Value continueAll(const Napi::CallbackInfo& info) {
 constexpr size_t kGeneral = sizeof(user_regs_struct);
 constexpr size_t kHeader = kGeneral + 16;
 
-// dumpThreads(tids, out, stride): a record of `stride` bytes per thread. Returns 0, or −errno of the first failure.
+// The xsave area of this processor in the standard format (Intel SDM, CPUID leaf 0Dh). The kernel gives a part of it, but takes back only
+// the whole. AMX tiles are 8 KiB at its end: they are left out as long as a thread has none.
+struct Xsave {
+  static constexpr unsigned kTiles = 18;
+  static constexpr size_t kInUseAt = 512;  // XSTATE_BV: the components that are not in their initial state
+  static constexpr size_t kMost = 16384;
+  size_t bytes = 576, tilesAt = 0;
+  Xsave() {
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(0x0d, 0, &a, &b, &c, &d)) return;
+    bytes = b;
+    if (a >> kTiles & 1 && __get_cpuid_count(0x0d, kTiles, &a, &b, &c, &d)) tilesAt = b;
+  }
+  static bool hasTiles(const char* area) {
+    uint64_t inUse;
+    memcpy(&inUse, area + kInUseAt, 8);
+    return inUse >> kTiles & 1;
+  }
+};
+static const Xsave kXsave;
+
+static int takeXsave(pid_t tid, char* area, size_t room, uint64_t* length) {
+  iovec v = {area, kXsave.tilesAt ? kXsave.tilesAt : kXsave.bytes};
+  if (room < kXsave.bytes || kXsave.bytes > Xsave::kMost) return -ENOSPC;
+  if (ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &v) < 0) return -errno;
+  if (kXsave.tilesAt && Xsave::hasTiles(area)) {
+    v = {area, kXsave.bytes};
+    if (ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &v) < 0) return -errno;
+  }
+  *length = v.iov_len;
+  return 0;
+}
+
+static int giveXsave(pid_t tid, const char* area, uint64_t length) {
+  static char whole[Xsave::kMost];
+  if (length > kXsave.bytes || kXsave.bytes > Xsave::kMost) return -ENOSPC;
+  memcpy(whole, area, length);
+  memset(whole + length, 0, kXsave.bytes - length);
+  iovec v = {whole, kXsave.bytes};
+  return ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &v) < 0 ? -errno : 0;
+}
+
+// recordBytes(): the most that a thread's record takes on this processor.
+static Napi::Value recordBytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), kHeader + kXsave.bytes);
+}
+
+// dumpThreads(tids, out, stride): a record of at most `stride` bytes per thread. Returns 0, or −errno of the first failure.
 static Napi::Value dumpThreads(const Napi::CallbackInfo& info) {
   size_t n;
   auto* tids = data<int32_t>(info[0], &n);
@@ -208,26 +256,25 @@ static Napi::Value dumpThreads(const Napi::CallbackInfo& info) {
     if ((long)regs.rax == kRestartBlock && regs.orig_rax == kRestartSyscall) regs.orig_rax = originalCall(tids[i], regs);
     if (ptrace((__ptrace_request)0x420a /* PTRACE_GETSIGMASK */, tids[i], 8, record + kGeneral) < 0)
       return Napi::Number::New(info.Env(), -errno);
-    iovec v = {record + kHeader, stride - kHeader};
-    if (ptrace(PTRACE_GETREGSET, tids[i], NT_X86_XSTATE, &v) < 0) return Napi::Number::New(info.Env(), -errno);
-    uint64_t length = v.iov_len;
+    uint64_t length = 0;
+    int error = takeXsave(tids[i], record + kHeader, stride - kHeader, &length);
+    if (error) return Napi::Number::New(info.Env(), error);
     memcpy(record + kGeneral + 8, &length, 8);
   }
   return Napi::Number::New(info.Env(), 0);
 }
 
-// setThread(tid, record, general registers too): the reverse for one thread; the extended state and the mask always.
+// setThread(tid, record): the reverse for one thread.
 static Napi::Value setThread(const Napi::CallbackInfo& info) {
   pid_t tid = word(info[0]);
   auto* record = data<char>(info[1]);
   uint64_t length;
   memcpy(&length, record + kGeneral + 8, 8);
-  iovec v = {record + kHeader, length};
-  if (ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &v) < 0 ||
-      ptrace((__ptrace_request)0x420b /* PTRACE_SETSIGMASK */, tid, 8, record + kGeneral) < 0 ||
-      ptrace(PTRACE_SETREGS, tid, 0, record) < 0)
-    return Napi::Number::New(info.Env(), -errno);
-  return Napi::Number::New(info.Env(), 0);
+  int error = giveXsave(tid, record + kHeader, length);
+  if (!error && (ptrace((__ptrace_request)0x420b /* PTRACE_SETSIGMASK */, tid, 8, record + kGeneral) < 0 ||
+                 ptrace(PTRACE_SETREGS, tid, 0, record) < 0))
+    error = -errno;
+  return Napi::Number::New(info.Env(), error);
 }
 
 void addTrace(Napi::Env env, Napi::Object exports) {
@@ -235,6 +282,7 @@ void addTrace(Napi::Env env, Napi::Object exports) {
   add(env, exports, "continueAll", continueAll);
   add(env, exports, "restartEndless", restartEndless);
   add(env, exports, "pendingSignals", pendingSignals);
+  add(env, exports, "recordBytes", recordBytes);
   add(env, exports, "dumpThreads", dumpThreads);
   add(env, exports, "setThread", setThread);
 }

@@ -24,6 +24,8 @@ export interface Addon {
   restartEndless(tids: Int32Array): number;
   pendingSignals(tids: Int32Array, shared: boolean, out: Buffer): number;
   continueAll(tids: Int32Array): number;
+  /** The most that one thread's record takes on this processor. */
+  recordBytes(): number;
   dumpThreads(tids: Int32Array, out: Buffer, strideBytes: number): number;
   setThread(tid: number, record: Buffer): number;
 

@@ -134,8 +134,11 @@ export function waitFor(tid: number): number {
   return statusBuffer.readInt32LE();
 }
 
-/** Sizes of a thread's record as `dumpThreads` writes it: general registers, signal mask, xsave length, xsave. */
-export const RECORD_BYTES = 216 + 16 + 3072;
+/**
+ * The most that a thread's record takes as `dumpThreads` writes it: general registers, signal mask, xsave length, xsave area, which has
+ * 576 to 11,008 bytes (CPUID leaf 0Dh: with AMX).
+ */
+export const RECORD_BYTES = addon.recordBytes();
 const XSAVE_LENGTH_AT = 216 + 8;
 const SIGMASK_AT = 216;
 
@@ -160,7 +163,7 @@ export function dumpThreads(tids: Int32Array, out: Buffer): void {
   checked(addon.dumpThreads(tids, out, RECORD_BYTES), "ptrace(GETREGSET)");
 }
 
-/** The used part of a record: the xsave area has the length this processor gives it. */
+/** The used part of a record: the xsave area without what the thread has never touched at its end. */
 export function recordLength(record: Buffer): number {
   return SIGMASK_AT + 16 + Number(record.readBigUInt64LE(XSAVE_LENGTH_AT));
 }
