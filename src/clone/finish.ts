@@ -23,6 +23,7 @@ import { restoreInnerProcess } from "../resources/process/inner.ts";
 import { restorePosixTimers } from "../resources/process/posix-timers.ts";
 import { restoreScheduling } from "../resources/process/scheduling.ts";
 import { parseCredentials } from "../resources/process/state.ts";
+import { useTilesFirst } from "../resources/process/tiles.ts";
 import type { Stage } from "../stage/stage.ts";
 import { restoreCredentials } from "./credentials.ts";
 import { setLimit } from "./identity.ts";
@@ -59,6 +60,7 @@ export function restoreThread(process: SkeletonProcess, state: ThreadState): voi
   if (state.robustList) calls.push(["set_robust_list", state.robustList, state.robustListBytes]);
   if (state.rseq.address) calls.push(["rseq", state.rseq.address, state.rseq.bytes, 0, state.rseq.signature]);
   remote.batchChecked(calls);
+  useTilesFirst(remote, state.record);
   restoreScheduling(host, state.scheduling);
 }
 

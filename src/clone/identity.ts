@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import type { ProcessResource } from "../checkpoint/process-capture.ts";
 import { call, closeDescriptor, openInRoot } from "../kernel/calls.ts";
 import type { Remote, RemoteCall } from "../kernel/remote.ts";
+import { permitTiles } from "../resources/process/tiles.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
 import type { SkeletonProcess } from "./skeleton-process.ts";
 
@@ -32,6 +33,7 @@ function memoryMap(remote: Remote, process: SkeletonProcess, state: ProcessResou
 /** Everything about the process that is not of one thread and not a descriptor. Needs the instance's handle. */
 export function giveIdentity(stage: Stage, process: SkeletonProcess, state: ProcessResource): void {
   const { remote, pid } = process;
+  const { inner } = state;
   raiseDescriptorLimit(pid);
   remote.reset();
   const executable = openInRoot(stage.rootFd, state.executable, 0);
@@ -44,6 +46,7 @@ export function giveIdentity(stage: Stage, process: SkeletonProcess, state: Proc
       ...workingDirectoryCalls(remote, state.workingDirectory),
       ["umask", state.umask],
       ["personality", state.personality],
+      ...permitTiles(inner.tilesPermitted),
     ]);
   } finally {
     closeDescriptor(executable);

@@ -43,7 +43,12 @@ export class KernelFields<F extends string> {
     return offset;
   }
 
-  /** The same, to be added to an address. */
+  /** The same where not every kernel has it. */
+  find(name: F): number | undefined {
+    return this.#lookUp().get(name);
+  }
+
+  /** As `at`, to be added to an address. */
   offset(name: F): bigint {
     return BigInt(this.at(name));
   }

@@ -75,6 +75,7 @@ export const NR = {
   setpriority: 141,
   sched_setscheduler: 144,
   prctl: 157,
+  arch_prctl: 158,
   chroot: 161,
   mount: 165,
   umount2: 166,

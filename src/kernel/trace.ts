@@ -168,6 +168,13 @@ export function recordLength(record: Buffer): number {
   return SIGMASK_AT + 16 + Number(record.readBigUInt64LE(XSAVE_LENGTH_AT));
 }
 
+/** In the xsave area: which components are not in their initial state (XSTATE_BV); tiles of AMX are the 18th. */
+const XSTATE_IN_USE_AT = XSAVE_LENGTH_AT + 8 + 512;
+
+export function usesTiles(record: Buffer): boolean {
+  return ((record.readUInt32LE(XSTATE_IN_USE_AT) >>> 18) & 1) === 1;
+}
+
 /** futex(2): FUTEX_WAIT and FUTEX_WAIT_BITSET, without the flags for private memory and the clock. */
 const FUTEX = 202;
 const FUTEX_COMMAND = 0x7fn;

@@ -5,6 +5,7 @@
 import { tryCall } from "../../kernel/calls.ts";
 import type { Remote, RemoteCall } from "../../kernel/remote.ts";
 import { rseqConfiguration } from "../../kernel/trace.ts";
+import { readTilesPermitted } from "./tiles.ts";
 
 export const SIGNALS = 64;
 export const ACTION_BYTES = 32;
@@ -32,11 +33,13 @@ export interface InnerProcess {
   smallPagesOnly: number;
   /** End of the heap, not rounded to pages. */
   brk: number;
+  /** It may use AMX. */
+  tilesPermitted: boolean;
 }
 
 /**
  * @kind thread
- * @kept all registers (x87, SSE, AVX, AVX-512), thread-local bases, signal mask, alternate stack, pending signals, name,
+ * @kept all registers (x87, SSE, AVX, AVX-512, AMX), thread-local bases, signal mask, alternate stack, pending signals, name,
  *   robust list, restartable sequence, address cleared at exit, death signal, timer slack, scheduling, affinity; interrupted calls
  *   go on, with the time that is left.
  * @unkept calls that signal(7) lets end with EINTR after a stop (epoll_wait with a timeout, for one) end so.
@@ -80,6 +83,7 @@ export function readInnerProcess(remote: Remote, caught: bigint, ignored: bigint
     smallPagesOnly: remote.call("prctl", PR_GET_THP_DISABLE, 0, 0, 0, 0),
     childSubreaper: remote.read(value, 4).readInt32LE(),
     brk: remote.call("brk", 0),
+    tilesPermitted: readTilesPermitted(remote, value),
   };
 }
 

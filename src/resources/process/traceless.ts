@@ -1,8 +1,21 @@
-/** What a process may change without a trace in /proc: its signal actions and the end of its heap, as the kernel has them. */
+/**
+ * What a process may change without a trace in /proc: its signal actions, the end of its heap, which registers it may use, as the
+ * kernel has them.
+ */
 import { KernelFields } from "../../kernel/kernel-fields.ts";
 import { type Address, KernelMemory } from "../../kernel/kernel-memory.ts";
 
-const FIELDS = new KernelFields("task_struct.sighand", "sighand_struct.action", "task_struct.mm", "mm_struct.brk");
+const FIELDS = new KernelFields(
+  "task_struct.sighand",
+  "sighand_struct.action",
+  "task_struct.mm",
+  "mm_struct.brk",
+  "task_struct",
+  "task_struct.thread",
+  "thread_struct.fpu",
+  "fpu.perm",
+  "fpu_state_perm.__state_perm",
+);
 
 /** struct k_sigaction of signals 1 … 64 (arch/x86/include/asm/signal.h). */
 const ACTIONS_BYTES = 64 * 32;
@@ -11,13 +24,15 @@ export class TracelessFacts {
   readonly #memory: KernelMemory;
   readonly #actions: Address;
   readonly #brk: Address;
-  #before: readonly [Buffer, Buffer] | undefined;
+  readonly #permission: Address | undefined;
+  #before: readonly Buffer[] | undefined;
 
   private constructor(memory: KernelMemory, task: Address) {
     this.#memory = memory;
     this.#actions =
       memory.pointer(task + FIELDS.offset("task_struct.sighand")) + FIELDS.offset("sighand_struct.action");
     this.#brk = memory.pointer(task + FIELDS.offset("task_struct.mm")) + FIELDS.offset("mm_struct.brk");
+    this.#permission = permissionOf(task);
   }
 
   /** Of a process that this thread traces and that stands still, until its next exec. Undefined where nothing can be read. */
@@ -29,9 +44,20 @@ export class TracelessFacts {
 
   /** Whether they are others than at the last look. All threads stand still. */
   changed(): boolean {
-    const now = [this.#memory.read(this.#actions, ACTIONS_BYTES), this.#memory.read(this.#brk, 8)] as const;
-    const same = this.#before !== undefined && now[0].equals(this.#before[0]) && now[1].equals(this.#before[1]);
+    const now = [this.#memory.read(this.#actions, ACTIONS_BYTES), this.#memory.read(this.#brk, 8)];
+    if (this.#permission !== undefined) now.push(this.#memory.read(this.#permission, 8));
+    const same = this.#before !== undefined && now.every((bytes, i) => bytes.equals(this.#before![i]!));
     this.#before = now;
     return !same;
   }
+}
+
+/** Which register state the process has asked for (arch_prctl(2), since Linux 5.16). `task`: its first thread. */
+function permissionOf(task: Address): Address | undefined {
+  const [permission, state] = [FIELDS.find("fpu.perm"), FIELDS.find("fpu_state_perm.__state_perm")];
+  if (permission === undefined || state === undefined) return undefined;
+  // Since Linux 6.16 it follows the task instead of being part of it.
+  const inThread = FIELDS.find("thread_struct.fpu");
+  const fpu = inThread === undefined ? FIELDS.at("task_struct") : FIELDS.at("task_struct.thread") + inThread;
+  return task + BigInt(fpu + permission + state);
 }

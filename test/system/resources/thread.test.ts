@@ -9,5 +9,6 @@ testPrograms("threads", [
   { program: "thread/robust" },
   { program: "thread/rseq" },
   { program: "thread/vectors" },
+  { program: "thread/tiles" },
   { program: "thread/interrupted" },
 ]);
