@@ -122,11 +122,58 @@ static uint64_t originalCall(pid_t tid, const user_regs_struct& regs) {
   return seen == restarted.end() ? kRestartSyscall : seen->second;
 }
 
-// restartEndless(tids Int32Array): the kernel ends some calls with EINTR after any stop (signal(7)). Those without a timeout
-// start again instead, unless a signal is there as well. All must stand in an interrupt stop. Returns how many.
-static Napi::Value restartEndless(const Napi::CallbackInfo& info) {
-  size_t n, changed = 0;
+// Calls with a time limit that the kernel ends with EINTR after any stop (signal(7)), and where the limit is told.
+enum class Limit { none, milliseconds, timespec, receiving, sending };
+static Limit limitOf(const user_regs_struct& regs, uint64_t* told) {
+  switch (regs.orig_rax) {
+    case 232:  // epoll_wait
+    case 281:  // epoll_pwait
+      *told = regs.r10;
+      return Limit::milliseconds;
+    case 220:  // semtimedop
+    case 441:  // epoll_pwait2
+      *told = regs.r10;
+      return Limit::timespec;
+    case 128:  // rt_sigtimedwait
+      *told = regs.rdx;
+      return Limit::timespec;
+    case 208:  // io_getevents
+    case 333:  // io_pgetevents
+      *told = regs.r8;
+      return Limit::timespec;
+    case 0:    // read
+    case 19:   // readv
+    case 43:   // accept
+    case 45:   // recvfrom
+    case 47:   // recvmsg
+    case 288:  // accept4
+      *told = regs.rdi;
+      return Limit::receiving;
+    case 1:   // write
+    case 20:  // writev
+    case 42:  // connect
+    case 44:  // sendto
+    case 46:  // sendmsg
+      *told = regs.rdi;
+      return Limit::sending;
+  }
+  return Limit::none;
+}
+
+static bool callAgain(pid_t tid, user_regs_struct& regs) {
+  regs.rax = regs.orig_rax;
+  regs.orig_rax = -1;
+  regs.rip -= 2;
+  return ptrace(PTRACE_SETREGS, tid, 0, &regs) == 0;
+}
+
+// restartWaits(tids Int32Array, timed BigInt64Array): the kernel ends some calls with EINTR after any stop (signal(7)). Those without a time
+// limit start again instead, unless a signal is there as well. All must stand in an interrupt stop. Of those with one tells
+// {index, call, what it says: 1 nanoseconds, 2 a descriptor that is read from, 3 or written to, that}, as many as there is room for. Returns how many.
+static Napi::Value restartWaits(const Napi::CallbackInfo& info) {
+  size_t n, room, found = 0;
   auto* tids = data<int32_t>(info[0], &n);
+  auto* timed = data<int64_t>(info[1], &room);
   for (size_t i = 0; i < n; i++) {
     user_regs_struct regs;
     if (ptrace(PTRACE_GETREGS, tids[i], 0, &regs) < 0) continue;
@@ -135,30 +182,46 @@ static Napi::Value restartEndless(const Napi::CallbackInfo& info) {
       restarted[tids[i]] = regs.orig_rax;
     }
     if ((long)regs.rax != -EINTR) continue;
-    bool endless = false;
-    switch (regs.orig_rax) {
-      case 232:  // epoll_wait
-      case 281:  // epoll_pwait
-        endless = (int)regs.r10 < 0;
-        break;
-      case 65:  // semop
-        endless = true;
-        break;
-      case 220:  // semtimedop
-      case 441:  // epoll_pwait2
-        endless = regs.r10 == 0;
-        break;
-      case 128:  // rt_sigtimedwait
-        endless = regs.rdx == 0;
-        break;
+    uint64_t told = 0;
+    Limit limit = limitOf(regs, &told);
+    bool endless = regs.orig_rax == 65 /* semop */ || (limit == Limit::milliseconds && (int)told < 0) ||
+                   (limit == Limit::timespec && told == 0);
+    if ((limit == Limit::none && !endless) || signalWaits(tids[i])) continue;
+    if (endless) {
+      callAgain(tids[i], regs);
+      continue;
     }
-    if (!endless || signalWaits(tids[i])) continue;
-    regs.rax = regs.orig_rax;
-    regs.orig_rax = -1;
-    regs.rip -= 2;
-    if (ptrace(PTRACE_SETREGS, tids[i], 0, &regs) == 0) changed++;
+    int64_t says[2] = {1, (int64_t)told};
+    if (limit == Limit::milliseconds) says[1] = (int64_t)(int)told * 1000000;
+    else if (limit == Limit::timespec) {
+      timespec time;
+      iovec here = {&time, sizeof time}, there = {(void*)told, sizeof time};
+      if (process_vm_readv(tids[i], &here, 1, &there, 1, 0) != sizeof time) continue;
+      says[1] = time.tv_sec > 9000000000 ? INT64_MAX : time.tv_sec * 1000000000 + time.tv_nsec;
+    } else says[0] = limit == Limit::receiving ? 2 : 3;
+    if ((found + 1) * 4 > room) break;
+    int64_t row[4] = {(int64_t)i, (int64_t)regs.orig_rax, says[0], says[1]};
+    memcpy(timed + 4 * found++, row, sizeof row);
   }
-  return Napi::Number::New(info.Env(), changed);
+  return Napi::Number::New(info.Env(), found);
+}
+
+// restartCall(tid): the call that an interrupt stop has ended begins again when the thread goes on. 0 or −errno.
+static Napi::Value restartCall(const Napi::CallbackInfo& info) {
+  pid_t tid = word(info[0]);
+  user_regs_struct regs;
+  bool done = ptrace(PTRACE_GETREGS, tid, 0, &regs) == 0 && callAgain(tid, regs);
+  return Napi::Number::New(info.Env(), done ? 0 : -errno);
+}
+
+// endCall(tid, result): it has ended with that result. 0 or −errno.
+static Napi::Value endCall(const Napi::CallbackInfo& info) {
+  pid_t tid = word(info[0]);
+  user_regs_struct regs;
+  if (ptrace(PTRACE_GETREGS, tid, 0, &regs) < 0) return Napi::Number::New(info.Env(), -errno);
+  regs.rax = info[1].ToNumber().Int64Value();
+  regs.orig_rax = -1;
+  return Napi::Number::New(info.Env(), ptrace(PTRACE_SETREGS, tid, 0, &regs) < 0 ? -errno : 0);
 }
 
 // pendingSignals(tids Int32Array, shared, out): siginfos (128 bytes each) waiting for each thread, or for its process, after
@@ -280,7 +343,9 @@ static Napi::Value setThread(const Napi::CallbackInfo& info) {
 void addTrace(Napi::Env env, Napi::Object exports) {
   add(env, exports, "stopAll", stopAll);
   add(env, exports, "continueAll", continueAll);
-  add(env, exports, "restartEndless", restartEndless);
+  add(env, exports, "restartWaits", restartWaits);
+  add(env, exports, "restartCall", restartCall);
+  add(env, exports, "endCall", endCall);
   add(env, exports, "pendingSignals", pendingSignals);
   add(env, exports, "recordBytes", recordBytes);
   add(env, exports, "dumpThreads", dumpThreads);

@@ -38,6 +38,14 @@ export interface ThreadState {
   robustListBytes: number;
   rseq: { address: number; bytes: number; signature: number };
   scheduling: Scheduling;
+  /** The call with a time limit that it is in, and when that ends: microseconds of the application's CLOCK_MONOTONIC. */
+  wait?: TimedWait;
+}
+
+export interface TimedWait {
+  /** Of the system call. */
+  call: number;
+  untilUs: number;
 }
 
 export interface ProcessResource extends ProcessState {
@@ -270,9 +278,10 @@ export class ProcessCapture {
     };
   }
 
-  threadState(thread: TracedThread, record: Buffer, pending: Buffer[]): ThreadState {
+  threadState(thread: TracedThread, record: Buffer, pending: Buffer[], wait: TimedWait | undefined): ThreadState {
     const { inner, ...outer } = this.#threads.get(thread.tid)!;
-    return { process: this.traced.virtualPid, tid: thread.virtualTid, record, inner, pending, ...outer };
+    const state = { process: this.traced.virtualPid, tid: thread.virtualTid, record, inner, pending, ...outer };
+    return wait ? { ...state, wait } : state;
   }
 
   /** The layout as an operation, when it is not the one the clones know. */

@@ -1,8 +1,10 @@
 /** The resources side of a capture, in the stop: threads, descriptors, ended processes, and what each process consists of. */
+import { clocksAhead } from "../kernel/clocks.ts";
 import { readStatus, statFields, statusField } from "../kernel/procfs.ts";
 import {
   dumpThreads,
   guardUnderWay,
+  interruptedCall,
   pendingSignals,
   RECORD_BYTES,
   recordLength,
@@ -16,7 +18,7 @@ import { namelessAt, namelessBehind } from "../resources/nameless/find.ts";
 import { fatalSignal } from "../resources/process/fatal.ts";
 import type { TracedThread, Tracees } from "../tree/tracees.ts";
 import type { Resource, ZombieState } from "./operations.ts";
-import type { ProcessCapture } from "./process-capture.ts";
+import type { ProcessCapture, TimedWait } from "./process-capture.ts";
 
 type Resources = Map<string, Resource>;
 type Processes = ReadonlyMap<number, ProcessCapture>;
@@ -41,6 +43,8 @@ export class ResourceCapture {
   /** Of files without a name. */
   readonly contents = new Contents();
   #records = Buffer.alloc(0);
+  /** The application's CLOCK_MONOTONIC is ahead of this program's by so many nanoseconds. */
+  #clockAhead: bigint | undefined;
   /** As of the last stop, by thread. */
   #threads: ReadonlyMap<number, TakenThread> = new Map();
 
@@ -122,19 +126,36 @@ export class ResourceCapture {
     const record = same ? before.record : Buffer.from(now);
     const since = same ? before.since : nowMs;
     if (nowMs - since > SLEEPER_MS && waitsForFutex(record)) this.#tracees.letSleep(thread.tid);
-    return this.#taken(thread, record, pending, processes, since);
+    return this.#taken(thread, record, pending, processes, since, this.#waitOf(thread, record));
+  }
+
+  /** Of a thread that this stop has found in a call. */
+  #waitOf(thread: TracedThread, record: Buffer): TimedWait | undefined {
+    const interrupted = interruptedCall(record);
+    const { call } = interrupted;
+    const end = this.#tracees.waitEnd(thread, interrupted);
+    if (end === undefined) return undefined;
+    this.#clockAhead ??= clocksAhead(thread.process.pid).monotonic;
+    return { call, untilUs: Number((end + this.#clockAhead) / 1000n) };
   }
 
   /** Nothing has happened to it since its last record. */
   #takeSleeper(thread: TracedThread, processes: Processes): TakenThread {
     const before = this.#threads.get(thread.tid)!;
     if (before.facts === processes.get(thread.process.pid)!.factsOf(thread.tid)) return before;
-    return this.#taken(thread, before.record, [], processes, before.since);
+    return this.#taken(thread, before.record, [], processes, before.since, undefined);
   }
 
-  #taken(thread: TracedThread, record: Buffer, pending: Buffer[], processes: Processes, since: number): TakenThread {
+  #taken(
+    thread: TracedThread,
+    record: Buffer,
+    pending: Buffer[],
+    processes: Processes,
+    since: number,
+    wait: TimedWait | undefined,
+  ): TakenThread {
     const process = processes.get(thread.process.pid)!;
-    const state = process.threadState(thread, record, pending);
+    const state = process.threadState(thread, record, pending, wait);
     const resource = { kind: "thread", version: 1, state };
     const key = `thread/${state.process}/${state.tid}`;
     return { thread, record, since, facts: process.factsOf(thread.tid), key, resource };

@@ -7,6 +7,7 @@ import type { Resource, ZombieState } from "../checkpoint/operations.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
 import type { ProcessResource, ThreadState } from "../checkpoint/process-capture.ts";
 import { closeDescriptor, pidfdGetfd, pidfdOpen } from "../kernel/calls.ts";
+import { clocksAhead } from "../kernel/clocks.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { inIpcNamespace, inNamespace } from "../kernel/namespace.ts";
 import { setSessionNice } from "../kernel/procfs.ts";
@@ -15,6 +16,7 @@ import { inOrder, kindNamed } from "../resources/kinds.ts";
 import { NAMESPACE_KINDS, namespaceKindNamed } from "../resources/namespace-kinds.ts";
 import { type Limits, setLimits } from "../stage/limits.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
+import type { ExpectedWait } from "../tree/timed-waits.ts";
 import type { Ending } from "../tree/tracees.ts";
 import { installDescriptors } from "./descriptors.ts";
 import { finishProcess, restoreThread } from "./finish.ts";
@@ -45,6 +47,8 @@ export interface Prepared {
   tids: number[];
   /** Processes that have ended and that their parents have not collected. */
   ended: Ending[];
+  /** Calls with a time limit that threads go on with. */
+  waits: ExpectedWait[];
   /** To be run, in order, when the application may speak: sockets leave repair mode, timers start. */
   atLife: Array<() => void>;
 }
@@ -96,7 +100,16 @@ export function* prepare(stage: Stage, skeleton: Skeleton, states: States): Gene
   for (const limits of statesOf<Limits>(states, "limits")) setLimits(stage.cgroup, limits);
   const tids = [...skeleton.processes.values()].flatMap((process) => [...process.threads.values()]);
   phaseEnd("restore");
-  return { tids, ended, atLife };
+  return { tids, ended, waits: waitsOf(skeleton, states), atLife };
+}
+
+function waitsOf(skeleton: Skeleton, states: States): ExpectedWait[] {
+  return statesOf<ThreadState>(states, "thread").flatMap(({ process, tid, wait }) => {
+    const home = skeleton.processes.get(process);
+    const host = home?.threads.get(tid);
+    if (wait === undefined || home === undefined || host === undefined) return [];
+    return [{ tid: host, number: wait.call, until: BigInt(wait.untilUs) * 1000n - clocksAhead(home.pid).monotonic }];
+  });
 }
 
 function stateOf(process: SkeletonProcess, states: States): ProcessResource {

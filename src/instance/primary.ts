@@ -12,6 +12,7 @@ import { resetTcp, watchClosedTcp, watchTcpHandshakes, watchTcpOptions } from ".
 import { layerPaths } from "../stage/root.ts";
 import { ProgramFiles } from "../tree/files.ts";
 import { type Graph, graphOf } from "../tree/graph.ts";
+import { WaitKeeper } from "../tree/wait-keeper.ts";
 import { CheckpointLoop } from "./checkpoint-loop.ts";
 import { Figures } from "./figures.ts";
 import { FirstCopies } from "./first-copies.ts";
@@ -41,6 +42,7 @@ export class Primary {
   readonly #standbys: Standbys;
   readonly #firstCopies: FirstCopies;
   readonly #loop: CheckpointLoop;
+  readonly #waits: WaitKeeper;
   readonly #timer: NodeJS.Timeout;
   #lastTick = performance.now();
   #ticks = 0;
@@ -69,6 +71,7 @@ export class Primary {
     this.#standbys = standbys;
     this.#files = files;
     this.#capture = capture;
+    this.#waits = new WaitKeeper(parts.tracees);
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     void this.#loop.run();
   }
@@ -246,6 +249,7 @@ export class Primary {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#timer);
+    this.#waits.close();
     this.#standbys.close(reason);
     this.#underWay.close(
       new OperatingError("instance-ended", `The application is not primary here any more: ${reason}`),

@@ -21,7 +21,9 @@ export interface Addon {
 
   /** Interrupts all, takes one wait status each; returns how many gave none in time. See native/trace.cc. */
   stopAll(tids: Int32Array, statuses: Int32Array, timeoutUs: number, interrupt: boolean): number;
-  restartEndless(tids: Int32Array): number;
+  restartWaits(tids: Int32Array, timed: BigInt64Array): number;
+  restartCall(tid: number): number;
+  endCall(tid: number, result: number): number;
   pendingSignals(tids: Int32Array, shared: boolean, out: Buffer): number;
   continueAll(tids: Int32Array): number;
   /** The most that one thread's record takes on this processor. */

@@ -184,7 +184,7 @@ export class KernelMemory {
   }
 
   /** What runs this program now. */
-  #current(): Address {
+  current(): Address {
     this.#args.fill(0);
     this.#piece.run();
     return this.#piece.value.readBigUInt64LE(TASK_AT);
@@ -197,7 +197,7 @@ export class KernelMemory {
     const known = this.#tasks.get(tid);
     if (known !== undefined && this.isTraced(known, tid)) return known;
     this.#tasks.clear();
-    const own = this.#current();
+    const own = this.current();
     const level = this.#level();
     for (const task of this.list(own + FIELDS.offset("task_struct.ptraced"), FIELDS.offset("task_struct.ptrace_entry")))
       this.#tasks.set(this.#pidOf(task, level), task);
@@ -206,7 +206,7 @@ export class KernelMemory {
 
   /** Of this program's pid namespace. */
   #level(): number {
-    const own = this.pointer(this.#current() + FIELDS.offset("task_struct.thread_pid"));
+    const own = this.pointer(this.current() + FIELDS.offset("task_struct.thread_pid"));
     return this.#integer(own + FIELDS.offset("pid.level"));
   }
 
@@ -233,7 +233,7 @@ export class KernelMemory {
 
   /** The `struct file` behind a descriptor of this process. */
   file(fd: number): Address {
-    const files = this.pointer(this.#current() + FIELDS.offset("task_struct.files"));
+    const files = this.pointer(this.current() + FIELDS.offset("task_struct.files"));
     const table = this.pointer(files + FIELDS.offset("files_struct.fdt"));
     return this.pointer(this.pointer(table + FIELDS.offset("fdtable.fd")) + BigInt(8 * fd));
   }

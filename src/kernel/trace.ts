@@ -60,9 +60,37 @@ export function stopAll(tids: Int32Array, statuses: Int32Array, timeoutUs: numbe
   return checked(addon.stopAll(tids, statuses, timeoutUs, interrupt), "timer_create", "barrier");
 }
 
-/** Calls that a stop ended with EINTR, although no signal came, begin again when the threads go on. */
-export function restartEndless(tids: Int32Array): void {
-  addon.restartEndless(tids);
+/** A call with a time limit that a stop ended with EINTR, although no signal came. */
+export interface TimedCall {
+  tid: number;
+  /** Of the system call. */
+  number: number;
+  /** Nanoseconds; or by an option of the socket behind a descriptor of the thread's process. */
+  limit: { ns: bigint } | { receiving: number } | { sending: number };
+}
+
+const TIMED_WORDS = 4;
+const timedCalls = new BigInt64Array(TIMED_WORDS * 1024);
+
+/** Of the calls that a stop ended so, those without a limit begin again when the threads go on; returns the others. */
+export function restartWaits(tids: Int32Array): TimedCall[] {
+  const found = addon.restartWaits(tids, timedCalls);
+  return Array.from({ length: found }, (_, i) => {
+    const [index, number, says, value] = timedCalls.subarray(TIMED_WORDS * i, TIMED_WORDS * (i + 1));
+    const limit =
+      says === 1n ? { ns: value! } : says === 2n ? { receiving: Number(value) } : { sending: Number(value) };
+    return { tid: tids[Number(index)]!, number: Number(number), limit };
+  });
+}
+
+/** The call that this stop has ended begins again when the thread goes on. */
+export function restartCall(tid: number): void {
+  checked(addon.restartCall(tid), "ptrace(SETREGS)", tid);
+}
+
+/** The call that this stop has found the thread in has ended, with a result or −errno. */
+export function endCall(tid: number, result: number): void {
+  checked(addon.endCall(tid, result), "ptrace(SETREGS)", tid);
 }
 
 /** From one stop to another, from which interrupted calls restart; returns its wait status. */
@@ -175,6 +203,16 @@ export function usesTiles(record: Buffer): boolean {
   return ((record.readUInt32LE(XSTATE_IN_USE_AT) >>> 18) & 1) === 1;
 }
 
+/**
+ * The call that a stop has found the thread in and that begins again after it, or that the kernel goes on with by restart_syscall(2); what it
+ * was given second, for futex(2).
+ */
+export function interruptedCall(record: Buffer): { call: number; isResumed: boolean; operation: bigint } {
+  const [original, result] = [record.readBigInt64LE(REGISTER.origRax), record.readBigInt64LE(REGISTER.rax)];
+  const isResumed = original >= 0n && result === BigInt(RESTART.block);
+  return { call: Number(original < 0n ? result : original), isResumed, operation: record.readBigInt64LE(REGISTER.rsi) };
+}
+
 /** futex(2): FUTEX_WAIT and FUTEX_WAIT_BITSET, without the flags for private memory and the clock. */
 const FUTEX = 202;
 const FUTEX_COMMAND = 0x7fn;
@@ -231,7 +269,7 @@ export function signalMask(record: Buffer): bigint {
 
 /**
  * Makes an interrupted call start again where the kernel could not on another machine: −516, whose continuation block lives in
- * the old kernel's thread. (What a stop ends with EINTR has been dealt with before, see `restartEndless`.)
+ * the old kernel's thread. (What a stop ends with EINTR has been dealt with before, see `restartWaits`.)
  * @returns whether the record was changed
  */
 export function restartInterrupted(record: Buffer): boolean {

@@ -9,10 +9,11 @@ import { readStatus, statusField, threadIds, virtualPid } from "../kernel/procfs
 import {
   eventMessage,
   interruptAgain,
+  type interruptedCall,
   leaveStopped,
   parseStatus,
   refuseCall,
-  restartEndless,
+  restartWaits,
   resume,
   resumeAll,
   SEIZE_OPTIONS,
@@ -24,6 +25,7 @@ import {
 } from "../kernel/trace.ts";
 import { descendants } from "./descendants.ts";
 import { Sleepers } from "./sleepers.ts";
+import { type ExpectedWait, TimedWaits } from "./timed-waits.ts";
 
 export interface TracedThread {
   /** As this program sees it. */
@@ -58,6 +60,8 @@ export interface Ending {
 export interface StopOptions {
   /** Who is known to be asleep is left so: `TracedThread.asleep` tells who that is. */
   leaveSleepers?: boolean;
+  /** Nobody else is stopped. */
+  only?: ReadonlySet<number>;
 }
 
 const SIGTRAP = 5;
@@ -78,6 +82,7 @@ export class Tracees {
    */
   readonly #vforks = new Map<number, number>();
   readonly #sleepers = new Sleepers(this.processes, this.#threads);
+  readonly #waits = TimedWaits.tryOpen();
   /** Threads that a stop has, in the order of `tids`. */
   #stopped: Int32Array | undefined;
   /** Processes that ended since they were looked at last. */
@@ -95,6 +100,8 @@ export class Tracees {
    * is gone. The first is before the kernel closes anything of it. May come more than once.
    */
   onKilled: (process: TracedProcess, signal: number) => void = () => {};
+  /** All run again. */
+  onReleased: () => void = () => {};
   /** A change of the tree that the next checkpoint must look at. */
   onChange: () => void = () => {};
 
@@ -178,6 +185,7 @@ export class Tracees {
     this.#threads.delete(tid);
     this.#groupStopped.delete(tid);
     if (!thread) return;
+    this.#waits?.forget(thread);
     thread.process.threads.delete(tid);
     if (thread.process.threads.size === 0) {
       this.#vforks.delete(thread.process.pid);
@@ -304,10 +312,10 @@ export class Tracees {
   }
 
   /** Whom a stop waits for next: who stands in a vfork, and its child, come when all others stand still. */
-  #nextToStop(stopped: ReadonlySet<number>, leaveSleepers: boolean): number[] {
+  #nextToStop(stopped: ReadonlySet<number>, { leaveSleepers = false, only }: StopOptions): number[] {
     const left: number[] = [];
     for (const { tid, asleep } of this.#threads.values())
-      if (!stopped.has(tid) && !(asleep && leaveSleepers)) left.push(tid);
+      if (!stopped.has(tid) && !(asleep && leaveSleepers) && (only?.has(tid) ?? true)) left.push(tid);
     if (this.#vforks.size === 0) return left;
     const waiting = new Set(this.#vforks.values());
     const free = left.filter((tid) => !waiting.has(tid) && !this.#isOfVfork(tid));
@@ -318,15 +326,16 @@ export class Tracees {
    * Stops every thread. On return all stand still, until `release`.
    * Errors: `barrier-timeout` (a thread cannot be stopped now, e.g. its vfork's child does not come to exec): all run again.
    */
-  stop(timeoutUs: number, { leaveSleepers = false }: StopOptions = {}): Int32Array {
+  stop(timeoutUs: number, options: StopOptions = {}): Int32Array {
+    this.#waits?.lookAhead(this.#threads);
     const deadline = performance.now() + timeoutUs / 1000;
     const stopped = new Set<number>();
     const interrupted = new Set<number>();
     for (;;) {
-      const tids = Int32Array.from(this.#nextToStop(stopped, leaveSleepers));
+      const tids = Int32Array.from(this.#nextToStop(stopped, options));
       if (tids.length === 0) {
         // Now nobody is left to wake them up; who was woken before that is stopped like all others.
-        if (leaveSleepers && this.#sleepers.noticeAwake() > 0) continue;
+        if (options.leaveSleepers && this.#sleepers.noticeAwake() > 0) continue;
         break;
       }
       const ofVfork = this.#isOfVfork(tids[0]!);
@@ -349,13 +358,50 @@ export class Tracees {
       if (missing > 0) this.#giveUp(stopped, missing, timeoutUs);
     }
     this.#stopped = Int32Array.from(stopped);
-    restartEndless(this.#stopped);
+    this.#settleWaits(this.#stopped);
     return this.#stopped;
   }
 
+  #settleWaits(stopped: Int32Array): void {
+    const timed = restartWaits(stopped);
+    this.#waits?.settle(this.#among(stopped), timed);
+  }
+
+  #among(tids: Int32Array): Map<number, TracedThread> {
+    const threads = new Map<number, TracedThread>();
+    for (const tid of tids) {
+      const thread = this.#threads.get(tid);
+      if (thread) threads.set(tid, thread);
+    }
+    return threads;
+  }
+
+  /** When the call that a stop has found the thread in is to end, nanoseconds of CLOCK_MONOTONIC: see `TimedWaits`. */
+  waitEnd(thread: TracedThread, interrupted: ReturnType<typeof interruptedCall>): bigint | undefined {
+    return this.#waits?.until(thread, interrupted);
+  }
+
+  /** The first instant at which a wait is over that nobody ends but `endWaits`. */
+  nextWaitEnd(): bigint | undefined {
+    return this.#waits?.next();
+  }
+
+  /** Ends waits that are over. Returns whether there were any. Errors: as `stop`. */
+  endWaits(timeoutUs: number): boolean {
+    if (this.isStopped || this.#waits === undefined) return false;
+    const only = this.#waits.due((tid) => this.#threads.get(tid));
+    if (only.size === 0) return false;
+    this.stop(timeoutUs, { only });
+    this.release();
+    return true;
+  }
+
   #giveUp(stopped: ReadonlySet<number>, missing: number, timeoutUs: number): never {
-    restartEndless(Int32Array.from(stopped));
+    const tids = Int32Array.from(stopped);
+    this.#settleWaits(tids);
+    this.#waits?.release(this.#among(tids));
     for (const tid of stopped) this.#go(tid);
+    this.onReleased();
     throw new OperatingError(
       "barrier-timeout",
       `${missing} of ${this.#threads.size} threads did not stop within ${timeoutUs} µs`,
@@ -367,9 +413,11 @@ export class Tracees {
     const stopped = this.#stopped;
     if (!stopped) return;
     this.#stopped = undefined;
+    this.#waits?.release(this.#among(stopped));
     if (this.#groupStopped.size === 0 && !this.#sleepers.areComing) resumeAll(stopped);
     else for (const tid of stopped) this.#go(tid);
     this.#sleepers.released();
+    this.onReleased();
   }
 
   /** A clone that has come to life no longer ends with its tracer. */
@@ -378,8 +426,9 @@ export class Tracees {
   }
 
   /** Takes threads as stopped that were built stopped (a clone's), and processes as ended that were made as such. */
-  adoptStopped(tids: number[], ended: Ending[] = []): void {
+  adoptStopped(tids: number[], ended: Ending[] = [], waits: readonly ExpectedWait[] = []): void {
     this.#stopped = Int32Array.from(tids);
+    this.#waits?.expect(waits);
     for (const ending of ended) this.endings.set(ending.pid, ending);
   }
 

@@ -18,6 +18,7 @@ import { resetTcp, watchClosedTcp } from "../../src/resources/tcp/index.ts";
 import { Stage } from "../../src/stage/stage.ts";
 import { startProgram } from "../../src/stage/start.ts";
 import { Tracees } from "../../src/tree/tracees.ts";
+import { WaitKeeper } from "../../src/tree/wait-keeper.ts";
 
 export interface StageNames {
   name: string;
@@ -54,6 +55,7 @@ const LOG = "/var/log/understudy/test.log";
 let stage: Stage | undefined;
 let names: StageNames | undefined;
 let tracees: Tracees | undefined;
+let keeper: WaitKeeper | undefined;
 let capture: Capture | undefined;
 let skeleton: Skeleton | undefined;
 let reader = new FrameReader();
@@ -91,6 +93,8 @@ function trace(init: number): Tracees {
   made.onEnding = ({ virtualPid, code, signal }) =>
     endings.push(`${virtualPid}: ${signal ? `signal ${signal}` : code}`);
   tracees = made;
+  keeper?.close();
+  keeper = new WaitKeeper(made);
   return made;
 }
 
@@ -186,10 +190,10 @@ const commands = {
   feed,
   live(options: { upper: string }): number {
     copyFiles(options.upper);
-    const { tids, ended, atLife } = atOnce(prepare(stage!, skeleton!, states));
+    const { tids, ended, waits, atLife } = atOnce(prepare(stage!, skeleton!, states));
     const traced = trace(stage!.init);
     for (const tid of tids) traced.add(tid);
-    traced.adoptStopped(tids, ended);
+    traced.adoptStopped(tids, ended, waits);
     traced.liveOn();
     for (const action of atLife) action();
     traced.release();
@@ -206,7 +210,8 @@ const commands = {
     resetTcp();
     skeleton?.close();
     const old = stage;
-    stage = tracees = capture = skeleton = names = undefined;
+    keeper?.close();
+    stage = tracees = keeper = capture = skeleton = names = undefined;
     endings.length = 0;
     old?.destroy();
     if (files) rmSync(files, { recursive: true, force: true });

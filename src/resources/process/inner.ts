@@ -42,7 +42,8 @@ export interface InnerProcess {
  * @kept all registers (x87, SSE, AVX, AVX-512, AMX), thread-local bases, signal mask, alternate stack, pending signals, name,
  *   robust list, restartable sequence, address cleared at exit, death signal, timer slack, scheduling, affinity; interrupted calls
  *   go on, with the time that is left.
- * @unkept calls that signal(7) lets end with EINTR after a stop (epoll_wait with a timeout, for one) end so.
+ * @unkept where the kernel's memory cannot be read, calls with a time limit that signal(7) lets end with EINTR after a stop
+ *   (epoll_wait, recv with SO_RCVTIMEO, others) end so.
  */
 export interface InnerThread {
   /** stack_t, 24 bytes */

@@ -1,5 +1,4 @@
-// Threads inside blocking calls at the event: each must go on waiting and then end as if nothing had been. What signal(7) lets
-// end with EINTR after a stop (epoll_wait with a timeout) is not here.
+// Threads inside blocking calls at the event: each must go on waiting and then end as if nothing had been.
 #include "program.h"
 #include <linux/futex.h>
 #include <poll.h>
