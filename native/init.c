@@ -37,8 +37,9 @@ static void report(int value) {
   call(__NR_write, 3, (long)&value, 4, 0, 0);
 }
 
-// io_uring keeps what it does in places that nobody can copy. To the application and all its children it is not there, and
-// programs fall back to what they do on older kernels; the tracer is told who asked, to name it when one does not fall back. A
+// io_uring keeps what it does in places that nobody can copy, and io_setup's requests write to memory that the device has been given
+// before, where no watch sees it. To the application and all its children neither is there, and programs fall back to what they
+// do on other kernels; the tracer is told who asked, to name it when one does not fall back. A
 // debugger's calls fail, for its victims have a tracer already; it is told of them, so that the debugger can be refused by name.
 static long filterCalls(void) {
   struct sock_filter code[] = {
@@ -47,6 +48,8 @@ static long filterCalls(void) {
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE | 0x5553 /* see src/tree/tracees.ts */),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE | 0x5552 /* likewise; without a tracer: ENOSYS */),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE | 0x5551 /* likewise */),
       BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, __NR_io_uring_setup, 0, 2),
       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, __NR_io_uring_setup + 2, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 38 /* ENOSYS */),

@@ -10,7 +10,7 @@ import { OperatingError } from "../kernel/failure.ts";
 import { resume } from "../kernel/trace.ts";
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { kindNamed } from "../resources/kinds.ts";
-import { refuseRing } from "../resources/refusal.ts";
+import { refuseAbsent } from "../resources/refusal.ts";
 import { resetTcp } from "../resources/tcp/index.ts";
 import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
@@ -138,7 +138,8 @@ async function look(stage: Stage, tracees: Tracees, endings: string[]): Promise<
   const processes = tracees.processes.size;
   if (processes === 0) {
     const ended = endings.at(-1) ?? "ended";
-    const findings = tracees.askedForRing && ended !== ENDED_WELL ? [findingOf(refuseRing(ended))] : [];
+    const missed = ended === ENDED_WELL ? [] : [...tracees.askedFor];
+    const findings = missed.map((what) => findingOf(refuseAbsent(what, ended)));
     return { processes, threads, ended, findings, remarks: [] };
   }
   const remarks = rollbackDatabases(tracees.processes.keys()).map(rollbackRemark);

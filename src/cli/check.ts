@@ -30,6 +30,7 @@ const libraries: [pattern: string, message: string][] = [
   ["libvulkan.so", "It uses Vulkan: state in a GPU cannot be captured."],
   ["libibverbs.so", "It uses RDMA: state in the network card cannot be captured."],
   ["liburing.so", "It can use io_uring, which looks absent under protection; it must be able to do without."],
+  ["libaio.so", "It can use io_setup, which looks absent under protection; it must be able to do without."],
 ];
 
 export function registerCheck(program: Command): void {

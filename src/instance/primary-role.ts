@@ -145,9 +145,9 @@ export class PrimaryRole {
     tracees.onEnding = (ending) => {
       if (tracees.processes.size > 0) return;
       const how = ending.signal ? `ended by signal ${ending.signal}` : `exited with code ${ending.code}`;
-      const missed =
-        tracees.askedForRing && ending.code !== 0 ? "; it had asked for io_uring, which it cannot have" : "";
-      this.#tellEnd(`The program ${how}${missed}`);
+      const asked = ending.code === 0 ? [] : [...tracees.askedFor];
+      const missed = asked.map((what) => `; it had asked for ${what}, which it cannot have`);
+      this.#tellEnd(`The program ${how}${missed.join("")}`);
     };
     tracees.onInitEnd = () => this.#tellEnd("The application's init has ended");
     process.removeAllListeners("SIGCHLD");

@@ -2,6 +2,9 @@
 import { OperatingError } from "../kernel/failure.ts";
 import type { SocketType } from "./kinds.ts";
 
+/** What looks absent to an application. */
+export type Absent = "io_uring" | "io_setup";
+
 interface Reason {
   what: string;
   remedy: string;
@@ -26,12 +29,18 @@ const byLink: Array<[pattern: RegExp, reason: Reason]> = [
   [/^mnt:|^net:|^pid:|^user:|^ipc:|^uts:|^cgroup:|^time:/, { what: "a namespace", remedy: "Run it without that." }],
 ];
 
-/** Of a program that wanted an io_uring, was told that there is none, and ended. @param how as in "exited with code 1" */
-export function refuseRing(how: string): OperatingError {
+/** Of a program that wanted something which looks absent to it, and ended. @param how as in "exited with code 1" */
+export function refuseAbsent(what: Absent, how: string): OperatingError {
+  if (what === "io_uring")
+    return new OperatingError(
+      "unprotectable-io-uring",
+      `The program asks for io_uring, whose requests under way are in the kernel alone, and ${how} without it`,
+      { remedy: "Tell the program to do without io_uring." },
+    );
   return new OperatingError(
-    "unprotectable-io-uring",
-    `The program asks for io_uring, whose requests under way are in the kernel alone, and ${how} without it`,
-    { remedy: "Tell the program to do without io_uring." },
+    "unprotectable-aio",
+    `The program asks for io_setup, whose requests write to memory unseen, and ${how} without it`,
+    { remedy: "Tell the program to do without asynchronous I/O of the kernel." },
   );
 }
 

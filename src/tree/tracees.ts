@@ -23,6 +23,7 @@ import {
   untilCall,
   waitAny,
 } from "../kernel/trace.ts";
+import type { Absent } from "../resources/refusal.ts";
 import { descendants } from "./descendants.ts";
 import { Sleepers } from "./sleepers.ts";
 import { type ExpectedWait, TimedWaits } from "./timed-waits.ts";
@@ -65,9 +66,12 @@ export interface StopOptions {
 }
 
 const SIGTRAP = 5;
-/** What the stage's filter says of ptrace(2) and io_uring_setup(2), see native/init.c. */
+/** What the stage's filter says of ptrace(2), and of io_uring_setup(2) and io_setup(2), see native/init.c. */
 const DEBUGS = 0x5553;
-const ASKS_FOR_RING = 0x5552;
+const ABSENT: ReadonlyMap<number, Absent> = new Map([
+  [0x5552, "io_uring"],
+  [0x5551, "io_setup"],
+]);
 /** A vfork's child calls exec within some 100 µs; everybody else stands still meanwhile. */
 const VFORK_MS = 20;
 
@@ -87,8 +91,8 @@ export class Tracees {
   #stopped: Int32Array | undefined;
   /** Processes that ended since they were looked at last. */
   readonly endings = new Map<number, Ending>();
-  /** One of them wanted an io_uring and was told that there is none. */
-  askedForRing = false;
+  /** What one of them wanted and was told that there is none. */
+  readonly askedFor = new Set<Absent>();
   readonly #init: number;
   readonly #options: number;
   onEnding: (ending: Ending) => void = () => {};
@@ -283,7 +287,8 @@ export class Tracees {
     const process = this.#threads.get(tid)?.process;
     // A filter of the application's own speaks to a debugger that is not there.
     const message = eventMessage(tid);
-    if (message === ASKS_FOR_RING) this.askedForRing = true;
+    const absent = ABSENT.get(message);
+    if (absent) this.askedFor.add(absent);
     if (message !== DEBUGS) refuseCall(tid);
     else if (process) process.debugs = true;
   }

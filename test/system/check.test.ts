@@ -94,27 +94,32 @@ for (const [code, script] of REFUSED)
     assert.equal((await run("ps")).stdout, "No applications.\n");
   });
 
-/** io_uring_setup(8, NULL): fails on every machine; where there is none, with ENOSYS. */
-const RING = "syscall(425, 8, 0); my $absent = $!{ENOSYS};";
+/** Both fail on every machine, with these arguments; where there is none, with ENOSYS. */
+const ABSENT = [
+  { what: "io_uring", call: "syscall(425, 8, 0)", code: "unprotectable-io-uring", address: "10.77.0.35/24" },
+  { what: "io_setup", call: "syscall(206, 0, 0)", code: "unprotectable-aio", address: "10.77.0.37/24" },
+];
 
-test("io_uring: absent for who can do without, a reason for who ends without it", { timeout: 120_000 }, async () => {
-  const check = async (then: string) => {
-    const { code, stdout } = await run("check", "--run", "0.7", "--json", "--", "perl", "-e", `${RING} ${then}`);
-    return { code, findings: JSON.parse(stdout).program.findings as Array<{ ok: boolean; code?: string }> };
-  };
-  assert.equal((await check("die unless $absent; sleep 1000")).code, 0);
-  const needs = "exit 3 if $absent; sleep 1000";
-  const { code, findings } = await check(needs);
-  assert.equal(code, 1);
-  assert.ok(
-    findings.some((one) => !one.ok && one.code === "unprotectable-io-uring"),
-    JSON.stringify(findings),
-  );
-  const options = ["--name", "ring", "--address", "10.77.0.35/24", "--standby", "node-b", "--json"];
-  const refused = await run("protect", ...options, "--", "perl", "-e", `${RING} ${needs}`);
-  assert.equal(refused.code, 1);
-  assert.match(JSON.parse(refused.stdout).error.message, /exited with code 3; it had asked for io_uring/);
-});
+for (const { what, call, code: expected, address } of ABSENT)
+  test(`${what}: absent for who can do without, a reason for who ends without it`, { timeout: 120_000 }, async () => {
+    const asks = `${call}; my $absent = $!{ENOSYS};`;
+    const check = async (then: string) => {
+      const { code, stdout } = await run("check", "--run", "0.7", "--json", "--", "perl", "-e", `${asks} ${then}`);
+      return { code, findings: JSON.parse(stdout).program.findings as Array<{ ok: boolean; code?: string }> };
+    };
+    assert.equal((await check("die unless $absent; sleep 1000")).code, 0);
+    const needs = "exit 3 if $absent; sleep 1000";
+    const { code, findings } = await check(needs);
+    assert.equal(code, 1);
+    assert.ok(
+      findings.some((one) => !one.ok && one.code === expected),
+      JSON.stringify(findings),
+    );
+    const options = ["--name", what.replace("_", "-"), "--address", address, "--standby", "node-b", "--json"];
+    const refused = await run("protect", ...options, "--", "perl", "-e", `${asks} ${needs}`);
+    assert.equal(refused.code, 1);
+    assert.match(JSON.parse(refused.stdout).error.message, new RegExp(`exited with code 3; it had asked for ${what}`));
+  });
 
 test("a unix socket whose other end is outside", { timeout: 240_000 }, async (t) => {
   const directory = "/tmp/outside";
