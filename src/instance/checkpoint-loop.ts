@@ -21,6 +21,8 @@ const RETRY_MS = 10;
 const LATEST_RETRY_MS = 200;
 /** So long without a checkpoint because threads do not stop: the operator is told. */
 const LATE_MS = 1000;
+/** So long a planned switch tries to stop all threads. */
+const FINAL_MS = 3000;
 /** As long as the application uses what cannot be copied: each try stops it for nothing. */
 const UNPROTECTABLE_RETRY_MS = 200;
 
@@ -107,7 +109,7 @@ export class CheckpointLoop {
       await this.made();
       await underWay.settledAll();
       phaseEnd("preSwitch");
-      while (!(await this.#finalTried())) await new Promise((resolve) => setTimeout(resolve, POSTPONED_MS));
+      await this.#untilFinal();
       phaseEnd("switch");
     } catch (error) {
       output.isFrozen = false;
@@ -115,13 +117,19 @@ export class CheckpointLoop {
     }
   }
 
-  async #finalTried(): Promise<boolean> {
-    try {
-      await this.#checkpoint(true);
-      return true;
-    } catch (error) {
-      if (isPostponed(error)) return false;
-      throw error;
+  /** Threads that cannot stop just now (in vfork, say) can a moment later: no reason to stay. */
+  async #untilFinal(): Promise<void> {
+    const begun = performance.now();
+    for (;;) {
+      try {
+        await this.#checkpoint(true);
+        this.#failedInARow = 0;
+        return;
+      } catch (error) {
+        const late = isPostponed(error);
+        if (!late && !(isBarrier(error) && performance.now() - begun < FINAL_MS)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, late ? POSTPONED_MS : this.#retryMs()));
+      }
     }
   }
 
@@ -164,7 +172,7 @@ export class CheckpointLoop {
       underWay.refuse(error);
     }
     // A thread that cannot stop just now (it waits for its vfork's child), or woke up, is nothing to tell, unless it goes on.
-    if (code.startsWith("barrier-") && performance.now() - this.#last.lastStart < LATE_MS) return;
+    if (isBarrier(error) && performance.now() - this.#last.lastStart < LATE_MS) return;
     if (code === this.#lastFailure) return;
     this.#lastFailure = code;
     shell.note(code, `No checkpoint could be taken: ${error.message}${output.consequence()}`);
@@ -216,6 +224,11 @@ export class CheckpointLoop {
 }
 
 const isFollowing = ({ phase }: StandbyLink) => phase === "following";
+
+/** The barrier could not be made this time. */
+function isBarrier(error: unknown): boolean {
+  return error instanceof OperatingError && error.code.startsWith("barrier-");
+}
 
 function postponed(): OperatingError {
   return new OperatingError("checkpoint-postponed", "Connections that are not accepted yet have data waiting");
