@@ -251,7 +251,9 @@ export class Tracees {
         if (signal !== SIGTRAP) this.#groupStopped.add(tid);
         else this.#groupStopped.delete(tid);
         if (stopping && !this.#isOfVfork(tid)) return true;
-        this.#go(tid);
+        // It comes after a stop that was given up, or for a vfork: what it has done to the thread's call is mended all the same.
+        if (signal === SIGTRAP) this.#goOn(Int32Array.of(tid));
+        else this.#go(tid);
         return false;
       case TRACE_EVENT.exec:
         this.#afterExec(tid);
@@ -297,6 +299,14 @@ export class Tracees {
     if (this.#groupStopped.has(tid)) leaveStopped(tid);
     else if (this.#sleepers.lieDown(tid)) untilCall(tid);
     else resume(tid);
+  }
+
+  /** Threads that stand in an interrupt stop of no use to anybody. */
+  #goOn(tids: Int32Array): void {
+    this.#settleWaits(tids);
+    this.#waits?.release(this.#among(tids));
+    for (const tid of tids) this.#go(tid);
+    this.onReleased();
   }
 
   /** The thread that called exec has the leader's id now; all other threads are gone without a word. */
@@ -402,11 +412,7 @@ export class Tracees {
   }
 
   #giveUp(stopped: ReadonlySet<number>, missing: number, timeoutUs: number): never {
-    const tids = Int32Array.from(stopped);
-    this.#settleWaits(tids);
-    this.#waits?.release(this.#among(tids));
-    for (const tid of stopped) this.#go(tid);
-    this.onReleased();
+    this.#goOn(Int32Array.from(stopped));
     throw new OperatingError(
       "barrier-timeout",
       `${missing} of ${this.#threads.size} threads did not stop within ${timeoutUs} µs`,

@@ -4,7 +4,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
-import { Capture } from "../../src/checkpoint/capture.ts";
+import { Capture, type CaptureOptions } from "../../src/checkpoint/capture.ts";
 import type { CheckpointEnd, Operation, Resource } from "../../src/checkpoint/operations.ts";
 import { prepare } from "../../src/clone/life.ts";
 import { Skeleton } from "../../src/clone/skeleton.ts";
@@ -57,6 +57,7 @@ let names: StageNames | undefined;
 let tracees: Tracees | undefined;
 let keeper: WaitKeeper | undefined;
 let capture: Capture | undefined;
+let captureOptions: CaptureOptions | undefined;
 let skeleton: Skeleton | undefined;
 let reader = new FrameReader();
 let writer = new FrameWriter();
@@ -127,6 +128,8 @@ function take(end: CheckpointEnd): void {
 
 function checkpoint(options: CheckpointOptions): CheckpointAnswer {
   const begun = performance.now();
+  const { stopTimeoutUs } = captureOptions!;
+  captureOptions!.stopTimeoutUs = options.stopTimeoutUs ?? stopTimeoutUs;
   const answer = { frames: Buffer.alloc(0), stopUs: 0, pages: 0, bytes: 0, changed: [], gone: [], totalUs: 0 };
   try {
     if (!options.noPreDump) for (const _pause of capture!.preDump());
@@ -144,6 +147,8 @@ function checkpoint(options: CheckpointOptions): CheckpointAnswer {
     const failure = error as Error & { code?: string };
     if (failure.code !== "injected" && failure.code !== "barrier-timeout") process.stderr.write(`${failure.stack}\n`);
     return { ...answer, error: failure.code ?? String(failure.stack) };
+  } finally {
+    captureOptions!.stopTimeoutUs = stopTimeoutUs;
   }
 }
 
@@ -152,7 +157,8 @@ function capturing(stopTimeoutUs: number): Capture {
   watchClosedTcp(stage!.networkFd);
   parts = [];
   writer = new FrameWriter();
-  capture = new Capture({ stage: stage!, tracees: tracees!, emit, stopTimeoutUs, shadowBytes: 64 << 20 });
+  captureOptions = { stage: stage!, tracees: tracees!, emit, stopTimeoutUs, shadowBytes: 64 << 20 };
+  capture = new Capture(captureOptions);
   return capture;
 }
 

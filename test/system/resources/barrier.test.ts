@@ -24,6 +24,21 @@ test("a vfork whose child takes its time", async (t) => {
   assert.equal(await life.line(4), "ok");
 });
 
+/** Threads that wait: for ever, with a limit that the kernel keeps, with one that it forgets. */
+for (const program of ["thread/interrupted", "thread/timed"])
+  test(`${program} does not notice stops that are given up before all stand still`, async (t) => {
+    const life = await runProgram(programPath(program));
+    t.after(() => life.close());
+    assert.equal(await life.line(0), "ready");
+    let givenUp = 0;
+    for (let i = 0; i < 60; i++) {
+      const { error } = await life.checkpoint(i % 3 === 0 ? {} : { noPreDump: true, stopTimeoutUs: 1 });
+      if (error === "barrier-timeout") givenUp++;
+    }
+    assert.ok(givenUp > 0, "none was given up");
+    assert.equal(await life.check(), "ok");
+  });
+
 test("an application that vforks all the time is stopped each time", async (t) => {
   let life = await runProgram(programPath("process/vforking"));
   t.after(() => life.close());
