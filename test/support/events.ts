@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { setAsideHugePages } from "./huge-pages.ts";
 import { closeHosts, type Life, runProgram } from "./local-clone.ts";
 import { buildPrograms, programPath } from "./programs.ts";
 
@@ -13,6 +14,8 @@ export interface ProgramTest {
   args?: string[];
   /** Checkpoints while it is only watched. */
   dumps?: number;
+  /** So many huge pages are set aside for it. */
+  hugePages?: number;
   /** Does nothing by itself: two dumps of it must be equal, and any checkpoint after the last question has all of it. */
   idle?: boolean;
 }
@@ -68,6 +71,7 @@ export function testPrograms(title: string, programs: ProgramTest[]): void {
     for (const options of programs) {
       const name = [options.program, ...(options.args ?? [])].join(" ");
       test(name, async (t) => {
+        if (options.hugePages) t.after(setAsideHugePages(options.hugePages));
         let life = await runProgram(programPath(options.program), options.args);
         t.after(() => life.close());
         assert.equal(await life.line(0), "ready");

@@ -23,6 +23,8 @@ testPrograms("memory", [
   { program: "memory/shared" },
   { program: "memory/shared-exit" },
   { program: "memory/shared-past" },
+  { program: "memory/huge", idle: true, hugePages: 100 },
+  { program: "memory/huging", dumps: 10, hugePages: 100 },
 ]);
 
 after(closeHosts);
