@@ -51,6 +51,10 @@ export class Segments {
     return this.#held.get(id)?.state.bytes;
   }
 
+  states(): SegmentState[] {
+    return [...this.#held.values()].map(({ state }) => state);
+  }
+
   #take(state: SegmentState): void {
     inIpcNamespace(this.#namespaceFd, () => {
       let held = this.#held.get(state.id);
