@@ -143,10 +143,12 @@ export function writeHuge(fd: number, bytes: Buffer, offset: number, unit: numbe
   checked(addon.writeMapped(fd, offset, bytes, bytes.length, unit), "mmap of huge pages");
 }
 
-/** Huge pages of a size that nobody has been promised, and all there are. */
-export function freeHugePages(bytes: number): { free: number; all: number } {
+/** Huge pages of a size that nobody has been promised, all there are, and how many may be made beyond when they are needed. */
+export function freeHugePages(bytes: number): { free: number; all: number; more: number } {
   const read = (name: string) => readNumber(`${DIRECTORY}/hugepages-${bytes / 1024}kB/${name}`);
-  return { free: read("free_hugepages") - read("resv_hugepages"), all: read("nr_hugepages") };
+  const more = read("nr_overcommit_hugepages") - read("surplus_hugepages");
+  const all = read("nr_hugepages");
+  return { free: read("free_hugepages") - read("resv_hugepages") + more, all, more };
 }
 
 function readNumber(path: string): number {
