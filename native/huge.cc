@@ -44,6 +44,18 @@ static Napi::Value sources(const Napi::CallbackInfo& info) {
   return Napi::External<HugeSources>::New(info.Env(), made, [](Napi::Env, HugeSources* s) { delete s; });
 }
 
+// hugeSeen(sources, staging, addresses, from, to): some clone has these pages, besides what it is sent.
+static Napi::Value seen(const Napi::CallbackInfo& info) {
+  auto* s = hugeSources(info[0]);
+  auto* staging = data<char>(info[1]);
+  auto* addresses = data<uint64_t>(info[2]);
+  for (size_t p = word(info[3]); p < word(info[4]); p++) {
+    uint64_t end = addresses[p] + kPage;
+    if (auto* source = s->at(addresses[p], &end)) source->content->note(addresses[p] + source->shift, staging + p * kPage);
+  }
+  return Napi::Number::New(info.Env(), 0);
+}
+
 static Napi::Value openSources(const Napi::CallbackInfo& info) {
   auto* s = hugeSources(info[0]);
   auto* fds = data<int32_t>(info[1]);
@@ -131,6 +143,7 @@ void addHuge(Napi::Env env, Napi::Object exports) {
   add(env, exports, "hugeNote", note);
   add(env, exports, "hugeSources", sources);
   add(env, exports, "hugeOpen", openSources);
+  add(env, exports, "hugeSeen", seen);
   add(env, exports, "hugeGone", gone);
   add(env, exports, "hugeZeroed", zeroed);
   add(env, exports, "writeMapped", writeMapped);

@@ -74,10 +74,14 @@ struct Cursor {
   uint64_t from;
 };
 
-static uint64_t pagesBetween(const uint64_t* regions, Cursor from, const Cursor& to) {
-  uint64_t pages = 0;
-  for (; from.region < to.region; from.from = regions[3 * ++from.region]) pages += regions[3 * from.region + 1] - from.from;
-  return (pages + (to.from - from.from)) / kPage;
+static uint64_t pagesBetween(const uint64_t* regions, size_t count, Cursor from, const Cursor& to) {
+  uint64_t bytes = 0;
+  while (from.region < to.region) {
+    bytes += regions[3 * from.region + 1] - from.from;
+    if (++from.region == count) return bytes / kPage;
+    from.from = regions[3 * from.region];
+  }
+  return (bytes + (to.from - from.from)) / kPage;
 }
 
 // Reads up to `most` pages from the cursor on into `to` and notes their addresses. Pages that are gone are left out. One call reads
@@ -362,7 +366,7 @@ static Napi::Value copyEncode(const Napi::CallbackInfo& info) {
     size_t n = readPages(pid, mem, regions, count, c, pages, addresses, ask, huge);
     e.add(pages, addresses, 0, n);
     there += n;
-    walked += pagesBetween(regions, before, c);
+    walked += pagesBetween(regions, count, before, c);
   }
   cursor[0] = (double)c.region;
   cursor[1] = (double)c.from;

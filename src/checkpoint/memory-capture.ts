@@ -1,5 +1,6 @@
 /** The memory side of a capture: pre-copy while the application runs, what is left in the stop, page streams for the clones. */
 import { checked, SystemCallError } from "../kernel/errors.ts";
+import { seenHuge } from "../kernel/huge-pages.ts";
 import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
 import { encodePages } from "../kernel/pages.ts";
 import { HugeObjects } from "../resources/memory/huge-objects.ts";
@@ -99,8 +100,17 @@ export class MemoryCapture {
     if (kept.length > 0) newcomer.take(traced.virtualPid, kept);
     // The newcomer's memory is the shadow's from now on; while others follow, the shadow says what those have.
     if (alone) this.#encodeRanges(process, held);
+    else this.#noteHeld(process, held);
     if (tracker.shared.length > 0) this.#around.sharedSent(process, piece);
     return pages - sent;
+  }
+
+  /** Zeros are left out of huge pages that are zeros on every clone: these are not on the newcomer. */
+  #noteHeld({ tracker }: ProcessCapture, ranges: ReadonlyArray<[number, number]>): void {
+    const { sources } = tracker.huge;
+    if (sources === null) return;
+    const { bytes, addresses } = this.#staging;
+    for (const [from, to] of ranges) seenHuge(sources, bytes, addresses, from, to);
   }
 
   /** Returns the bytes of the page stream. */
@@ -118,7 +128,7 @@ export class MemoryCapture {
   #followLayout(process: ProcessCapture): void {
     const { tracker } = process;
     if (!tracker.layoutChanged()) return;
-    const layout = process.layoutOperation(tracker.refresh().fresh);
+    const layout = process.layoutOperation(tracker.refresh(true).fresh);
     for (const regions of this.#unsentShared(process)) tracker.owe(regions);
     this.#around.aheadOfLayout();
     if (layout) this.#around.emit(layout);

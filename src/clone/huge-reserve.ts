@@ -11,6 +11,7 @@ import { AREA_FLAG } from "../resources/memory/area-flags.ts";
 import { isLackOfHugePages, lackingHugePages } from "../resources/memory/lacking.ts";
 import { type Area, type HugeArea, hasFlag } from "../resources/memory/layout.ts";
 import { type SegmentState, segmentOf } from "../resources/shm/state.ts";
+import { wholePages } from "./page-stream.ts";
 
 /** Bytes by bytes of a page. */
 type Demand = Map<number, number>;
@@ -25,13 +26,17 @@ export class HugeReserve {
   readonly #layouts = new Map<number, HugeArea[]>();
   readonly #segments = new Map<number, SegmentState>();
   readonly #held = new Map<number, { address: number; bytes: number }>();
+  readonly #touched = new Touched();
   #changed = false;
 
   /** An operation of the newest checkpoint. */
   note(operation: Operation): void {
     switch (operation.op) {
       case "layout":
-        this.#noteLayout(operation.pid, operation.areas.filter(isHuge));
+        this.#noteLayout(operation.pid, operation.areas.filter(isHuge), operation.fresh);
+        return;
+      case "pages":
+        if (this.#touched.note(this.#layouts.get(operation.pid) ?? [], operation)) this.#changed = true;
         return;
       case "process":
       case "process-end":
@@ -48,20 +53,36 @@ export class HugeReserve {
     }
   }
 
-  #noteLayout(pid: number, areas: HugeArea[]): void {
+  #noteLayout(pid: number, areas: HugeArea[], fresh: Array<[number, number]> = []): void {
+    this.#touched.follow(pid, areas, fresh);
     if (areas.length > 0) this.#layouts.set(pid, areas);
     else if (!this.#layouts.delete(pid)) return;
     this.#changed = true;
   }
 
   /**
-   * Sets aside what the newest checkpoint needs beyond what has been applied.
+   * The newest checkpoint is whole: sets aside what it needs beyond what has been applied.
+   * @param first it has been applied itself
    * @throws OperatingError `huge-pages-lacking`
    */
-  hold(applied: HugeParts): void {
+  close(epoch: number, applied: HugeParts, first: boolean): void {
+    this.#touched.close(epoch);
+    if (first) this.#touched.apply(epoch);
+    this.#hold(applied);
+  }
+
+  /** Everything up to this checkpoint has been applied. */
+  applied(epoch: number, applied: HugeParts): void {
+    this.#touched.apply(epoch);
+    this.#hold(applied);
+  }
+
+  #hold(applied: HugeParts): void {
     if (!this.#changed) return;
     this.release();
     const wanted = demandOf({ layouts: this.#layouts.values(), segments: this.#segments.values() });
+    for (const [pageBytes, bytes] of this.#touched.waiting())
+      wanted.set(pageBytes, (wanted.get(pageBytes) ?? 0) + bytes);
     const there = demandOf(applied);
     for (const [pageBytes, bytes] of wanted) {
       const more = bytes - (there.get(pageBytes) ?? 0);
@@ -70,7 +91,7 @@ export class HugeReserve {
     this.#changed = false;
   }
 
-  /** What was set aside is there for the clone; the next `hold` looks again. */
+  /** What was set aside is there for the clone; what comes next is looked at again. */
   release(): void {
     for (const { address, bytes } of this.#held.values()) call("munmap", address, bytes);
     this.#held.clear();
@@ -116,4 +137,65 @@ function bytesOf(areas: readonly HugeArea[]): number {
     behind = Math.max(behind, to);
   }
   return bytes;
+}
+
+/** Huge pages that pages came for where nobody sets any aside (MAP_NORESERVE), until they are applied. */
+class Touched {
+  /** By object or process and place: bytes of a page. */
+  readonly #applied = new Set<string>();
+  #waiting: Array<{ epoch: number; pages: Map<string, number> }> = [];
+  #newest = new Map<string, number>();
+
+  /** Private ones that are not there any more, or anew, do not count as applied. */
+  follow(pid: number, areas: readonly HugeArea[], fresh: ReadonlyArray<[number, number]>): void {
+    for (const key of this.#applied) {
+      const [owner, page] = key.split(" ");
+      if (owner !== String(pid)) continue;
+      const isThere = areas.some((area) => {
+        const address = Number(page) * area.huge;
+        return (
+          area.start <= address && address < area.end && !fresh.some(([from, to]) => from <= address && address < to)
+        );
+      });
+      if (!isThere) this.#applied.delete(key);
+    }
+  }
+
+  /** Whether there are any that were not there before. */
+  note(areas: readonly HugeArea[], { pid, bytes }: { pid: number; bytes: Buffer }): boolean {
+    const free = areas.filter((area) => hasFlag(area, AREA_FLAG.noReserve));
+    if (free.length === 0) return false;
+    const before = this.#newest.size;
+    for (const { address } of wholePages(bytes)) {
+      const area = free.find(({ start, end }) => start <= address && address < end);
+      if (!area) continue;
+      const { backing, huge, start } = area;
+      const page = Math.floor((backing.type === "shared" ? address - start + backing.offset : address) / huge);
+      const key = `${backing.type === "shared" ? backing.id : pid} ${page}`;
+      if (!this.#applied.has(key)) this.#newest.set(key, huge);
+    }
+    return this.#newest.size > before;
+  }
+
+  close(epoch: number): void {
+    if (this.#newest.size > 0) this.#waiting.push({ epoch, pages: this.#newest });
+    this.#newest = new Map();
+  }
+
+  apply(epoch: number): void {
+    for (; this.#waiting[0] && this.#waiting[0].epoch <= epoch; this.#waiting.shift())
+      for (const key of this.#waiting[0].pages.keys()) this.#applied.add(key);
+  }
+
+  /** Bytes by bytes of a page. */
+  waiting(): Demand {
+    const demand: Demand = new Map();
+    const seen = new Set<string>();
+    for (const { pages } of this.#waiting)
+      for (const [key, pageBytes] of pages) {
+        if (!seen.has(key)) demand.set(pageBytes, (demand.get(pageBytes) ?? 0) + pageBytes);
+        seen.add(key);
+      }
+    return demand;
+  }
 }

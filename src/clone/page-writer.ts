@@ -5,6 +5,7 @@ import { applyPages } from "../kernel/pages.ts";
 import type { RemoteCall } from "../kernel/remote.ts";
 import { lackingHugePages } from "../resources/memory/lacking.ts";
 import type { Area, HugeArea } from "../resources/memory/layout.ts";
+import { wholePages } from "./page-stream.ts";
 import type { SkeletonProcess } from "./skeleton-process.ts";
 import type { Window } from "./window.ts";
 
@@ -60,20 +61,6 @@ function closedAreas(areas: Area[], stream: Buffer): Area[] {
   if (closed.length === 0) return closed;
   const addresses = [...wholePages(stream)].map(({ address }) => address);
   return closed.filter(({ start, end }) => addresses.some((address) => start <= address && address < end));
-}
-
-/** Pages that a stream holds as a whole; see native/memory.cc for its form. */
-function* wholePages(stream: Buffer): Generator<{ address: number }> {
-  for (let at = 0; at < stream.length; ) {
-    const address = Number(stream.readBigUInt64LE(at));
-    const kind = stream.readUInt16LE(at + 8);
-    const patches = stream.readUInt16LE(at + 10);
-    const bytes = stream.readUInt32LE(at + 12);
-    at += 16 + (kind === 1 ? 4 * patches : 0) + (kind === 2 ? 0 : bytes);
-    if (kind === 1) continue;
-    const pages = kind === 2 ? bytes : bytes / PAGE_BYTES;
-    for (let i = 0; i < pages; i++) yield { address: address + i * PAGE_BYTES };
-  }
 }
 
 /** Huge pages that nobody set aside for the mapping (MAP_NORESERVE) are not to be had when they are written. */

@@ -163,8 +163,8 @@ export class Clone {
       throw damaged(`checkpoint ${end.epoch} after ${this.#newest.epoch}`);
     checkVersions(new Map(end.changed));
     this.checkPrograms(end.programs ?? []);
-    this.#huge.hold(this.#appliedHuge());
     const first = !this.#newest;
+    this.#huge.close(end.epoch, this.#appliedHuge(), first);
     this.#newest = end;
     if (first) this.#settle(end);
     else this.#held.push({ operations: this.#operations, end });
@@ -226,7 +226,7 @@ export class Clone {
     while (!work.next().done) if (performance.now() > until) return false;
     this.#applying = undefined;
     this.#settle(end);
-    this.#huge.hold(this.#appliedHuge());
+    this.#huge.applied(end.epoch, this.#appliedHuge());
     return true;
   }
 

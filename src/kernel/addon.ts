@@ -103,6 +103,7 @@ export interface Addon {
   hugeNote(content: HugeContent, from: number, bytes: Buffer, length: number): number;
   hugeSources(ranges: BigUint64Array, fds: Int32Array, contents: readonly HugeContent[]): HugeSources;
   hugeOpen(sources: HugeSources, fds: Int32Array): number;
+  hugeSeen(sources: HugeSources, staging: Buffer, addresses: BigUint64Array, from: number, to: number): number;
   hugeGone(
     content: HugeContent,
     memFd: number,

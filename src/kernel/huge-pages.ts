@@ -102,6 +102,17 @@ export function openHugeSources(sources: HugeSources, fds: Int32Array): void {
   addon.hugeOpen(sources, fds);
 }
 
+/** Some clone has these of the staged pages without having been sent them. */
+export function seenHuge(
+  sources: HugeSources,
+  staging: Buffer,
+  addresses: BigUint64Array,
+  from: number,
+  to: number,
+): void {
+  addon.hugeSeen(sources, staging, addresses, from, to);
+}
+
 /** What a piece of the content is looked at by. */
 export const HUGE_BLOCK_BYTES = 2 << 20;
 const found = new BigUint64Array(1024);

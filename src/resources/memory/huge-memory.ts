@@ -97,7 +97,7 @@ export class HugeMemory {
     return Int32Array.from(this.#areas, (area) => {
       const { backing } = area;
       if (backing.type !== "shared") return this.#memoryFd;
-      const fd = opened.get(backing.id) ?? openMapping(this.#pid, area) ?? -1;
+      const fd = opened.get(backing.id) ?? openMapping(this.#pid, { ...area, backing }) ?? -1;
       if (fd >= 0) opened.set(backing.id, fd);
       return fd;
     });

@@ -3,7 +3,7 @@
  * not get 2 MiB for each word.
  */
 import { closeDescriptor, openPath } from "../../kernel/calls.ts";
-import { O_NOATIME, O_RDONLY } from "../../kernel/files.ts";
+import { O_NOATIME, O_RDONLY, Status } from "../../kernel/files.ts";
 import {
   forgetHuge,
   HUGE_BLOCK_BYTES,
@@ -14,9 +14,9 @@ import {
 } from "../../kernel/huge-pages.ts";
 import { PAGE_BYTES } from "../../kernel/numbers.ts";
 import { unlessGone } from "../nameless/find.ts";
-import type { ObjectOperation } from "../nameless/state.ts";
+import { type ObjectOperation, objectId } from "../nameless/state.ts";
 import { type SegmentOperation, segmentOf } from "../shm/state.ts";
-import type { Area, HugeArea, SharedBacking } from "./layout.ts";
+import type { HugeArea, SharedBacking } from "./layout.ts";
 
 /** An area of shared memory of huge pages, and where it is mapped. */
 export interface HugeMapping {
@@ -150,11 +150,17 @@ function byKey(mappings: readonly HugeMapping[]): Map<string, HugeMapping> {
   return new Map(mappings.map((mapping) => [keyOf(mapping.area.backing), mapping]));
 }
 
-/** What is behind an area, to read; undefined when the area is not there any more. The caller closes it. */
-export function openMapping(pid: number, { start, end }: Area): number | undefined {
+/** What is behind an area, to read; undefined when that is not there any more. The caller closes it. */
+export function openMapping(pid: number, { start, end, backing }: HugeMapping["area"]): number | undefined {
   const path = `/proc/${pid}/map_files/${start.toString(16)}-${end.toString(16)}`;
-  return unlessGone(() => openPath(path, O_RDONLY | O_NOATIME));
+  const fd = unlessGone(() => openPath(path, O_RDONLY | O_NOATIME));
+  if (fd === undefined) return undefined;
+  if (status.read(fd, "") >= 0 && objectId(status.ownMajor, status.ownMinor, status.inode) === backing.id) return fd;
+  closeDescriptor(fd);
+  return undefined;
 }
+
+const status = new Status();
 
 function zeros(backing: SharedBacking, from: number): ObjectOperation | SegmentOperation {
   const id = segmentOf(backing);

@@ -17,6 +17,8 @@ export interface Ranges {
   mapped: BigUint64Array;
   /** Private memory of huge pages, which is not in `private`. */
   huge: BigUint64Array;
+  /** Shared memory of huge pages. */
+  hugeShared: BigUint64Array;
 }
 
 const NONE = new BigUint64Array(0);
@@ -29,6 +31,7 @@ export const noRanges: Ranges = {
   shared: NONE,
   mapped: NONE,
   huge: NONE,
+  hugeShared: NONE,
 };
 
 /**
@@ -51,13 +54,14 @@ export function rangesOf(areas: Area[]): Ranges {
   // One call over holes and all costs less than one for each area, where no shared memory must be left out.
   const hasHuge = areas.some(({ huge }) => huge !== undefined);
   if (!hasHuge && !areas.some(({ backing }) => backing.type === "shared"))
-    return { all, watched: all, open, reserved, mapped, private: all, shared: NONE, huge: NONE };
+    return { all, watched: all, open, reserved, mapped, private: all, shared: NONE, huge: NONE, hugeShared: NONE };
   const shared = only(areas, ({ backing }) => backing.type === "shared");
   const own = only(areas, ({ backing, huge }) => backing.type !== "shared" && huge === undefined);
   const rest = { all, open, reserved, mapped, shared, private: own };
-  if (!hasHuge) return { ...rest, watched: all, huge: NONE };
+  if (!hasHuge) return { ...rest, watched: all, huge: NONE, hugeShared: NONE };
+  const hugeShared = only(areas, ({ backing, huge }) => backing.type === "shared" && huge !== undefined);
   const huge = only(areas, ({ backing, huge }) => backing.type !== "shared" && huge !== undefined);
-  return { ...rest, watched: watchedWith(areas), huge };
+  return { ...rest, watched: watchedWith(areas), huge, hugeShared };
 }
 
 /** A range to watch must not begin in front of huge pages. */

@@ -176,22 +176,23 @@ export class MemoryTracker {
     return populatedParts(this.pid, area);
   }
 
-  #register(): void {
+  /** @param running whoever runs may map something else at any time: the next stop finds what is not watched then */
+  #register(running = false): void {
     if (this.#watch.register(this.#ranges.watched)) return;
     // A mapping that cannot be watched has come since the look, or in the place of one that looked the same: a memfd has been
     // sealed between.
     this.#layout.forget();
     this.#look();
-    this.#watch.register(this.#ranges.watched, true);
+    this.#watch.register(this.#ranges.watched, !running);
   }
 
-  /** With all threads stopped: the layout now, what of it is new; new areas are watched from here on. */
-  refresh(): LayoutChange {
+  /** The layout now, what of it is new; new areas are watched from here on, with all threads stopped for sure. */
+  refresh(running = false): LayoutChange {
     const changed = this.#look();
     if (changed) this.#guards.noteLayout();
     const fresh = this.#watch.unwatched(this.areas);
     if (fresh.length) {
-      this.#register();
+      this.#register(running);
       this.#protectFresh(fresh);
     }
     for (const [start, end] of fresh) this.dropShadow(start, end);
@@ -227,6 +228,28 @@ export class MemoryTracker {
       }
       this.owe(new BigUint64Array(words));
     }
+    if (this.#ranges.hugeShared.length > 0) this.#scanZapped(PM_SCAN.wpMatching, 0);
+  }
+
+  /**
+   * Of shared huge pages, those without even the mark of what is protected: they were written, then given back by this process alone
+   * (madvise DONTNEED), and the object has what was written. A scan for written pages passes over them.
+   * @returns how many regions there are then behind `n` others, or −errno
+   */
+  #scanZapped(flags: number, n: number): number {
+    const there = PAGE_IS.present | PAGE_IS.swapped;
+    const found = scanPages(
+      this.#pagemapFd,
+      this.#ranges.hugeShared,
+      flags,
+      there,
+      there,
+      0,
+      0,
+      regions.subarray(3 * n),
+    );
+    if (found >= 0) reported = Math.max(reported, n + found);
+    return found < 0 ? found : n + found;
   }
 
   /**
@@ -274,6 +297,7 @@ export class MemoryTracker {
       }
       if (more < 0) n = more;
     }
+    if (n >= 0 && strict && this.#ranges.hugeShared.length > 0) n = this.#oweZapped(n);
     reported = n >= 0 ? n : countRegions();
     if (n === ERRNO.perm) {
       // What lies before the unwatched area has been reported, and is protected again: no later scan would tell.
@@ -281,6 +305,15 @@ export class MemoryTracker {
       return n;
     }
     return n < 0 || this.#owed.length === 0 ? n : this.#addOwed(n);
+  }
+
+  #oweZapped(n: number): number {
+    const all = this.#scanZapped(PM_SCAN.wpMatching | PM_SCAN.checkWpAsync, n);
+    if (all > n) {
+      this.#owed.push(regions.slice(3 * n, 3 * all));
+      regions.fill(0n, 3 * n, 3 * all);
+    }
+    return all < 0 ? all : n;
   }
 
   #addOwed(n: number): number {
@@ -354,8 +387,9 @@ export class MemoryTracker {
     if (!this.watching) this.#look();
     if (this.shared.length === 0) return NO_RANGES;
     const wanted = !this.watching ? PRESENT : PAGE_IS.written;
-    const n = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, wanted, wanted, regions);
+    let n = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, wanted, wanted, regions);
     reported = Math.max(reported, n);
+    if (n >= 0 && this.watching && this.#ranges.hugeShared.length > 0) n = this.#scanZapped(0, n);
     return mergeRegions([regions.slice(0, 3 * checked(n, "ioctl(PAGEMAP_SCAN)", this.pid)), ...this.#owed]);
   }
 

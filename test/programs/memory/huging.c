@@ -84,6 +84,21 @@ static void mapAgain(void) {
   memset(&own[PAGES - 1], 0, sizeof own[0]);
 }
 
+// To another place and, the next time, back.
+static void move(void) {
+  static char* place[2];
+  static int there;
+  if (!place[0]) {
+    place[0] = mapHuge(1, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+    place[1] = mapHuge(1, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+    check(!munmap(place[1], HUGE));
+    memcpy(place[0] + 4096, "moving", 6);
+  }
+  check(!memcmp(place[there] + 4096, "moving", 6) && !place[there][0]);
+  check(mremap(place[there], HUGE, HUGE, MREMAP_MAYMOVE | MREMAP_FIXED, place[!there]) == place[!there]);
+  there = !there;
+}
+
 // Comes and goes at the same place; nobody may hold its pages longer.
 static void passing(int round) {
   char* at = mapHuge(2, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB, -1);
@@ -111,10 +126,13 @@ int main(void) {
     switch (below(12)) {
       case 0: giveBack(&own[p], private + p * WORDS, MADV_DONTNEED); break;
       case 1: giveBack(&common[p], shared + p * WORDS, MADV_REMOVE); break;
-      // The object keeps what is in it.
-      case 2: check(!madvise(shared + p * WORDS, HUGE, MADV_DONTNEED)); break;
+      // The object keeps what is in it, also what was written a moment ago.
+      case 2:
+        if (below(2)) put(&common[p], shared + p * WORDS);
+        check(!madvise(shared + p * WORDS, HUGE, MADV_DONTNEED));
+        break;
       case 3: inChild(&common[p], shared + p * WORDS); break;
-      case 4: mapAgain(); break;
+      case 4: mapAgain(); move(); break;
       case 5: passing(round); break;
       case 6: case 7: case 8: put(&common[p], shared + p * WORDS); break;
       default: put(&own[p], private + p * WORDS);
