@@ -74,6 +74,7 @@ export class HugeReserve {
   /** Everything up to this checkpoint has been applied. */
   applied(epoch: number, applied: HugeParts): void {
     this.#touched.apply(epoch);
+    this.release();
     this.#hold(applied);
   }
 
