@@ -10,6 +10,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   understudy::addTcp(env, exports);
   understudy::addDigest(env, exports);
   understudy::addPageDigests(env, exports);
+  understudy::addHuge(env, exports);
   return exports;
 }
 

@@ -39,5 +39,6 @@ void addNfqueue(Napi::Env, Napi::Object);
 void addTcp(Napi::Env, Napi::Object);
 void addDigest(Napi::Env, Napi::Object);
 void addPageDigests(Napi::Env, Napi::Object);
+void addHuge(Napi::Env, Napi::Object);
 
 }  // namespace understudy

@@ -4,17 +4,16 @@
 // and `bytes` bytes. kind 0: whole pages (bytes / 4096 of them from address on); 1: patches of one page; 2: zero pages
 // (bytes holds the number of pages, no data follows); 3: dropped pages (as 2: madvise DONTNEED, back to zero or the file).
 #include "addon.h"
+#include "huge.h"
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include <set>
 #include <vector>
 
 namespace understudy {
 
-constexpr uint64_t kPage = 4096;
 struct Region { uint64_t start, end, categories; };
 struct ScanArguments {
   uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
@@ -75,23 +74,33 @@ struct Cursor {
   uint64_t from;
 };
 
-static uint64_t pagesBetween(const uint64_t* regions, Cursor from, const Cursor& to) {
-  uint64_t pages = 0;
-  for (; from.region < to.region; from.from = regions[3 * ++from.region]) pages += regions[3 * from.region + 1] - from.from;
-  return (pages + (to.from - from.from)) / kPage;
+static uint64_t pagesBetween(const uint64_t* regions, size_t count, Cursor from, const Cursor& to) {
+  uint64_t bytes = 0;
+  while (from.region < to.region) {
+    bytes += regions[3 * from.region + 1] - from.from;
+    if (++from.region == count) return bytes / kPage;
+    from.from = regions[3 * from.region];
+  }
+  return (bytes + (to.from - from.from)) / kPage;
 }
 
-// Reads up to `most` pages from the cursor on into `to` and notes their addresses. Pages that are gone are left out.
-static size_t readPages(pid_t pid, int mem, const uint64_t* regions, size_t count, Cursor& c, char* to, uint64_t* addresses, size_t most) {
+// Reads up to `most` pages from the cursor on into `to` and notes their addresses. Pages that are gone are left out. One call reads
+// either huge pages of one source or other pages.
+static size_t readPages(pid_t pid, int mem, const uint64_t* regions, size_t count, Cursor& c, char* to, uint64_t* addresses, size_t most, HugeSources* huge) {
   static std::vector<iovec> remote;
   remote.clear();
   size_t n = 0;
   while (c.region < count && remote.size() < 512 && n < most) {
-    uint64_t pages = std::min<uint64_t>((regions[3 * c.region + 1] - c.from) / kPage, most - n);
-    remote.push_back({(void*)c.from, pages * kPage});
-    for (uint64_t p = 0; p < pages; p++) addresses[n++] = c.from + p * kPage;
+    uint64_t end = regions[3 * c.region + 1];
+    HugeSource* source = huge ? huge->at(c.from, &end) : nullptr;
+    if (source && n > 0) break;
+    uint64_t pages = std::min<uint64_t>((end - c.from) / kPage, most - n);
+    if (source) n = source->read(c.from, pages, to, addresses);
+    else remote.push_back({(void*)c.from, pages * kPage});
+    if (!source) for (uint64_t p = 0; p < pages; p++) addresses[n++] = c.from + p * kPage;
     c.from += pages * kPage;
     if (c.from == regions[3 * c.region + 1] && ++c.region < count) c.from = regions[3 * c.region];
+    if (source) return n;
   }
   if (n == 0) return 0;
   iovec local = {to, n * kPage};
@@ -106,7 +115,7 @@ static size_t readPages(pid_t pid, int mem, const uint64_t* regions, size_t coun
   return keep;
 }
 
-// copyPages(pid, memFd, regions, count, staging, addresses BigUint64Array, first): reads all pages of the regions into
+// copyPages(pid, memFd, regions, count, staging, addresses BigUint64Array, first, huge or null): reads all pages of the regions into
 // staging from page `first` on and notes each page's address. Pages that vanished meanwhile (running application) are left
 // out. Returns the new number of pages in staging, or −ENOSPC.
 static Napi::Value copyPages(const Napi::CallbackInfo& info) {
@@ -122,81 +131,9 @@ static Napi::Value copyPages(const Napi::CallbackInfo& info) {
   for (size_t i = 0; i < count; i++) needed += (regions[3 * i + 1] - regions[3 * i]) / kPage;
   if (needed > room) return Napi::Number::New(info.Env(), -ENOSPC);
   Cursor c = {0, count ? regions[0] : 0};
-  while (c.region < count) at += readPages(pid, mem, regions, count, c, staging + at * kPage, addresses + at, 1024);
+  while (c.region < count) at += readPages(pid, mem, regions, count, c, staging + at * kPage, addresses + at, 1024, hugeSources(info[7]));
   return Napi::Number::New(info.Env(), at);
 }
-
-// Page address to where its last sent content is: open addressing, so that a look-up costs one cache line.
-class PageTable {
-  struct Entry { uint64_t address; char* content; };  // content null: free; gone: was there
-  std::vector<Entry> entries = std::vector<Entry>(1024);
-  size_t used = 0, live = 0;
-  static inline char* const gone = (char*)1;
-  size_t place(uint64_t address) const { return ((address >> 12) * 0x9E3779B97F4A7C15ull >> 20) & (entries.size() - 1); }
-  void grow() {
-    std::vector<Entry> old(live * 4 > entries.size() ? entries.size() * 2 : entries.size());
-    old.swap(entries);
-    used = live = 0;
-    for (auto& e : old) if (e.content && e.content != gone) insert(e.address, e.content);
-  }
- public:
-  void prefetch(uint64_t address) const { __builtin_prefetch(&entries[place(address)]); }
-  char* find(uint64_t address) const {
-    for (size_t i = place(address);; i = (i + 1) & (entries.size() - 1)) {
-      const Entry& e = entries[i];
-      if (!e.content) return nullptr;
-      if (e.address == address && e.content != gone) return e.content;
-    }
-  }
-  void insert(uint64_t address, char* content) {
-    if ((used + 1) * 2 > entries.size()) grow();
-    size_t i = place(address);
-    while (entries[i].content) i = (i + 1) & (entries.size() - 1);
-    entries[i] = {address, content};
-    used++;
-    live++;
-  }
-  size_t size() const { return live; }
-  // Takes out what `forget` says yes to.
-  template <typename F> void eraseIf(F forget) {
-    for (auto& e : entries)
-      if (e.content && e.content != gone && forget(e.address, e.content)) { e.content = gone; live--; }
-  }
-  char* erase(uint64_t address) {
-    for (size_t i = place(address);; i = (i + 1) & (entries.size() - 1)) {
-      Entry& e = entries[i];
-      if (!e.content) return nullptr;
-      if (e.address != address || e.content == gone) continue;
-      char* content = e.content;
-      e.content = gone;
-      live--;
-      return content;
-    }
-  }
-};
-
-// The last sent content of pages, to send only what changed in them. Bounded: pages beyond the limit are sent whole.
-struct Shadow {
-  PageTable pages;
-  std::set<uint64_t> blocks;  // what a page table covers (2 MiB), where something was sent
-  std::vector<char*> chunks, spare;
-  size_t limit;
-  ~Shadow() {
-    for (char* c : chunks) munmap(c, 512 * kPage);
-  }
-  char* slot() {
-    if (spare.empty()) {
-      if (chunks.size() * 512 >= limit) return nullptr;
-      void* m = mmap(nullptr, 512 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (m == MAP_FAILED) return nullptr;
-      chunks.push_back((char*)m);
-      for (int i = 511; i >= 0; i--) spare.push_back((char*)m + i * kPage);
-    }
-    char* s = spare.back();
-    spare.pop_back();
-    return s;
-  }
-};
 
 static Napi::Value shadowNew(const Napi::CallbackInfo& info) {
   auto* s = new Shadow;
@@ -286,6 +223,7 @@ struct Encoder {
   size_t sharedWords;
   char* out;
   size_t room, at;
+  HugeSources* huge;
   uint64_t block = ~0ull;
   Record* run = nullptr;  // whole pages that follow each other share a record
 
@@ -307,12 +245,24 @@ struct Encoder {
   }
 
   void one(const char* page, uint64_t address) {
+    if (huge)
+      if (uint64_t end = address + kPage; HugeSource* source = huge->at(address, &end)) {
+        uint64_t key = address + source->shift;
+        // What was never other than zero is that on every clone.
+        if (source->content->note(key, page) || !source->content->zeroNow) one(page, address, &source->content->shadow, key, false);
+        return;
+      }
     if (s && (address >> 21) != block) s->blocks.insert(block = address >> 21);
+    one(page, address, s, address, sharedWords && isShared(address));
+  }
+
+  // `key`: the page's in this shadow.
+  void one(const char* page, uint64_t address, Shadow* s, uint64_t key, bool othersWrite) {
     char* old = nullptr;
     bool known = false;
-    if (s && !(sharedWords && isShared(address))) {
-      if ((old = s->pages.find(address))) known = true;
-      else if ((old = s->slot())) s->pages.insert(address, old);
+    if (s && !othersWrite) {
+      if ((old = s->pages.find(key))) known = true;
+      else if ((old = s->slot())) s->pages.insert(key, old);
     }
     if (known && !all) {
       // Which 64-byte lines differ, in a loop that the compiler makes wide; then runs of changed 16-byte blocks in those. A gap
@@ -376,19 +326,20 @@ struct Encoder {
   }
 };
 
-// encode(staging, addresses, from, to, shadow or null, out, offset, whole, shared BigUint64Array[start, end…]): appends the page
+// encode(staging, addresses, from, to, shadow or null, out, offset, whole, shared BigUint64Array[start, end…], huge or null): appends the page
 // stream of staged pages [from, to) to `out`. Returns the new offset, or −ENOSPC.
 static Napi::Value encode(const Napi::CallbackInfo& info) {
   size_t from = word(info[2]), to = word(info[3]), room, sharedWords;
   auto* out = data<char>(info[5], &room);
   auto* shared = data<uint64_t>(info[8], &sharedWords);
-  Encoder e = {shadow(info[4]), info[7].ToBoolean(), shared, sharedWords, out, room, (size_t)word(info[6])};
+  Encoder e = {shadow(info[4]), info[7].ToBoolean(), shared, sharedWords, out, room, (size_t)word(info[6]), hugeSources(info[9])};
   if (!e.fits(to - from)) return Napi::Number::New(info.Env(), -ENOSPC);
   e.add(data<char>(info[0]), data<uint64_t>(info[1]), from, to);
   return Napi::Number::New(info.Env(), e.at);
 }
 
-// copyEncode(pid, memFd, regions, count, cursor Float64Array[region, address, pages, gone], most, shadow or null, out, whole, shared):
+// copyEncode(pid, memFd, regions, count, cursor Float64Array[region, address, pages, gone], most, shadow or null, out, whole, shared,
+// huge or null):
 // reads pages from the cursor on, at most `most` of them, and writes their page stream, a few at a time, so that they are still
 // in the cache when they are compared. Moves the cursor on and sets the pages that were there and those that were not. Returns the bytes
 // written, or −ENOSPC when `out` cannot hold the worst case.
@@ -403,19 +354,19 @@ static Napi::Value copyEncode(const Napi::CallbackInfo& info) {
   auto* cursor = data<double>(info[4]);
   auto* out = data<char>(info[7], &room);
   auto* shared = data<uint64_t>(info[9], &sharedWords);
-  Encoder e = {shadow(info[6]), info[8].ToBoolean(), shared, sharedWords, out, room, 0};
+  HugeSources* huge = hugeSources(info[10]);
+  Encoder e = {shadow(info[6]), info[8].ToBoolean(), shared, sharedWords, out, room, 0, huge};
   if (!e.fits(most)) return Napi::Number::New(info.Env(), -ENOSPC);
   Cursor c = {(size_t)cursor[0], (uint64_t)cursor[1]};
   if (c.region < count && c.from == 0) c.from = regions[3 * c.region];
-  size_t done = 0, there = 0, walked = 0;
-  while (c.region < count && done < most) {
-    size_t ask = std::min(kBatch, most - done);
+  size_t there = 0, walked = 0;
+  while (c.region < count && walked < most) {
+    size_t ask = std::min(kBatch, most - walked);
     Cursor before = c;
-    size_t n = readPages(pid, mem, regions, count, c, pages, addresses, ask);
+    size_t n = readPages(pid, mem, regions, count, c, pages, addresses, ask, huge);
     e.add(pages, addresses, 0, n);
     there += n;
-    walked += pagesBetween(regions, before, c);
-    done += ask;
+    walked += pagesBetween(regions, count, before, c);
   }
   cursor[0] = (double)c.region;
   cursor[1] = (double)c.from;

@@ -12,15 +12,17 @@ import { parentOf, readStatus, statusField } from "../kernel/procfs.ts";
 import { type Area, parseLayout } from "../resources/memory/layout.ts";
 import type { FileNames } from "../resources/memory/layout-reader.ts";
 import { namelessOf } from "../resources/nameless/find.ts";
+import type { ObjectOperation } from "../resources/nameless/state.ts";
 import { ThreadFacts } from "../resources/process/thread-facts.ts";
 import { controllingTerminal } from "../resources/pty/controlling.ts";
+import type { SegmentOperation } from "../resources/shm/state.ts";
 import { LimitsWatch } from "../stage/limits.ts";
 import type { Stage } from "../stage/stage.ts";
 import { MappedPrograms, type Program } from "../tree/programs.ts";
 import { Surroundings } from "../tree/surroundings.ts";
 import type { TracedProcess, TracedThread, Tracees } from "../tree/tracees.ts";
 import type { MemoryNewcomer } from "./held-pages.ts";
-import { MemoryCapture, unlessEnded } from "./memory-capture.ts";
+import { MemoryCapture, type MemorySurroundings, unlessEnded } from "./memory-capture.ts";
 import { NamespaceCapture } from "./namespace-capture.ts";
 import { ObjectCapture } from "./object-capture.ts";
 import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource } from "./operations.ts";
@@ -120,13 +122,16 @@ export class Capture {
       (look) => this.#inStop(look),
       (operation) => this.#emit(operation),
     );
-    this.#memory = new MemoryCapture({
+    const shadowPages = Math.floor(options.shadowBytes / PAGE_BYTES);
+    const around: MemorySurroundings = {
       emit: (operation) => this.#emit(operation),
       flushFirst: () => this.#flushFirst(),
       aheadOfLayout: () => this.#aheadOfLayout(),
       sharedSent: ({ tracker }, regions) => this.#objects.forget(tracker.areas, regions),
       writtenUnseen: (id) => this.#resources.contents.touch(id),
-    });
+      isKnownFile: (id) => this.#resources.contents.isSent(id),
+    };
+    this.#memory = new MemoryCapture(around, shadowPages);
     options.tracees.onExiting = (traced) => this.#beforeEnd(traced);
   }
 
@@ -151,6 +156,7 @@ export class Capture {
     this.#lastDump = 0;
     this.#namespace.reset();
     this.#memory.forgetShared();
+    this.#memory.hugeObjects.reset();
     this.#programs?.reset();
     this.#resources.contents.reset();
     this.#memory.pages = 0;
@@ -169,6 +175,7 @@ export class Capture {
   #emit(operation: Operation): void {
     if (operation.op === "pages" || operation.op === "object-bytes") this.#bytes += operation.bytes.length;
     else if (operation.op === "file" && operation.change.type === "write") this.#bytes += operation.change.bytes.length;
+    if (isContent(operation)) this.#memory.hugeObjects.note(operation);
     this.#options.emit(operation);
   }
 
@@ -220,7 +227,7 @@ export class Capture {
     const added: ProcessCapture[] = [];
     for (const traced of this.#options.tracees.processes.values()) {
       if (this.#processes.has(traced.pid)) continue;
-      const process = new ProcessCapture(traced, this.#options.files);
+      const process = new ProcessCapture(traced, this.#options.files, this.#memory.hugeObjects);
       try {
         process.watch();
       } catch (error) {
@@ -436,6 +443,11 @@ interface Taken {
   /** Completes them. */
   rest: () => void;
   clock: string;
+}
+
+/** What may be of shared memory, and comes otherwise than as somebody's pages. */
+function isContent(operation: Operation): operation is ObjectOperation | SegmentOperation {
+  return operation.op.startsWith("object") || operation.op.startsWith("segment");
 }
 
 /** None of a process that has just ended. */

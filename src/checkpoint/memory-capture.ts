@@ -1,7 +1,9 @@
 /** The memory side of a capture: pre-copy while the application runs, what is left in the stop, page streams for the clones. */
 import { checked, SystemCallError } from "../kernel/errors.ts";
+import { seenHuge } from "../kernel/huge-pages.ts";
 import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
 import { encodePages } from "../kernel/pages.ts";
+import { HugeObjects } from "../resources/memory/huge-objects.ts";
 import { isTrackable } from "../resources/memory/layout.ts";
 import { mergeRegions, piecesOf, splitRegions, sumPages } from "../resources/memory/regions.ts";
 import { type MemoryTracker, Staging } from "../resources/memory/tracker.ts";
@@ -27,11 +29,14 @@ export interface MemorySurroundings {
   sharedSent(process: ProcessCapture, regions: BigUint64Array): void;
   /** Something wrote to shared memory that nobody has mapped any more. */
   writtenUnseen(id: string): void;
+  /** The clones know a file without a name as such, not only as what is mapped. */
+  isKnownFile(id: string): boolean;
 }
 
 export class MemoryCapture {
   readonly #around: MemorySurroundings;
   readonly sharedWrites = new SharedWrites();
+  readonly hugeObjects: HugeObjects;
   /** Ranges of shared memory whose whole content the clones have got, from whichever process. */
   readonly #sharedSent = new Set<string>();
   readonly #staging = new Staging();
@@ -43,8 +48,10 @@ export class MemoryCapture {
   /** A receiver reads along that does not have the shadow's content. */
   whole = false;
 
-  constructor(around: MemorySurroundings) {
+  /** @param shadowPages of one process or object, whose content is kept to send differences */
+  constructor(around: MemorySurroundings, shadowPages: number) {
     this.#around = around;
+    this.hugeObjects = new HugeObjects(shadowPages);
   }
 
   /** Shared memory is new for the next clone. */
@@ -93,16 +100,26 @@ export class MemoryCapture {
     if (kept.length > 0) newcomer.take(traced.virtualPid, kept);
     // The newcomer's memory is the shadow's from now on; while others follow, the shadow says what those have.
     if (alone) this.#encodeRanges(process, held);
+    else this.#noteHeld(process, held);
     if (tracker.shared.length > 0) this.#around.sharedSent(process, piece);
     return pages - sent;
+  }
+
+  /** Zeros are left out of huge pages that are zeros on every clone: these are not on the newcomer. */
+  #noteHeld({ tracker }: ProcessCapture, ranges: ReadonlyArray<[number, number]>): void {
+    const { sources } = tracker.huge;
+    if (sources === null) return;
+    const { bytes, addresses } = this.#staging;
+    for (const [from, to] of ranges) seenHuge(sources, bytes, addresses, from, to);
   }
 
   /** Returns the bytes of the page stream. */
   #encodeRanges({ tracker }: ProcessCapture, ranges: ReadonlyArray<[number, number]>): number {
     const { bytes, addresses } = this.#staging;
-    const { shadow, shared } = tracker;
+    const { shadow, shared, huge } = tracker;
+    const out = this.#encoded;
     return ranges.reduce(
-      (n, [from, to]) => encodePages(bytes, addresses, from, to, shadow, this.#encoded, n, this.whole, shared),
+      (n, [from, to]) => encodePages(bytes, addresses, from, to, shadow, out, n, this.whole, shared, huge.sources),
       0,
     );
   }
@@ -111,7 +128,7 @@ export class MemoryCapture {
   #followLayout(process: ProcessCapture): void {
     const { tracker } = process;
     if (!tracker.layoutChanged()) return;
-    const layout = process.layoutOperation(tracker.refresh().fresh);
+    const layout = process.layoutOperation(tracker.refresh(true).fresh);
     for (const regions of this.#unsentShared(process)) tracker.owe(regions);
     this.#around.aheadOfLayout();
     if (layout) this.#around.emit(layout);
@@ -202,8 +219,18 @@ export class MemoryCapture {
   take(processes: readonly ProcessCapture[]): void {
     this.#settle(processes.map(({ tracker }) => tracker));
     this.#staging.pages = 0;
-    for (const process of processes) this.#taking(process, () => this.#takeMemory(process));
+    for (const process of processes) this.#taking(process, () => this.#takeMemory(process, true));
     this.#takeUnmapped(processes);
+    this.#settleHuge(processes);
+  }
+
+  /** Shared memory of huge pages, when all that was written of it has been read. */
+  #settleHuge(processes: readonly ProcessCapture[]): void {
+    if (this.hugeObjects.isEmpty) return;
+    const mappings = processes.flatMap(({ tracker }) => tracker.huge.mappings);
+    this.hugeObjects.settle(mappings);
+    for (const id of this.hugeObjects.sweep(mappings, (id) => this.#around.isKnownFile(id)))
+      for (const range of this.#sharedSent) if (range.startsWith(`${id} `)) this.#sharedSent.delete(range);
   }
 
   #settle(trackers: MemoryTracker[]): Set<MemoryTracker> {
@@ -220,10 +247,11 @@ export class MemoryCapture {
     this.sharedWrites.noteUnmapped(areas);
     const told = this.#settle(trackers);
     for (const process of processes)
-      if (told.has(process.tracker)) this.#taking(process, () => this.#takeMemory(process));
+      if (told.has(process.tracker)) this.#taking(process, () => this.#takeMemory(process, false));
   }
 
-  #takeMemory(process: ProcessCapture): void {
+  /** @param first in this stop */
+  #takeMemory(process: ProcessCapture, first: boolean): void {
     const { tracker } = process;
     let count = this.#scan(process, true);
     let fresh: Array<[number, number]> = [];
@@ -239,7 +267,9 @@ export class MemoryCapture {
         fresh = tracker.refresh().fresh;
       }
     }
-    this.#stage(process, regions, count, fresh);
+    // What goes out twice in a stop is not as it was sent in between.
+    if (first && !tracker.huge.isEmpty) regions ??= tracker.takeRegions(count);
+    this.#stage(process, regions, count, fresh, first);
   }
 
   #stage(
@@ -247,6 +277,7 @@ export class MemoryCapture {
     regions: BigUint64Array | undefined,
     count: number,
     fresh: Array<[number, number]>,
+    first: boolean,
   ): void {
     const { tracker } = process;
     const layout = process.layoutOperation(fresh);
@@ -255,7 +286,7 @@ export class MemoryCapture {
     if (fits && tracker.shared.length > 0) this.#around.sharedSent(process, regions ?? tracker.takeRegions(count));
     const to = fits ? this.#staging.pages : from;
     const written = fits ? undefined : (regions ?? tracker.takeRegions(count));
-    this.#pending.push({ process, from, to, layout, dropped: tracker.takeDropped() });
+    this.#pending.push({ process, from, to, layout, dropped: tracker.takeDropped(first ? regions : undefined) });
     if (!written) return;
     // More than the staging memory holds: rare, then the application waits for the encoding as well.
     this.flush();
@@ -293,7 +324,9 @@ export class MemoryCapture {
     for (let at = from; at < to; at += CHUNK_PAGES) {
       const end = Math.min(to, at + CHUNK_PAGES);
       const { bytes, addresses } = this.#staging;
-      const n = encodePages(bytes, addresses, at, end, tracker.shadow, this.#encoded, 0, this.whole, tracker.shared);
+      const { shadow, shared, huge } = tracker;
+      const out = this.#encoded;
+      const n = encodePages(bytes, addresses, at, end, shadow, out, 0, this.whole, shared, huge.sources);
       this.pages += end - at;
       this.#emitStream(process, n);
     }
@@ -302,6 +335,7 @@ export class MemoryCapture {
   /** Encodes what is staged; files and segments go ahead of everything that may map them. */
   flush(): void {
     this.#around.flushFirst();
+    for (const operation of this.hugeObjects.takeOperations()) this.#around.emit(operation);
     for (const { process, from, to, layout, dropped } of this.#pending.splice(0)) {
       const pid = process.traced.virtualPid;
       if (layout) this.#around.emit(layout);

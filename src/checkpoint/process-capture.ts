@@ -4,6 +4,7 @@ import { openPath, Reader } from "../kernel/calls.ts";
 import { readStatus, statusField } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
 import { SEIZE_OPTIONS, setTraceOptions } from "../kernel/trace.ts";
+import type { HugeObjects } from "../resources/memory/huge-objects.ts";
 import { type Area, isTrackable, layoutSteps } from "../resources/memory/layout.ts";
 import type { FileNames } from "../resources/memory/layout-reader.ts";
 import { MemoryTracker } from "../resources/memory/tracker.ts";
@@ -115,12 +116,12 @@ export class ProcessCapture {
   #filters: Buffer[] = [];
   readonly #threads = new Map<number, KnownThread>();
 
-  constructor(traced: TracedProcess, names?: FileNames) {
+  constructor(traced: TracedProcess, names?: FileNames, objects?: HugeObjects) {
     this.traced = traced;
     this.image = traced.image;
     this.#status = new Reader(openPath(`/proc/${traced.pid}/status`, 0));
     this.#timers = new Reader(openPath(`/proc/${traced.pid}/timers`, 0));
-    this.tracker = new MemoryTracker(traced.pid, names);
+    this.tracker = new MemoryTracker(traced.pid, names, objects);
   }
 
   get pid(): number {

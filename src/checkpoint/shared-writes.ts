@@ -80,7 +80,9 @@ function give(
   const [start, end] = [Math.max(area.start, from + shift), Math.min(area.end, to + shift)];
   if (start >= end) return [[from, to]];
   const whole = BigUint64Array.of(BigInt(start), BigInt(end), 0n);
-  tracker.owe(end - start > LARGE_BYTES ? splitRegions(tracker.populatedShared(area), [[start, end]]).inside : whole);
+  // Of huge pages nobody tells which are there, and a look at those that are not costs little.
+  const isLarge = end - start > LARGE_BYTES && area.huge === undefined;
+  tracker.owe(isLarge ? splitRegions(tracker.populatedShared(area), [[start, end]]).inside : whole);
   const left: Array<[number, number]> = [
     [from, start - shift],
     [end - shift, to],

@@ -1,12 +1,15 @@
 /** The address spaces of a clone that does not live yet: every area where the application has it, of what it has it. */
 import { readFileSync } from "node:fs";
 import { closeDescriptor, openInRoot, openPath } from "../kernel/calls.ts";
+import { checked } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { O_RDONLY, O_RDWR } from "../kernel/files.ts";
+import { hugeSizeFlags } from "../kernel/huge-pages.ts";
 import { MADV_DONTNEED, MAP, MREMAP_MAYMOVE_FIXED, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { parseMaps } from "../kernel/procfs.ts";
 import { type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { AREA_FLAG } from "../resources/memory/area-flags.ts";
+import { isLackOfHugePages, lackingHugePages } from "../resources/memory/lacking.ts";
 import { type Area, hasFlag, layoutSteps } from "../resources/memory/layout.ts";
 import type { Objects } from "../resources/nameless/objects.ts";
 import type { Segments } from "../resources/shm/segments.ts";
@@ -81,20 +84,26 @@ export class Areas {
         const theirs = fd >= 0 ? fetched[next++]! : -1;
         return ["mmap", area.start, area.end - area.start, area.protection, flags | MAP.fixedNoReplace, theirs, offset];
       });
-      process.remote.batchChecked([...calls, ...fetched.map((fd): RemoteCall => ["close", fd])]);
+      const results = process.remote.batch([...calls, ...fetched.map((fd): RemoteCall => ["close", fd])]);
+      areas.forEach((area, i) => {
+        if (area.huge !== undefined && isLackOfHugePages(results[i]!))
+          throw lackingHugePages(area.huge, area.end - area.start);
+        checked(results[i]!, "mmap in the clone", calls[i]!.slice(1).join(", "));
+      });
     } finally {
       for (const fd of own) closeDescriptor(fd);
     }
   }
 
   /** Attaches a System V segment; where only a part of it is wanted, that is moved to its place. */
-  #attach({ remote }: SkeletonProcess, { start, end, protection, backing, readOnly }: Area): void {
+  #attach({ remote }: SkeletonProcess, { start, end, protection, backing, readOnly, huge }: Area): void {
     if (backing.type !== "shared") return;
     const id = segmentOf(backing)!;
     const bytes = this.#segments.bytes(id);
     if (bytes === undefined)
       throw new OperatingError("checkpoint-inconsistent", `The checkpoint has no segment ${id}, which is attached`);
-    const whole = Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
+    const unit = huge ?? PAGE_BYTES;
+    const whole = Math.ceil(bytes / unit) * unit;
     const flags = (protection & PROT.exec ? SHM_EXEC : 0) | (readOnly ? SHM_RDONLY : 0);
     if (backing.offset === 0 && end - start === whole) remote.call("shmat", id, start, flags);
     else {
@@ -113,6 +122,7 @@ export class Areas {
     switch (backing.type) {
       case "anonymous":
       case "kernel": {
+        if (area.huge !== undefined) return { flags: hugeFlags(area, area.huge), offset: 0, fd: -1 };
         const kind = hasFlag(area, AREA_FLAG.droppable) ? MAP.droppable : MAP.private;
         const grows = hasFlag(area, AREA_FLAG.growsDown) ? MAP.growsDown : 0;
         return { flags: kind | grows | MAP.anonymous | MAP.noReserve, offset: 0, fd: -1 };
@@ -126,8 +136,12 @@ export class Areas {
         return { flags: (backing.shared ? MAP.shared : MAP.private) | MAP.noReserve, offset: backing.offset, fd };
       }
       case "shared": {
-        const object = this.#objects.map(backing.id, backing.path, backing.offset + area.end - area.start);
-        return { flags: MAP.shared, offset: backing.offset, fd: area.readOnly ? readOnly(object, own) : object };
+        const object = this.#objects.map(backing.id, backing.path, backing.offset + area.end - area.start, area.huge);
+        return {
+          flags: MAP.shared | reserving(area),
+          offset: backing.offset,
+          fd: area.readOnly ? readOnly(object, own) : object,
+        };
       }
     }
   }
@@ -179,6 +193,15 @@ export class Areas {
     process.placed = true;
     process.window = this.#window.mapInto(remote);
   }
+}
+
+/** Huge pages are set aside as the application had them set aside, so that they are there when they are written. */
+function hugeFlags(area: Area, bytes: number): number {
+  return (MAP.private | MAP.anonymous | MAP.huge | reserving(area)) + hugeSizeFlags(bytes);
+}
+
+function reserving(area: Area): number {
+  return hasFlag(area, AREA_FLAG.noReserve) ? MAP.noReserve : 0;
 }
 
 /** Through such a descriptor no mapping can ever be made writable. */

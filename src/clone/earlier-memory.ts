@@ -108,15 +108,17 @@ function openTracker(pid: number): MemoryTracker | undefined {
 function populated(tracker: MemoryTracker, seen: Set<string>): BigUint64Array {
   tracker.sharedWritten();
   const found = tracker.takeRegions(checked(tracker.scanPopulated(), "ioctl(PAGEMAP_SCAN)", tracker.pid));
-  const shared = tracker.areas.filter(({ backing }) => backing.type === "shared");
+  const shared = tracker.areas.filter(({ backing, huge }) => backing.type === "shared" && huge === undefined);
   const fresh = shared.filter(({ backing, start, end }) => {
     if (backing.type !== "shared") return false;
     const range = `${backing.id} ${backing.offset} ${end - start}`;
     return !seen.has(range) && seen.add(range);
   });
+  // Huge pages are sent: they are few, and those of an earlier clone would have to be copied to ordinary ones.
+  const others = tracker.areas.filter(({ backing, huge }) => backing.type === "shared" || huge !== undefined);
   const own = splitRegions(
     found,
-    shared.map(({ start, end }) => [start, end]),
+    others.map(({ start, end }) => [start, end]),
   ).outside;
   return mergeRegions([own, ...fresh.map((area) => tracker.populatedShared(area))]);
 }

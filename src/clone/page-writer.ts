@@ -3,7 +3,9 @@ import { tryCall } from "../kernel/calls.ts";
 import { MAP, PAGE_BYTES, PROT } from "../kernel/numbers.ts";
 import { applyPages } from "../kernel/pages.ts";
 import type { RemoteCall } from "../kernel/remote.ts";
-import type { Area } from "../resources/memory/layout.ts";
+import { lackingHugePages } from "../resources/memory/lacking.ts";
+import type { Area, HugeArea } from "../resources/memory/layout.ts";
+import { wholePages } from "./page-stream.ts";
 import type { SkeletonProcess } from "./skeleton-process.ts";
 import type { Window } from "./window.ts";
 
@@ -19,7 +21,11 @@ export class PageWriter {
     if (window && this.#window.write(remote, bytes)) return;
     const closed = closedAreas(process.areas, bytes);
     remote.batchChecked(closed.map(({ start, end }) => ["mprotect", start, end - start, PROT.read | PROT.write]));
-    if (!window || !this.#writeSingly(process, bytes)) applyPages(pid, memoryFd, bytes);
+    try {
+      if (!window || !this.#writeSingly(process, bytes)) applyPages(pid, memoryFd, bytes);
+    } catch (error) {
+      throw lackOfPages(process.areas, bytes, error) ?? error;
+    }
     remote.batchChecked(closed.map(({ start, end, protection }) => ["mprotect", start, end - start, protection]));
   }
 
@@ -46,28 +52,26 @@ export class PageWriter {
   }
 }
 
-/** Shared memory in a stream's way that is not writable now: not even from outside can it be written so. */
+/** Shared memory and huge pages in a stream's way that are not writable now: not even from outside can they be written so. */
 function closedAreas(areas: Area[], stream: Buffer): Area[] {
   const closed = areas.filter(
-    ({ backing, protection, readOnly }) => backing.type === "shared" && !readOnly && (protection & PROT.write) === 0,
+    ({ backing, protection, readOnly, huge }) =>
+      (backing.type === "shared" || huge !== undefined) && !readOnly && (protection & PROT.write) === 0,
   );
   if (closed.length === 0) return closed;
   const addresses = [...wholePages(stream)].map(({ address }) => address);
   return closed.filter(({ start, end }) => addresses.some((address) => start <= address && address < end));
 }
 
-/** Pages that a stream holds as a whole; see native/memory.cc for its form. */
-function* wholePages(stream: Buffer): Generator<{ address: number }> {
-  for (let at = 0; at < stream.length; ) {
-    const address = Number(stream.readBigUInt64LE(at));
-    const kind = stream.readUInt16LE(at + 8);
-    const patches = stream.readUInt16LE(at + 10);
-    const bytes = stream.readUInt32LE(at + 12);
-    at += 16 + (kind === 1 ? 4 * patches : 0) + (kind === 2 ? 0 : bytes);
-    if (kind === 1) continue;
-    const pages = kind === 2 ? bytes : bytes / PAGE_BYTES;
-    for (let i = 0; i < pages; i++) yield { address: address + i * PAGE_BYTES };
-  }
+/** Huge pages that nobody set aside for the mapping (MAP_NORESERVE) are not to be had when they are written. */
+function lackOfPages(areas: Area[], stream: Buffer, cause: unknown): Error | undefined {
+  const huge = areas.filter((area): area is HugeArea => area.huge !== undefined);
+  const area =
+    huge.length > 0 &&
+    [...wholePages(stream)]
+      .map(({ address }) => huge.find(({ start, end }) => start <= address && address < end))
+      .find((found) => found !== undefined);
+  return area ? lackingHugePages(area.huge, area.huge, cause) : undefined;
 }
 
 const probe = Buffer.alloc(1);

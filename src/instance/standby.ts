@@ -7,6 +7,7 @@ import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operation
 import { IMAGE_VERSION } from "../checkpoint/operations.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
 import type { EarlierMemory } from "../clone/earlier-memory.ts";
+import { type HugeParts, HugeReserve } from "../clone/huge-reserve.ts";
 import { checkVersions, prepare } from "../clone/life.ts";
 import { Scratch } from "../clone/scratch.ts";
 import { Skeleton } from "../clone/skeleton.ts";
@@ -64,6 +65,7 @@ export class Clone {
   readonly #skeleton: Skeleton;
   readonly #scratch: Scratch;
   readonly #programs: ProgramTaker;
+  readonly #huge = new HugeReserve();
   readonly #port: ApplicationInterface;
   readonly #hold: OutputHold;
   /** Resources as of the last applied checkpoint. */
@@ -145,6 +147,7 @@ export class Clone {
       if (verifyPages(operation.bytes) < 0) throw damaged("a page stream that is not well-formed");
     }
     if (this.#newest && operation.op === "kept") throw damaged("memory of an earlier clone after the first checkpoint");
+    this.#huge.note(operation);
     if (this.#newest) this.#operations.push(operation);
     else yield* this.#steps(operation);
   }
@@ -161,10 +164,16 @@ export class Clone {
     checkVersions(new Map(end.changed));
     this.checkPrograms(end.programs ?? []);
     const first = !this.#newest;
+    this.#huge.close(end.epoch, this.#appliedHuge(), first);
     this.#newest = end;
     if (first) this.#settle(end);
     else this.#held.push({ operations: this.#operations, end });
     this.#operations = [];
+  }
+
+  #appliedHuge(): HugeParts {
+    const { processes, segments } = this.#skeleton;
+    return { layouts: [...processes.values()].map(({ areas }) => areas), segments: segments.states() };
   }
 
   /** Of the primary's node's own files, those that this node lacks or has another version of. */
@@ -201,6 +210,7 @@ export class Clone {
 
   #begin({ operations, end }: Held): { end: CheckpointEnd; work: Generator<void, void> } {
     const steps = (operation: Operation) => this.#steps(operation);
+    this.#huge.release();
     const work = (function* (): Generator<void, void> {
       for (const operation of operations) {
         yield;
@@ -216,6 +226,7 @@ export class Clone {
     while (!work.next().done) if (performance.now() > until) return false;
     this.#applying = undefined;
     this.#settle(end);
+    this.#huge.applied(end.epoch, this.#appliedHuge());
     return true;
   }
 
@@ -273,6 +284,7 @@ export class Clone {
    * of the application can be heard yet; in a pause nobody else may do anything with the clone.
    */
   *live(chosen: number): Generator<void, Living> {
+    this.#huge.release();
     if (this.#applying) yield* this.#applyRest();
     // A durable clone may have applied a newer one whose files were still on their way to the disk: nobody was told of it.
     const epoch = this.#durable ? Math.max(chosen, this.#applied?.epoch ?? 0) : chosen;
@@ -304,6 +316,7 @@ export class Clone {
   destroy(): void {
     this.#destroyed = true;
     this.#applying?.work.return();
+    this.#huge.release();
     this.#skeleton.close();
     this.#port.setPort("blocked");
     this.#hold.remove();

@@ -8,6 +8,9 @@ export type Argument = number | bigint | null | NodeJS.ArrayBufferView;
 export type WatchHandle = { readonly watch: unique symbol };
 
 /** Opaque: the last sent content of an address space's pages. */
+/** Where huge pages are read, and what the clones have of them: native/huge.h. */
+export type HugeSources = { readonly hugeSources: unique symbol };
+export type HugeContent = { readonly hugeContent: unique symbol };
 export type Shadow = { readonly shadow: unique symbol };
 
 export interface Addon {
@@ -65,6 +68,7 @@ export interface Addon {
     staging: Buffer,
     addresses: BigUint64Array,
     first: number,
+    huge: HugeSources | null,
   ): number;
   shadowNew(limitPages: number): Shadow;
   shadowDrop(shadow: Shadow, start: number, end: number): number;
@@ -79,6 +83,7 @@ export interface Addon {
     offset: number,
     whole: boolean,
     shared: BigUint64Array,
+    huge: HugeSources | null,
   ): number;
   /** Copies and encodes in one; the cursor [region, address, pages there] moves on. See native/memory.cc. */
   copyEncode(
@@ -92,7 +97,24 @@ export interface Addon {
     out: Buffer,
     whole: boolean,
     shared: BigUint64Array,
+    huge: HugeSources | null,
   ): number;
+  /** See native/huge.cc; shifts are words of two's complement. */
+  hugeContent(limitPages: number): HugeContent;
+  hugeForget(content: HugeContent, from: number, to: number): number;
+  hugeNote(content: HugeContent, from: number, bytes: Buffer, length: number): number;
+  hugeSources(ranges: BigUint64Array, fds: Int32Array, contents: readonly HugeContent[]): HugeSources;
+  hugeOpen(sources: HugeSources, fds: Int32Array): number;
+  hugeSeen(sources: HugeSources, staging: Buffer, addresses: BigUint64Array, from: number, to: number): number;
+  hugeGone(
+    content: HugeContent,
+    memFd: number,
+    present: BigUint64Array,
+    written: BigUint64Array,
+    out: BigUint64Array,
+  ): number;
+  hugeZeroed(content: HugeContent, fd: number, out: BigUint64Array): number;
+  writeMapped(fd: number, offset: number, bytes: Buffer, length: number, unit: number): number;
   /** See native/digest.cc; `digests` has two words a page. */
   digestPages(bytes: Buffer, pages: number, digests: BigUint64Array, first: number, changed: Uint8Array): number;
   /** See native/page-digests.cc; digests have two words a page. */

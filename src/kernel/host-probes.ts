@@ -8,6 +8,7 @@ import {
   probeCapabilities,
   probeCgroup,
   probeFileLog,
+  probeHugePages,
   probeNoKeys,
   probeOverlay,
   probePagemapScan,
@@ -69,6 +70,17 @@ export const PROBES: readonly Probe[] = [
       "a program that puts memory under a key cannot be protected; others can",
     ],
     try: probeNoKeys,
+  },
+  {
+    id: "huge-pages",
+    name: "huge pages set aside (hugetlb)",
+    mechanism: "memory of MAP_HUGETLB, memfd and System V segments of huge pages",
+    required: false,
+    means: [
+      "clones of applications with huge pages can be here, as far as these suffice",
+      "no clone of an application with huge pages can be here: vm.nr_hugepages is 0; others need none",
+    ],
+    try: probeHugePages,
   },
   {
     id: "ptrace-seize",

@@ -195,6 +195,7 @@ export const MAP = {
   growsDown: 0x100,
   noReserve: 0x4000,
   stack: 0x20000,
+  huge: 0x40000,
   fixedNoReplace: 0x100000,
 } as const;
 
@@ -269,6 +270,7 @@ export const ERRNO = {
   child: -10,
   again: -11,
   noMemory: -12,
+  noDevice: -19,
   invalid: -22,
   noSpace: -28,
 } as const;

@@ -1,5 +1,5 @@
 /** An address space's pages: find the written ones, copy, encode, verify and write them (native/memory.cc has the loops). */
-import { addon, type Shadow } from "./addon.ts";
+import { addon, type HugeSources, type Shadow } from "./addon.ts";
 import { checked, SystemCallError } from "./errors.ts";
 import { ERRNO } from "./numbers.ts";
 
@@ -30,6 +30,7 @@ export function anyOutside(regions: BigUint64Array, count: number, ranges: BigUi
 /**
  * Reads all pages of `count` regions into `staging`, from page `first` on, and notes their addresses. Pages that vanished
  * meanwhile are left out.
+ * @param huge where huge pages among them are read
  * @returns the new number of pages in `staging`, or −ENOSPC when they do not fit
  */
 export function copyPages(
@@ -40,8 +41,9 @@ export function copyPages(
   staging: Buffer,
   addresses: BigUint64Array,
   first: number,
+  huge: HugeSources | null = null,
 ): number {
-  const n = addon.copyPages(pid, memoryFd, regions, count, staging, addresses, first);
+  const n = addon.copyPages(pid, memoryFd, regions, count, staging, addresses, first, huge);
   return n === ERRNO.noSpace ? n : checked(n, "process_vm_readv", pid);
 }
 
@@ -79,8 +81,9 @@ export function encodePages(
   offset: number,
   whole: boolean,
   shared: BigUint64Array,
+  huge: HugeSources | null = null,
 ): number {
-  return checked(addon.encode(staging, addresses, from, to, shadow, out, offset, whole, shared), "encode");
+  return checked(addon.encode(staging, addresses, from, to, shadow, out, offset, whole, shared, huge), "encode");
 }
 
 /**
@@ -99,9 +102,10 @@ export function copyEncode(
   out: Buffer,
   whole: boolean,
   shared: BigUint64Array,
+  huge: HugeSources | null = null,
 ): number {
   return checked(
-    addon.copyEncode(pid, memoryFd, regions, count, cursor, most, shadow, out, whole, shared),
+    addon.copyEncode(pid, memoryFd, regions, count, cursor, most, shadow, out, whole, shared, huge),
     "process_vm_readv",
     pid,
   );

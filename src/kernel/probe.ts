@@ -9,6 +9,7 @@ import { Assembler } from "./bpf-assembler.ts";
 import { readKernelTypes } from "./btf.ts";
 import { SystemCallError } from "./errors.ts";
 import { whyNotTraced } from "./file-systems.ts";
+import { freeHugePages, hugePageSizes, hugeSizeName } from "./huge-pages.ts";
 import { NR } from "./numbers.ts";
 import { AF_INET, closeSocket, SOCK_STREAM, SOL_TCP, setOption, socket, TCP } from "./socket.ts";
 
@@ -85,6 +86,16 @@ export function probeNoKeys(): undefined {
   if (/^flags\s*:.*\bospke\b/m.test(readFileSync("/proc/cpuinfo", "latin1")))
     throw new Error("programs can put memory under a key");
   return undefined;
+}
+
+/** Sizes of which there are any, or may be made when they are needed. */
+export function probeHugePages(): string {
+  const sizes = hugePageSizes().flatMap((bytes) => {
+    const { free, all, more } = freeHugePages(bytes);
+    return all + more > 0 ? [`${free} of ${all + more} of ${hugeSizeName(bytes)} free`] : [];
+  });
+  if (sizes.length === 0) throw new Error("none");
+  return sizes.join(", ");
 }
 
 export function probePidfdGetfd(sleeper: number): undefined {

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Lab } from "../../src/lab/lab.ts";
+import { setAsideHugePages } from "../support/huge-pages.ts";
 import { buildPrograms } from "../support/programs.ts";
 import { Cluster } from "./cluster.ts";
 import { readKinds } from "./kinds.ts";
@@ -66,7 +67,10 @@ if (values.page) {
   process.exit(0);
 }
 buildPrograms();
+const hugePages = runs.reduce((sum, run) => sum + run.hugePages, 0);
+const giveBack = hugePages > 0 ? setAsideHugePages(hugePages) : () => {};
 const lab = new Lab({ name: values.name });
+process.on("exit", giveBack);
 process.on("SIGINT", () => void lab.down().finally(() => process.exit(130)));
 process.on("SIGTERM", () => void lab.down().finally(() => process.exit(143)));
 let results: Result[];

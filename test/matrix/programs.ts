@@ -4,6 +4,7 @@
  *
  *   // Arguments: 1              one run with these arguments; several lines are several runs
  *   // Not through EVENT: why    the event cannot be made with it, or its outcome says nothing
+ *   // Huge pages: 100           so many are set aside for it and its clones
  */
 import { globSync, readFileSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
@@ -21,6 +22,7 @@ export interface Run {
   application: string;
   /** Why it is not put through an event. */
   unsuited: ReadonlyMap<string, string>;
+  hugePages: number;
 }
 
 /** Lines of the comment a file begins with, without `//`. */
@@ -30,16 +32,24 @@ function headOf(source: string): string[] {
   return lines.slice(0, end).map((line) => line.slice(2).trim());
 }
 
-function factsOf(head: string[]): { runs: string[][]; unsuited: Map<string, string> } {
+interface Facts {
+  runs: string[][];
+  unsuited: Map<string, string>;
+  hugePages: number;
+}
+
+function factsOf(head: string[]): Facts {
   const runs: string[][] = [];
+  let hugePages = 0;
   const unsuited = new Map<string, string>();
   for (const line of head) {
     const given = /^Arguments: (.+)$/.exec(line);
     if (given) runs.push(given[1]!.split(/\s+/));
     const without = /^Not through ([\w -]+): (.+)$/.exec(line);
     if (without) unsuited.set(without[1]!, without[2]!);
+    hugePages = Number(/^Huge pages: (\d+)$/.exec(line)?.[1] ?? hugePages);
   }
-  return { runs: runs.length > 0 ? runs : [[]], unsuited };
+  return { runs: runs.length > 0 ? runs : [[]], unsuited, hugePages };
 }
 
 /** All of them, by kind and name. */
@@ -49,7 +59,7 @@ export function allRuns(): Run[] {
     .flatMap((file) => {
       const kind = basename(dirname(file));
       const program = `${kind}/${basename(file, ".c")}`;
-      const { runs, unsuited } = factsOf(headOf(readFileSync(resolve(root, file), "utf8")));
+      const { runs, unsuited, hugePages } = factsOf(headOf(readFileSync(resolve(root, file), "utf8")));
       return runs.map((args) => ({
         label: [program, ...args].join(" "),
         program,
@@ -60,6 +70,7 @@ export function allRuns(): Run[] {
           .toLowerCase()
           .replace(/[^a-z0-9-]/g, "-"),
         unsuited,
+        hugePages,
       }));
     });
 }

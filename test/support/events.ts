@@ -4,6 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { allRuns } from "../matrix/programs.ts";
+import { setAsideHugePages } from "./huge-pages.ts";
 import { closeHosts, type Life, runProgram } from "./local-clone.ts";
 import { buildPrograms, programPath } from "./programs.ts";
 
@@ -60,6 +62,10 @@ async function aborts(life: Life): Promise<void> {
   assert.equal(again.error, "injected");
 }
 
+function hugePagesOf(program: string): number {
+  return allRuns().find((run) => run.program === program)?.hugePages ?? 0;
+}
+
 /** Registers the tests of programs; each is a run of its own. */
 export function testPrograms(title: string, programs: ProgramTest[]): void {
   describe(title, () => {
@@ -68,6 +74,8 @@ export function testPrograms(title: string, programs: ProgramTest[]): void {
     for (const options of programs) {
       const name = [options.program, ...(options.args ?? [])].join(" ");
       test(name, async (t) => {
+        const hugePages = hugePagesOf(options.program);
+        if (hugePages > 0) t.after(setAsideHugePages(hugePages));
         let life = await runProgram(programPath(options.program), options.args);
         t.after(() => life.close());
         assert.equal(await life.line(0), "ready");

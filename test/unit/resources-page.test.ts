@@ -32,6 +32,7 @@ describe("the page", () => {
     arguments: [],
     application: label.replace("/", "-"),
     unsuited: new Map(),
+    hugePages: 0,
   });
 
   test("what is written is read back, with failures and what was left out", () => {

@@ -23,6 +23,8 @@ export const AREA_FLAG = {
   random: 0x10000n,
   dontFork: 0x20000n,
   lockOnFault: 0x80000n,
+  /** Kept of huge pages alone: elsewhere it makes no difference. */
+  noReserve: 0x200000n,
   hugetlb: 0x400000n,
   wipeOnFork: 0x2000000n,
   dontDump: 0x4000000n,
@@ -35,7 +37,8 @@ export const AREA_FLAG = {
   sealed: 1n << 42n,
 } as const;
 
-const KEPT = Object.values(AREA_FLAG).reduce((all, flag) => all | flag, 0n);
+const KEPT = Object.values(AREA_FLAG).reduce((all, flag) => all | flag, 0n) & ~AREA_FLAG.noReserve;
+const KEPT_HUGE = KEPT | AREA_FLAG.noReserve;
 const LOCKING = AREA_FLAG.locked | AREA_FLAG.lockOnFault;
 
 /** Maple tree nodes (include/linux/maple_tree.h): 256 bytes each. */
@@ -113,7 +116,8 @@ export class AreaFlags {
     if (flagsAt + 8 > GATHERED_BYTES) throw new RangeError("The kernel's areas have their flags too far behind");
     const areas = new Map<number, bigint>();
     for (const area of memory.gather([...this.#entries()])) {
-      const flags = area.readBigUInt64LE(flagsAt) & KEPT;
+      const all = area.readBigUInt64LE(flagsAt);
+      const flags = all & ((all & AREA_FLAG.hugetlb) === 0n ? KEPT : KEPT_HUGE);
       if (flags !== 0n) areas.set(Number(area.readBigUInt64LE(start)), flags);
     }
     return { areas, future: memory.pointer(this.#space + FIELDS.offset("mm_struct.def_flags")) & LOCKING };

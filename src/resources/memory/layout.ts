@@ -1,5 +1,6 @@
 /** The areas of an address space as plain data, and the difference between two layouts. */
 
+import { hugePageBytes } from "../../kernel/huge-pages.ts";
 import { USER_SPACE_BEGIN, USER_SPACE_END } from "../../kernel/numbers.ts";
 import { type MapsEntry, parseMaps } from "../../kernel/procfs.ts";
 import { AREA_FLAG } from "./area-flags.ts";
@@ -10,14 +11,22 @@ export type Backing =
   | { type: "stack" }
   | { type: "kernel"; name: string }
   | { type: "file"; path: string; offset: number; shared: boolean }
-  | { type: "shared"; id: string; offset: number; path: string };
+  | SharedBacking;
+
+export interface SharedBacking {
+  type: "shared";
+  id: string;
+  offset: number;
+  path: string;
+}
 
 /**
  * @kind memory
  * @kept private and shared, anonymous, of files, the heap, stacks that grow, reserved space, protections; only pages that
- *   were written travel. Advice given with madvise, mlock and mlockall, seals; guards (MADV_GUARD_INSTALL, kernel 6.16).
- * @unkept memory under a protection key (refused); what may be dropped at any time (MAP_DROPPABLE) is; huge pages of hugetlb (refused);
- *   shared memory with content under a guard (refused).
+ *   were written travel. Advice given with madvise, mlock and mlockall, seals; guards (MADV_GUARD_INSTALL, kernel 6.16);
+ *   huge pages of hugetlb of any size, private, shared, memfd and System V.
+ * @unkept memory under a protection key (refused); what may be dropped at any time (MAP_DROPPABLE) is; files of a mounted hugetlbfs and
+ *   private mappings of a memfd of huge pages (refused); shared memory with content under a guard (refused).
  */
 export interface Area {
   start: number;
@@ -31,17 +40,24 @@ export interface Area {
   readOnly?: true;
   /** AREA_FLAG bits, where it has any. */
   flags?: number;
+  /** Bytes of a page, where somebody has set huge ones aside (hugetlb). */
+  huge?: number;
 }
+
+export type HugeArea = Area & { huge: number };
 
 export function hasFlag({ flags = 0 }: Area, flag: bigint): boolean {
   return flags !== 0 && (BigInt(flags) & flag) !== 0n;
 }
 
+/** Of hugetlb without a file: to the kernel a file of its own. */
+const HUGE_PRIVATE = "/anon_hugepage (deleted)";
 const KERNEL_AREAS = new Set(["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"]);
 
 function backingOf(entry: MapsEntry): Backing {
   const { path, shared, offset, inode, device } = entry;
   if (KERNEL_AREAS.has(path)) return { type: "kernel", name: path };
+  if (path === HUGE_PRIVATE && !shared) return { type: "anonymous" };
   if (path === "[stack]") return { type: "stack" };
   // The first System V segment has inode 0, too.
   const fileless = inode === 0 && !path.startsWith("/SYSV");
@@ -58,13 +74,17 @@ function backingOf(entry: MapsEntry): Backing {
 export function parseLayout(text: string): Area[] {
   return parseMaps(text)
     .filter((entry) => entry.start < USER_SPACE_END)
-    .map((entry) => ({
-      start: entry.start,
-      end: entry.end,
-      protection: entry.protection,
-      backing: backingOf(entry),
-      ...(entry.path === "[heap]" ? { heap: true as const } : {}),
-    }));
+    .map((entry) => {
+      const huge = entry.path === "" ? undefined : hugePageBytes(entry.device);
+      return {
+        start: entry.start,
+        end: entry.end,
+        protection: entry.protection,
+        backing: backingOf(entry),
+        ...(entry.path === "[heap]" ? { heap: true as const } : {}),
+        ...(huge === undefined ? {} : { huge }),
+      };
+    });
 }
 
 /** Whether the kernel can report writes to the area (userfaultfd registers only what may become writable). */
@@ -91,6 +111,7 @@ export function trackableRanges(areas: Area[], wanted: (area: Area) => boolean =
 
 /** Whether `b` continues or is the same memory as `a` where they overlap. */
 function sameBacking(a: Area, b: Area): boolean {
+  if (a.huge !== b.huge) return false;
   const x = a.backing;
   const y = b.backing;
   if (x.type === "file" && y.type === "file")

@@ -5,6 +5,8 @@ import { wordsOf } from "./regions.ts";
 /** Each as [start, end] words, neighbours joined. */
 export interface Ranges {
   all: BigUint64Array;
+  /** `all` as the kernel takes it to be watched: huge pages one area at a time. */
+  watched: BigUint64Array;
   /** `all` without and with only what `isReserved`. */
   open: BigUint64Array;
   reserved: BigUint64Array;
@@ -13,10 +15,24 @@ export interface Ranges {
   shared: BigUint64Array;
   /** Private memory over a file. */
   mapped: BigUint64Array;
+  /** Private memory of huge pages, which is not in `private`. */
+  huge: BigUint64Array;
+  /** Shared memory of huge pages. */
+  hugeShared: BigUint64Array;
 }
 
 const NONE = new BigUint64Array(0);
-export const noRanges: Ranges = { all: NONE, open: NONE, reserved: NONE, private: NONE, shared: NONE, mapped: NONE };
+export const noRanges: Ranges = {
+  all: NONE,
+  watched: NONE,
+  open: NONE,
+  reserved: NONE,
+  private: NONE,
+  shared: NONE,
+  mapped: NONE,
+  huge: NONE,
+  hugeShared: NONE,
+};
 
 /**
  * Memory reserved without access: from so many bytes on it is asked only for pages that are there. To protect what was never
@@ -36,10 +52,24 @@ export function rangesOf(areas: Area[]): Ranges {
     : all;
   const mapped = only(areas, ({ backing }) => backing.type === "file");
   // One call over holes and all costs less than one for each area, where no shared memory must be left out.
-  if (!areas.some(({ backing }) => backing.type === "shared"))
-    return { all, open, reserved, mapped, private: all, shared: NONE };
+  const hasHuge = areas.some(({ huge }) => huge !== undefined);
+  if (!hasHuge && !areas.some(({ backing }) => backing.type === "shared"))
+    return { all, watched: all, open, reserved, mapped, private: all, shared: NONE, huge: NONE, hugeShared: NONE };
   const shared = only(areas, ({ backing }) => backing.type === "shared");
-  return { all, open, reserved, mapped, private: only(areas, ({ backing }) => backing.type !== "shared"), shared };
+  const own = only(areas, ({ backing, huge }) => backing.type !== "shared" && huge === undefined);
+  const rest = { all, open, reserved, mapped, shared, private: own };
+  if (!hasHuge) return { ...rest, watched: all, huge: NONE, hugeShared: NONE };
+  const hugeShared = only(areas, ({ backing, huge }) => backing.type === "shared" && huge !== undefined);
+  const huge = only(areas, ({ backing, huge }) => backing.type !== "shared" && huge !== undefined);
+  return { ...rest, watched: watchedWith(areas), huge, hugeShared };
+}
+
+/** A range to watch must not begin in front of huge pages. */
+function watchedWith(areas: Area[]): BigUint64Array {
+  const isHuge = (area: Area) => isTrackable(area) && area.huge !== undefined;
+  const plain = trackableRanges(areas, (area) => isTrackable(area) && area.huge === undefined);
+  const huge = areas.filter(isHuge).map(({ start, end }): [number, number] => [start, end]);
+  return wordsOf([...plain, ...huge]);
 }
 
 function only(areas: Area[], wanted: (area: Area) => boolean): BigUint64Array {

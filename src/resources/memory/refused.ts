@@ -9,25 +9,22 @@ export function refuseAreas(areas: readonly Area[]): void {
   refuseKeys(areas);
 }
 
+/** What of it can be kept is told by the layout: a size, and memory that is private or an object's. */
 function refuseHugePages(areas: readonly Area[]): void {
   for (const area of areas) {
-    const { backing, start, end } = area;
+    const { backing, start, end, huge } = area;
+    if (huge === undefined ? !hasFlag(area, AREA_FLAG.hugetlb) : backing.type !== "file") continue;
     const path = backing.type === "file" || backing.type === "shared" ? backing.path : "";
-    if (!path.startsWith("/anon_hugepage") && !hasFlag(area, AREA_FLAG.hugetlb)) continue;
-    throw hugePages(`${(end - start) >> 20} MiB mapped`, { path, start: start.toString(16) });
+    const what = huge === undefined ? "of a mounted hugetlbfs" : "of a memfd, mapped private";
+    throw new OperatingError(
+      "unprotectable-huge-pages",
+      `The application has huge pages ${what} (${(end - start) / 2 ** 20} MiB), which cannot be copied`,
+      {
+        remedy: "Use mmap with MAP_HUGETLB, a memfd of huge pages mapped shared, or a System V segment.",
+        details: { path, start: start.toString(16) },
+      },
+    );
   }
-}
-
-/** Memory of huge pages that somebody has set aside (not the kernel's own, transparent ones). */
-export function hugePages(what: string, details: Record<string, unknown>): OperatingError {
-  return new OperatingError(
-    "unprotectable-huge-pages",
-    `The application has huge pages (${what}), which cannot be copied`,
-    {
-      remedy: "Run it without hugetlb memory; transparent huge pages are kept.",
-      details,
-    },
-  );
 }
 
 /** protections: only to run, nothing to read: the kernel gives such memory a key of its own accord, on a clone as well. */

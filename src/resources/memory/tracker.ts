@@ -20,6 +20,8 @@ import {
 } from "../../kernel/pages.ts";
 import type { Remote } from "../../kernel/remote.ts";
 import { Guards } from "./guards.ts";
+import { HugeMemory } from "./huge-memory.ts";
+import type { HugeObjects } from "./huge-objects.ts";
 import { type Area, isTrackable } from "./layout.ts";
 import { type FileNames, LayoutReader } from "./layout-reader.ts";
 import { OwnPages } from "./own-pages.ts";
@@ -82,17 +84,22 @@ export class MemoryTracker {
   #owed: BigUint64Array[] = [];
   readonly #own = new OwnPages();
   readonly #guards: Guards;
+  readonly huge: HugeMemory;
   areas: Area[] = [];
   shadow: Shadow | null = null;
 
-  /** @param names of the files that the application may map; without, each look reads the text of the layout */
-  constructor(pid: number, names?: FileNames) {
+  /**
+   * @param names of the files that the application may map; without, each look reads the text of the layout
+   * @param objects shared memory of huge pages, of all processes
+   */
+  constructor(pid: number, names?: FileNames, objects?: HugeObjects) {
     this.pid = pid;
     this.memoryFd = openPath(`/proc/${pid}/mem`, O_RDWR);
     this.#pagemapFd = openPath(`/proc/${pid}/pagemap`, O_RDONLY);
     this.#layout = new LayoutReader(pid, names);
     this.#watch = new PageWatch(pid, this.#pagemapFd);
     this.#guards = new Guards(pid, this.#pagemapFd);
+    this.huge = new HugeMemory(pid, this.memoryFd, objects);
   }
 
   /** Begins to watch: needs one stopped thread of the process. Errors: EBUSY (the application watches its own memory) */
@@ -120,6 +127,7 @@ export class MemoryTracker {
     this.shadow = null;
     this.#owed = [];
     this.#own.reset();
+    this.huge.reset();
   }
 
   close(): void {
@@ -139,6 +147,7 @@ export class MemoryTracker {
     for (const area of areas) if (this.#watch.isReadOnly(area)) area.readOnly = true;
     this.#ranges = rangesOf(areas);
     this.#own.follow(this.#ranges.mapped);
+    this.huge.follow(areas);
     return true;
   }
 
@@ -162,28 +171,31 @@ export class MemoryTracker {
 
   /** The parts of an area of shared memory that have pages, whoever made them. */
   populatedShared(area: Area): BigUint64Array {
+    // Which parts of it have pages nobody tells: those without cost nothing but the look.
+    if (area.huge !== undefined) return BigUint64Array.of(BigInt(area.start), BigInt(area.end), 0n);
     return populatedParts(this.pid, area);
   }
 
-  #register(): void {
-    if (this.#watch.register(this.#ranges.all)) return;
+  /** @param running whoever runs may map something else at any time: the next stop finds what is not watched then */
+  #register(running = false): void {
+    if (this.#watch.register(this.#ranges.watched)) return;
     // A mapping that cannot be watched has come since the look, or in the place of one that looked the same: a memfd has been
     // sealed between.
     this.#layout.forget();
     this.#look();
-    this.#watch.register(this.#ranges.all, true);
+    this.#watch.register(this.#ranges.watched, !running);
   }
 
-  /** With all threads stopped: the layout now, what of it is new; new areas are watched from here on. */
-  refresh(): LayoutChange {
+  /** The layout now, what of it is new; new areas are watched from here on, with all threads stopped for sure. */
+  refresh(running = false): LayoutChange {
     const changed = this.#look();
     if (changed) this.#guards.noteLayout();
     const fresh = this.#watch.unwatched(this.areas);
     if (fresh.length) {
-      this.#register();
+      this.#register(running);
       this.#protectFresh(fresh);
     }
-    if (this.shadow) for (const [start, end] of fresh) dropFromShadow(this.shadow, start, end);
+    for (const [start, end] of fresh) this.dropShadow(start, end);
     return { areas: this.areas, fresh, changed: changed || fresh.length > 0 };
   }
 
@@ -216,6 +228,28 @@ export class MemoryTracker {
       }
       this.owe(new BigUint64Array(words));
     }
+    if (this.#ranges.hugeShared.length > 0) this.#scanZapped(PM_SCAN.wpMatching, 0);
+  }
+
+  /**
+   * Of shared huge pages, those without even the mark of what is protected: they were written, then given back by this process alone
+   * (madvise DONTNEED), and the object has what was written. A scan for written pages passes over them.
+   * @returns how many regions there are then behind `n` others, or −errno
+   */
+  #scanZapped(flags: number, n: number): number {
+    const there = PAGE_IS.present | PAGE_IS.swapped;
+    const found = scanPages(
+      this.#pagemapFd,
+      this.#ranges.hugeShared,
+      flags,
+      there,
+      there,
+      0,
+      0,
+      regions.subarray(3 * n),
+    );
+    if (found >= 0) reported = Math.max(reported, n + found);
+    return found < 0 ? found : n + found;
   }
 
   /**
@@ -237,6 +271,7 @@ export class MemoryTracker {
   /** Forgets the shadow of what an older layout had and this one has not. */
   dropShadow(start: number, end: number): void {
     if (this.shadow) dropFromShadow(this.shadow, start, end);
+    this.huge.forget(start, end);
   }
 
   layoutChanged(): boolean {
@@ -262,6 +297,7 @@ export class MemoryTracker {
       }
       if (more < 0) n = more;
     }
+    if (n >= 0 && strict && this.#ranges.hugeShared.length > 0) n = this.#oweZapped(n);
     reported = n >= 0 ? n : countRegions();
     if (n === ERRNO.perm) {
       // What lies before the unwatched area has been reported, and is protected again: no later scan would tell.
@@ -269,6 +305,15 @@ export class MemoryTracker {
       return n;
     }
     return n < 0 || this.#owed.length === 0 ? n : this.#addOwed(n);
+  }
+
+  #oweZapped(n: number): number {
+    const all = this.#scanZapped(PM_SCAN.wpMatching | PM_SCAN.checkWpAsync, n);
+    if (all > n) {
+      this.#owed.push(regions.slice(3 * n, 3 * all));
+      regions.fill(0n, 3 * n, 3 * all);
+    }
+    return all < 0 ? all : n;
   }
 
   #addOwed(n: number): number {
@@ -307,14 +352,26 @@ export class MemoryTracker {
   /** As `scanAll`, but what is known as written stays so. */
   scanPopulated(): number {
     const n = this.#scanPrivate();
-    if (n < 0 || this.shared.length === 0) return n;
-    const more = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, PRESENT, PAGE_IS.present, regions.subarray(3 * n));
+    const { shared, huge } = this.#ranges;
+    if (n < 0 || (shared.length === 0 && huge.length === 0)) return n;
+    const more = this.#scanBehind(n, shared, PRESENT);
     if (more < 0) return more;
-    reported = Math.max(reported, n + more);
-    // Two scans, one after the other: shared memory lies among the private.
-    const sorted = mergeRegions([regions.slice(0, 3 * (n + more))]);
+    // Huge pages are never swapped out.
+    const all = this.#scanBehind(more, huge, PAGE_IS.present);
+    if (all < 0) return all;
+    // Scans one after the other: shared memory lies among the private.
+    const sorted = mergeRegions([regions.slice(0, 3 * all)]);
     regions.set(sorted);
     return sorted.length / 3;
+  }
+
+  /** Adds to `n` regions those in these ranges that are as wanted; returns how many there are then, or −errno. */
+  #scanBehind(n: number, ranges: BigUint64Array, wanted: number): number {
+    if (ranges.length === 0) return n;
+    const more = scanPages(this.#pagemapFd, ranges, 0, 0, 0, wanted, PAGE_IS.present, regions.subarray(3 * n));
+    if (more < 0) return more;
+    reported = Math.max(reported, n + more);
+    return n + more;
   }
 
   /** Private pages that are there (or swapped out) and not the mapped file's: the bit for "file" must be clear. */
@@ -330,8 +387,9 @@ export class MemoryTracker {
     if (!this.watching) this.#look();
     if (this.shared.length === 0) return NO_RANGES;
     const wanted = !this.watching ? PRESENT : PAGE_IS.written;
-    const n = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, wanted, wanted, regions);
+    let n = scanPages(this.#pagemapFd, this.shared, 0, 0, 0, wanted, wanted, regions);
     reported = Math.max(reported, n);
+    if (n >= 0 && this.watching && this.#ranges.hugeShared.length > 0) n = this.#scanZapped(0, n);
     return mergeRegions([regions.slice(0, 3 * checked(n, "ioctl(PAGEMAP_SCAN)", this.pid)), ...this.#owed]);
   }
 
@@ -354,14 +412,9 @@ export class MemoryTracker {
 
   /** Copies regions into the staging memory; returns false when it is full (nothing of these regions is in it then). */
   copy(from: BigUint64Array | undefined, count: number, staging: Staging): boolean {
-    const n = copyPages(
-      this.pid,
-      this.memoryFd,
-      from ?? regions,
-      count,
-      staging.bytes,
-      staging.addresses,
-      staging.pages,
+    const { bytes, addresses, pages } = staging;
+    const n = this.huge.reading((huge) =>
+      copyPages(this.pid, this.memoryFd, from ?? regions, count, bytes, addresses, pages, huge),
     );
     const asked = from ?? regions.subarray(0, 3 * count);
     if (n === ERRNO.noSpace) {
@@ -386,7 +439,9 @@ export class MemoryTracker {
   copyEncode(regions: BigUint64Array, cursor: Float64Array, most: number, out: Buffer, whole: boolean): number {
     const { pid, memoryFd, shadow, shared } = this;
     this.#own.lose();
-    const bytes = copyEncode(pid, memoryFd, regions, regions.length / 3, cursor, most, shadow, out, whole, shared);
+    const bytes = this.huge.reading((huge) =>
+      copyEncode(pid, memoryFd, regions, regions.length / 3, cursor, most, shadow, out, whole, shared, huge),
+    );
     this.#guards.noteCopy(regions, cursor[3]!);
     return bytes;
   }
@@ -394,15 +449,22 @@ export class MemoryTracker {
   /**
    * Ranges whose pages were sent and that were given back together with their page tables, which no scan for written pages
    * reports. With all threads stopped.
+   * @param written regions that are copied, where there may be huge pages; undefined: they were looked at in this stop
    */
-  takeDropped(): Array<[number, number]> {
+  takeDropped(written: BigUint64Array | undefined): Array<[number, number]> {
     if (!this.shadow) return [];
     const dropped = this.#own.reverted((ranges) => this.#scanOwn(ranges));
     for (let n = holeStarts.length; n === holeStarts.length; ) {
       n = takeHoles(this.shadow, this.#pagemapFd, holeStarts, this.pid);
       for (const start of holeStarts.subarray(0, n)) dropped.push([Number(start), Number(start) + BLOCK_BYTES]);
     }
+    if (written && !this.huge.isEmpty) dropped.push(...this.huge.takeGone(this.#scanHuge(), written));
     return dropped;
+  }
+
+  #scanHuge(): BigUint64Array {
+    const n = this.#scanBehind(0, this.#ranges.huge, PAGE_IS.present);
+    return regions.slice(0, 3 * checked(n, "ioctl(PAGEMAP_SCAN)", this.pid));
   }
 }
 

@@ -16,6 +16,8 @@ export interface Found {
   /** Of `status`: when it changed last, as far as that can be told; see `stampOf`. */
   stamp: string | undefined;
   size: number;
+  /** Of memory of huge pages, which gives some back without another time: bytes of a page, and how much of it is there. */
+  huge?: { pageBytes: number; blocks: number };
   /** A descriptor of this process that reads it, and leaves its times alone. The caller closes it. */
   open(): number;
 }
@@ -27,6 +29,8 @@ interface Known {
   digests: Digests;
   /** As long as the file has this stamp, the digests tell all that is in it. */
   stamp: string | undefined;
+  /** See `Found.huge`. */
+  blocks: number | undefined;
 }
 
 /** The kernel's ticks are no longer (10 ms with HZ=100): a time so near may stay the same at the next change. */
@@ -67,13 +71,15 @@ export class Contents {
   readonly #known = new Map<string, Known>();
   readonly #seen = new Set<string>();
   #operations: ObjectOperation[] = [];
+  /** As of the last sweep. */
+  #isMapped: (id: string) => boolean = () => false;
 
   #know(id: string, path: string): Known {
     const known = this.#known.get(id);
     if (known && (known.path === path || known.size < 0)) return Object.assign(known, { path });
     // The inode's number belongs to another file now.
     if (known) this.#operations.push({ op: "object-end", id });
-    const made = { path, size: -1, digests: new Digests(), stamp: undefined };
+    const made = unknownFile(path);
     this.#known.set(id, made);
     return made;
   }
@@ -82,9 +88,15 @@ export class Contents {
   settle(found: Found): void {
     this.#seen.add(found.id);
     const known = this.#know(found.id, found.path);
-    if (known.stamp !== undefined && known.stamp === found.stamp && known.size === found.size) return;
+    if (this.#isAsKnown(known, found)) return;
     for (const _piece of this.#compare(known, found));
     known.stamp = found.stamp;
+  }
+
+  #isAsKnown(known: Known | undefined, { id, stamp, size, huge }: Found): boolean {
+    if (known?.stamp === undefined || known.stamp !== stamp || known.size !== size) return false;
+    // What is mapped has its pages looked at, see memory/huge-objects.ts.
+    return huge === undefined || known.blocks === huge.blocks || this.#isMapped(id);
   }
 
   /** Since the last sweep. */
@@ -92,10 +104,14 @@ export class Contents {
     return this.#seen.has(id);
   }
 
+  /** Whether the clones know of it. */
+  isSent(id: string): boolean {
+    return (this.#known.get(id)?.size ?? -1) >= 0;
+  }
+
   /** Whether a look would find nothing to compare. */
-  isKnown({ id, stamp, size }: Found): boolean {
-    const known = this.#known.get(id);
-    return known?.stamp !== undefined && known.stamp === stamp && known.size === size;
+  isKnown(found: Found): boolean {
+    return this.#isAsKnown(this.#known.get(found.id), found);
   }
 
   /**
@@ -109,10 +125,11 @@ export class Contents {
     known.stamp = found.stamp;
   }
 
-  *#compare(known: Known, { id, path, size, open }: Found): Generator<void> {
+  *#compare(known: Known, { id, path, size, huge, open }: Found): Generator<void> {
+    known.blocks = huge?.blocks;
     if (known.size !== size) {
       known.digests.truncate(size);
-      this.#operations.push({ op: "object", id, path, size });
+      this.#operations.push({ op: "object", id, path, size, ...(huge && { huge: huge.pageBytes }) });
       known.size = size;
     }
     const differences: Differences = {
@@ -142,7 +159,7 @@ export class Contents {
   forget(id: string, from: number, to: number): void {
     let known = this.#known.get(id);
     if (!known) {
-      known = { path: "", size: -1, digests: new Digests(), stamp: undefined };
+      known = unknownFile("");
       this.#known.set(id, known);
     }
     known.digests.forget(from, to);
@@ -156,6 +173,7 @@ export class Contents {
 
   /** In the stop, when all that are open have been settled. */
   sweep(isMapped: (id: string) => boolean): void {
+    this.#isMapped = isMapped;
     for (const [id, known] of this.#known) {
       if (this.#seen.has(id) || isMapped(id)) continue;
       this.#known.delete(id);
@@ -177,4 +195,8 @@ export class Contents {
     }
     this.#operations = [];
   }
+}
+
+function unknownFile(path: string): Known {
+  return { path, size: -1, digests: new Digests(), stamp: undefined, blocks: undefined };
 }

@@ -1,6 +1,7 @@
 /** Files without a name as they are found while nobody dumps their descriptors. */
 import { closeDescriptor, openPath } from "../../kernel/calls.ts";
 import { O_NOATIME, O_NONBLOCK, O_RDONLY, Status } from "../../kernel/files.ts";
+import { hugePageBytesOf } from "../../kernel/huge-pages.ts";
 import { descriptorLinks } from "../../kernel/procfs.ts";
 import type { Area } from "../memory/layout.ts";
 import { type Found, stampOf } from "./contents.ts";
@@ -16,10 +17,27 @@ function findAt(place: string, link: string): Found | undefined {
   const failed = status.read(fd, "") < 0;
   closeDescriptor(fd);
   if (failed || (status.mode & TYPE) !== REGULAR) return undefined;
-  const { size, ownMajor, ownMinor, inode } = status;
   const path = link.endsWith(DELETED) ? link.slice(0, -DELETED.length) : link;
-  return { id: objectId(ownMajor, ownMinor, inode), path, stamp: stampOf(status, path.startsWith(MEMFD)), size, open };
+  return { ...foundAs(status, path), open };
 }
+
+/** What a file's status says of it. @param path without " (deleted)" */
+export function foundAs(status: Status, path: string): Omit<Found, "open"> {
+  const { size, ownMajor, ownMinor, inode, blocks } = status;
+  const isMemory = path.startsWith(MEMFD);
+  const pageBytes = isMemory || path === HUGE ? hugePageBytesOf(status) : undefined;
+  return {
+    id: objectId(ownMajor, ownMinor, inode),
+    path,
+    // The times of memory of huge pages are those of the kernel's ticks.
+    stamp: stampOf(status, isMemory && pageBytes === undefined),
+    size,
+    ...(pageBytes === undefined ? {} : { huge: { pageBytes, blocks } }),
+  };
+}
+
+/** Shared memory of huge pages that no descriptor was ever of. */
+const HUGE = "/anon_hugepage";
 
 /** What a running process does meanwhile (closes it, ends) is no error. */
 export function unlessGone<T>(look: () => T): T | undefined {

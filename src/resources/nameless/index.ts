@@ -11,9 +11,8 @@ import {
 import { checked } from "../../kernel/errors.ts";
 import { AT_EMPTY_PATH, AT_REMOVEDIR, O_NOATIME, O_NOFOLLOW, Status } from "../../kernel/files.ts";
 import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
-import { hugePages } from "../memory/refused.ts";
-import { stampOf } from "./contents.ts";
-import { DELETED, DIRECTORY, MEMFD, type NamelessState, objectId, REGULAR, TYPE } from "./state.ts";
+import { foundAs } from "./find.ts";
+import { DELETED, DIRECTORY, MEMFD, type NamelessState, REGULAR, TYPE } from "./state.ts";
 
 export type { NamelessState } from "./state.ts";
 
@@ -38,36 +37,25 @@ function dumpOne(description: Description, context: DumpContext): NamelessState 
   const { link } = description;
   const own = context.take(description);
   checked(status.read(own, ""), "statx", link);
-  const { mode, uid, gid, size, inode, ownMajor, ownMinor } = status;
+  const { mode, uid, gid, size } = status;
   const flags = statusFlags(own);
-  refuseHugePages(own, link);
   const regular = (mode & TYPE) === REGULAR;
-  const id = objectId(ownMajor, ownMinor, inode);
   const path = link.slice(0, -DELETED.length);
-  const isMemory = link.startsWith(MEMFD);
+  const found = foundAs(status, path);
   // Memory mapped through such a descriptor leaves no trace at all.
-  const stamp = (flags & O_NOATIME) !== 0 ? undefined : stampOf(status, isMemory);
-  if (regular) context.contents?.settle({ id, path, stamp, size, open: () => readable(description) });
+  const stamp = (flags & O_NOATIME) !== 0 ? undefined : found.stamp;
+  if (regular) context.contents?.settle({ ...found, stamp, open: () => readable(description) });
   return {
     path,
-    id,
+    id: found.id,
     mode,
     uid,
     gid,
     size: regular ? size : 0,
-    seals: isMemory ? tryCall("fcntl", own, F_GET_SEALS, 0) : -1,
+    seals: path.startsWith(MEMFD) ? tryCall("fcntl", own, F_GET_SEALS, 0) : -1,
     flags,
     position: Math.max(0, tryCall("lseek", own, 0, SEEK_CUR)),
   };
-}
-
-const HUGETLBFS_MAGIC = 0x958458f6n;
-const fileSystem = Buffer.alloc(120);
-
-function refuseHugePages(fd: number, link: string): void {
-  if (!link.startsWith(MEMFD)) return;
-  call("fstatfs", fd, fileSystem);
-  if (fileSystem.readBigInt64LE() === HUGETLBFS_MAGIC) throw hugePages(link, { link });
 }
 
 /** One object for all its descriptions; closed when the application lives. */
@@ -149,8 +137,7 @@ const ENOENT = -2;
 
 /**
  * @kept content, size, holes, seals, mode, owner, all openings, links in /proc; of memfd and of files and directories
- *   deleted while open, of any size.
- * @unkept memfd of huge pages (refused).
+ *   deleted while open, of any size; memfd of huge pages, too.
  */
 export const nameless: DescriptorKind<NamelessState> = {
   kind: "nameless",

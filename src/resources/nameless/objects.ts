@@ -3,6 +3,8 @@ import { call, closeDescriptor, makeMemory, openInRoot, tryCall } from "../../ke
 import { SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { O_RDWR, writeAt } from "../../kernel/files.ts";
+import { hugeMemoryFlags, writeHuge } from "../../kernel/huge-pages.ts";
+import { lackingHugePages } from "../memory/lacking.ts";
 import { MEMFD, type ObjectOperation } from "./state.ts";
 
 const MFD_ALLOW_SEALING = 2;
@@ -17,6 +19,8 @@ interface Held {
   /** On a disk: gets the name that it had when the application lives, to lose it at once. */
   unnamed: boolean;
   mapped: boolean;
+  /** Bytes of a page, where they are huge. */
+  huge: number | undefined;
 }
 
 export class Objects {
@@ -31,10 +35,10 @@ export class Objects {
   apply(operation: ObjectOperation): void {
     switch (operation.op) {
       case "object":
-        call("ftruncate", this.#take(operation.id, operation.path).fd, operation.size);
+        call("ftruncate", this.#take(operation).fd, operation.size);
         return;
       case "object-bytes":
-        writeAt(this.#get(operation.id).fd, operation.bytes, operation.offset);
+        write(this.#get(operation.id), operation.bytes, operation.offset);
         return;
       case "object-hole":
         clear(this.#get(operation.id).fd, operation.from, operation.to);
@@ -49,9 +53,12 @@ export class Objects {
     return this.#held.get(id);
   }
 
-  /** The descriptor behind shared mappings of `bytes` or more; it stays this object's. */
-  map(id: string, path: string, bytes: number): number {
-    const held = this.#held.get(id) ?? this.#hold(id, path, false);
+  /**
+   * The descriptor behind shared mappings of `bytes` or more; it stays this object's.
+   * @param huge bytes of a page, where they are huge
+   */
+  map(id: string, path: string, bytes: number, huge?: number): number {
+    const held = this.#held.get(id) ?? this.#hold(id, path, false, huge);
     held.mapped = true;
     if (call("lseek", held.fd, 0, SEEK_END) < bytes) call("ftruncate", held.fd, bytes);
     return held.fd;
@@ -67,14 +74,15 @@ export class Objects {
     return held;
   }
 
-  #take(id: string, path: string): Held {
-    return this.#held.get(id) ?? this.#hold(id, path, !path.startsWith(MEMFD));
+  #take({ id, path, huge }: { id: string; path: string; huge?: number }): Held {
+    return this.#held.get(id) ?? this.#hold(id, path, huge === undefined && !path.startsWith(MEMFD), huge);
   }
 
-  #hold(id: string, path: string, unnamed: boolean): Held {
+  #hold(id: string, path: string, unnamed: boolean, huge?: number): Held {
     const name = path.replace(/ \(deleted\)$/, "").replace(/^\/(memfd:)?/, "");
-    const fd = unnamed ? this.#makeUnnamed(path) : makeMemory(name, MFD_ALLOW_SEALING);
-    const held = { fd, unnamed, mapped: false };
+    const flags = MFD_ALLOW_SEALING + (huge === undefined ? 0 : hugeMemoryFlags(huge));
+    const fd = unnamed ? this.#makeUnnamed(path) : makeObject(name, flags, huge);
+    const held = { fd, unnamed, mapped: false, huge };
     this.#held.set(id, held);
     return held;
   }
@@ -93,8 +101,9 @@ export class Objects {
   }
 
   #end(id: string): void {
-    const held = this.#get(id);
-    if (held.mapped) return;
+    const held = this.#held.get(id);
+    // Of huge pages there are few: what nobody has mapped any more goes.
+    if (!held || (held.mapped && held.huge === undefined)) return;
     this.#held.delete(id);
     closeDescriptor(held.fd);
   }
@@ -103,6 +112,26 @@ export class Objects {
   release(): void {
     for (const { fd } of this.#held.values()) closeDescriptor(fd);
     this.#held.clear();
+  }
+}
+
+function write({ fd, huge }: Held, bytes: Buffer, offset: number): void {
+  if (huge === undefined) {
+    writeAt(fd, bytes, offset);
+    return;
+  }
+  try {
+    writeHuge(fd, bytes, offset, huge);
+  } catch (error) {
+    throw lackingHugePages(huge, bytes.length, error);
+  }
+}
+
+function makeObject(name: string, flags: number, huge: number | undefined): number {
+  try {
+    return makeMemory(name, flags);
+  } catch (error) {
+    throw huge === undefined ? error : lackingHugePages(huge, huge, error);
   }
 }
 

@@ -17,8 +17,8 @@ export interface NamelessState {
 
 /** Content travels on its own, as far as it changed: so much at once as is written once, however large the file is. */
 export type ObjectOperation =
-  /** New, or its size is another than before. */
-  | { op: "object"; id: string; path: string; size: number }
+  /** New, or its size is another than before. `huge`: bytes of a page, where somebody has set huge ones aside. */
+  | { op: "object"; id: string; path: string; size: number; huge?: number }
   | { op: "object-bytes"; id: string; offset: number; bytes: Buffer }
   /** Zeros again. */
   | { op: "object-hole"; id: string; from: number; to: number }

@@ -1,10 +1,21 @@
 /** The segments of a clone that does not live yet: attached to this process, which keeps them and fills them. */
 
-import { call, closeDescriptor, openPath } from "../../kernel/calls.ts";
+import { call, closeDescriptor, openPath, tryCall } from "../../kernel/calls.ts";
+import { checked } from "../../kernel/errors.ts";
 import { O_RDWR } from "../../kernel/files.ts";
+import { hugeSizeFlags } from "../../kernel/huge-pages.ts";
 import { inIpcNamespace } from "../../kernel/namespace.ts";
+import { isLackOfHugePages, lackingHugePages } from "../memory/lacking.ts";
 import { createOwned, IPC, IPC_CREATE, IPC_EXCLUSIVE } from "../sysv.ts";
 import { type SegmentOperation, type SegmentState, SHM_DEST } from "./state.ts";
+
+const SHM_HUGETLB = 0o4000;
+
+function makeSegment({ key, bytes, huge }: SegmentState, flags: number): number {
+  const id = tryCall("shmget", key, bytes, flags);
+  if (huge !== undefined && isLackOfHugePages(id)) throw lackingHugePages(huge, bytes);
+  return checked(id, "shmget");
+}
 
 interface Held {
   state: SegmentState;
@@ -40,12 +51,17 @@ export class Segments {
     return this.#held.get(id)?.state.bytes;
   }
 
+  states(): SegmentState[] {
+    return [...this.#held.values()].map(({ state }) => state);
+  }
+
   #take(state: SegmentState): void {
     inIpcNamespace(this.#namespaceFd, () => {
       let held = this.#held.get(state.id);
       if (!held) {
-        const flags = IPC_CREATE | IPC_EXCLUSIVE | (state.mode & 0o777);
-        createOwned("shm", state, () => call("shmget", state.key, state.bytes, flags));
+        const huge = state.huge === undefined ? 0 : SHM_HUGETLB + hugeSizeFlags(state.huge);
+        const flags = (IPC_CREATE | IPC_EXCLUSIVE | (state.mode & 0o777)) + huge;
+        createOwned("shm", state, () => makeSegment(state, flags));
         held = { state, address: call("shmat", state.id, null, 0), removed: false };
         this.#held.set(state.id, held);
       }

@@ -3,6 +3,8 @@ import type { Owned } from "../sysv.ts";
 
 export interface SegmentState extends Owned {
   bytes: number;
+  /** Bytes of a page, where somebody has set huge ones aside (SHM_HUGETLB). */
+  huge?: number;
 }
 
 /** What a clone must know of segments before it can lay out the memory of processes that have them attached. */

@@ -23,6 +23,9 @@ testPrograms("memory", [
   { program: "memory/shared" },
   { program: "memory/shared-exit" },
   { program: "memory/shared-past" },
+  { program: "memory/huge", idle: true },
+  { program: "memory/huging", dumps: 10 },
+  { program: "memory/huge-growing", idle: true },
 ]);
 
 after(closeHosts);

@@ -31,3 +31,19 @@ test("memory that may only be run has a key by the kernel's own will", () => {
 test("everybody's key is none", () => {
   refuseAreas([area(0n), area(AREA_FLAG.locked | AREA_FLAG.sealed)]);
 });
+
+test("huge pages are refused where they are a file's", () => {
+  const huge = { ...area(AREA_FLAG.hugetlb), start: 0x200000, end: 0x400000, huge: 0x200000 };
+  const mounted = { type: "file", path: "/mnt/huge/a", offset: 0, shared: true } as const;
+  const memfd = { type: "file", path: "/memfd:a (deleted)", offset: 0, shared: false } as const;
+  const { huge: _, ...unknown } = huge;
+  refuseAreas([huge, { ...huge, backing: { type: "shared", id: "00:11:5", offset: 0, path: "/memfd:a (deleted)" } }]);
+  for (const [refused, what] of [
+    [{ ...unknown, backing: mounted }, "of a mounted hugetlbfs"],
+    [{ ...huge, backing: memfd }, "of a memfd, mapped private"],
+  ] as const)
+    assert.throws(() => refuseAreas([refused]), {
+      code: "unprotectable-huge-pages",
+      message: `The application has huge pages ${what} (2 MiB), which cannot be copied`,
+    });
+});
