@@ -15,7 +15,7 @@ import { refuseDescriptor, refuseDevice } from "../refusal.ts";
 
 import { type FileLock, locksIn } from "./locks.ts";
 import { type Notice, noticeOf, O_ASYNC } from "./notice.ts";
-import { OpenFiles } from "./open-files.ts";
+import { openFilesIfAny } from "./open-files.ts";
 import { ProcessTable, type TableEntry } from "./process-table.ts";
 
 /**
@@ -96,9 +96,8 @@ export class DescriptorTables {
 
   /** Locks come and go without a trace in the tables. */
   #lookAtLocks(): void {
-    for (const { pid, known } of this.#tables.values())
-      for (const one of known) {
-        if (!one.mayBeLocked || !one.link.startsWith("/")) continue;
+    for (const { pid, lockable } of this.#tables.values())
+      for (const one of lockable) {
         const locks = locksIn(this.#info(pid, one.fd));
         if (!isDeepStrictEqual(locks, one.locks)) this.#entries.delete(pid);
         one.locks = locks;
@@ -321,15 +320,6 @@ class Flight {
     const found = Map.groupBy(this.#new, ({ kind }) => kind);
     this.#new = [];
     return found;
-  }
-}
-
-/** Undefined where the kernel has no such walk: then every link is read in each stop. */
-function openFilesIfAny(): OpenFiles | undefined {
-  try {
-    return new OpenFiles();
-  } catch {
-    return undefined;
   }
 }
 
