@@ -128,6 +128,10 @@ export class Assembler {
     return this.#put(0x4f, to, from, 0, 0);
   }
 
+  xor(to: Register, from: Register): this {
+    return this.#put(0xaf, to, from, 0, 0);
+  }
+
   /** Unsigned comparison of `a` with `b`. */
   jump(when: Exclude<keyof typeof JUMP, "always">, a: Register, b: Register, label: string): this {
     this.#jumps.push({ at: this.#code.length, label });

@@ -25,6 +25,10 @@ export interface DumpContext {
   take(description: Description): number;
   /** Where it is, for who takes it himself: a process's pidfd (−1: this process) and the descriptor there. */
   place(description: Description): { pidfd: number; fd: number };
+  /** Where the kernel has it, as long as it is open; undefined where that cannot be told. */
+  file(description: Description): bigint | undefined;
+  /** Another one whenever any process's table of descriptors is another. */
+  tables: number;
   /** /proc/PID/fdinfo/FD */
   info(description: Description): string;
   /** What tells whether anything happened to a process's TCP sockets; undefined where the kernel cannot tell. */

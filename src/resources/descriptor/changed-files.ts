@@ -67,10 +67,10 @@ function entriesOf({ pool, first, slots }: Room): Buffer {
 }
 
 export class ChangedFiles implements OpenFiles {
+  /** Throws when the kernel has not what it takes. */
   readonly #writer = new ChangedProgram();
   readonly #pools = [new Pool(this.#writer, FIRST_ENTRIES)];
 
-  /** Throws when the kernel has not what it takes. */
   of(pid: number): OpenFileWalk {
     return new ChangedFileWalk(pid, (slots) => this.#room(slots));
   }
@@ -202,6 +202,11 @@ class ChangedFileWalk implements OpenFileWalk {
   files(): OpenFile[] {
     const files = [...this.#places.values()].map((place) => openFile(this.#heads, place * HEAD_BYTES));
     return files.sort((a, b) => a.fd - b.fd);
+  }
+
+  file(fd: number): bigint | undefined {
+    const place = this.#places.get(fd);
+    return place === undefined ? undefined : this.#heads.readBigUInt64LE(place * HEAD_BYTES + HEAD.file);
   }
 
   get bytes(): Buffer {

@@ -3,10 +3,10 @@
  * that open-files.ts tells of it, and tells only of those whose number is another than the last time.
  */
 
-import { randomBytes } from "node:crypto";
 import type { Instruction } from "../../kernel/bpf.ts";
-import { Assembler, type Register } from "../../kernel/bpf-assembler.ts";
-import { kernelFunctionId, kernelStructId, readKernelTypes } from "../../kernel/btf.ts";
+import type { Register } from "../../kernel/bpf-assembler.ts";
+import { ReadAssembler, ReadTypes } from "../../kernel/bpf-reader.ts";
+import { kernelFunctionId } from "../../kernel/btf.ts";
 import { O_CLOEXEC } from "../../kernel/files.ts";
 import { AF_INET, AF_INET6 } from "../../kernel/socket.ts";
 import { STAMP, STAMP_BYTES, STAMP_FIELDS } from "../tcp/stamp.ts";
@@ -79,9 +79,6 @@ const WORD_BITS = 64;
 /** Descriptors whose memory is asked for together, before any of it is worked with: mostly none of it is in the processor's caches. */
 const BLOCK = 16;
 
-/** As which a place in memory is taken for a plain number: any struct of nothing but words does. */
-const WORDS = "user_regs_struct";
-
 /** What may change of a TCP socket without a segment coming or going. Both are counted, and first of all. */
 const OWN = ["copied", "written", "error", "backlog", "backlogLimit"] as const;
 const BY_SEGMENTS = [
@@ -100,50 +97,36 @@ const TOUCHED = ["state", "socketFlags", "shutdown", "segmentsIn", "segmentsOut"
 export class ChangedProgram {
   /** BTF id of what it runs at. */
   readonly target = kernelFunctionId("bpf_iter_task");
-  readonly #kernel: Kernel;
+  readonly #types = new ReadTypes(FIELDS, [SOCKET_INODE]);
 
   /** @throws Error when the kernel has not all of it: loads from any address, loops (kernel 6.4) */
   constructor() {
-    const { fields } = readKernelTypes([], [...FIELDS, SOCKET_INODE]);
-    const missing = FIELDS.filter((field) => !fields.has(field));
-    if (missing.length > 0) throw new Error(`the kernel has no ${missing.join(", ")}`);
-    this.#kernel = { fields, ids: new Map() };
     // So that later ones find all ids.
     this.write(0, 0);
   }
 
   /** @param entries how many the map has room for */
   write(mapFd: number, entries: number): Instruction[] {
-    return new Writer(this.#kernel, mapFd, entries).write();
+    return new Writer(this.#types, mapFd, entries).write();
   }
 }
 
-interface Kernel {
-  fields: ReadonlyMap<string, number>;
-  /** BTF ids of its functions and structs. */
-  ids: Map<string, number>;
-}
-
-/**
- * Registers: r6 the record, r7 the file, r8 what is read of, r9 the number so far. It is the sum of all words, each multiplied by an
- * odd number that nobody knows, modulo 2⁶⁴: one word that differs always makes another sum, several words by a chance of 2⁻⁶³ not.
- */
+/** Registers: r6 the record, r7 the file, r8 what is read of, r9 the number so far. */
 class Writer {
-  readonly #a = new Assembler();
-  readonly #fields: ReadonlyMap<string, number>;
+  readonly #a: ReadAssembler;
+  readonly #types: ReadTypes;
   readonly #mapFd: number;
   readonly #entries: number;
-  readonly #ids: Map<string, number>;
 
-  constructor({ fields, ids }: Kernel, mapFd: number, entries: number) {
-    this.#fields = fields;
-    this.#ids = ids;
+  constructor(types: ReadTypes, mapFd: number, entries: number) {
+    this.#a = new ReadAssembler(types);
+    this.#types = types;
     this.#mapFd = mapFd;
     this.#entries = entries;
   }
 
   #at(field: string): number {
-    return this.#fields.get(field)!;
+    return this.#types.at(field);
   }
 
   write(): Instruction[] {
@@ -156,63 +139,30 @@ class Writer {
     a.load32(2, 1, this.#at("fdtable.max_fds")).store(10, STACK.slots, 2).store32(6, SHARED.table, 2);
     a.load32(3, 6, SHARED.slots).jump("greater", 2, 3, "out").store32(6, SHARED.end, 3);
     a.load32(2, 6, SHARED.begin).shiftRight(2, bits).addConstant(3, BLOCK - 1).shiftRight(3, bits);
-    this.#loop("new", STACK.blocks).label("block");
-    this.#loop("next", STACK.blocks).jumpIfZero(0, "end").load32(1, 0, 0).shiftLeft(1, bits);
+    a.loop("new", STACK.blocks).label("block");
+    a.loop("next", STACK.blocks).jumpIfZero(0, "end").load32(1, 0, 0).shiftLeft(1, bits);
     a.store(10, STACK.from, 1).addConstant(1, BLOCK).store(10, STACK.to, 1);
     this.#touchBlock();
     a.load(2, 10, STACK.from).load(3, 10, STACK.to);
-    this.#loop("new", STACK.loop).label("next");
-    this.#loop("next", STACK.loop).jumpIfZero(0, "done").load32(1, 0, 0).store(10, STACK.fd, 1);
+    a.loop("new", STACK.loop).label("next");
+    a.loop("next", STACK.loop).jumpIfZero(0, "done").load32(1, 0, 0).store(10, STACK.fd, 1);
     this.#one();
     a.label("done");
-    this.#loop("destroy", STACK.loop).goto("block").label("full");
-    this.#loop("destroy", STACK.loop).mapValue(6, this.#mapFd).load(1, 10, STACK.fd).store32(6, SHARED.end, 1);
+    a.loop("destroy", STACK.loop).goto("block").label("full");
+    a.loop("destroy", STACK.loop).mapValue(6, this.#mapFd).load(1, 10, STACK.fd).store32(6, SHARED.end, 1);
     a.label("end");
-    return this.#loop("destroy", STACK.blocks).label("out").exit().finish();
-  }
-
-  #call(name: string): Assembler {
-    return this.#a.callKernel(this.#id(name, kernelFunctionId));
-  }
-
-  #id(name: string, lookUp: (name: string) => number): number {
-    const id = this.#ids.get(name) ?? lookUp(name);
-    this.#ids.set(name, id);
-    return id;
-  }
-
-  /** Over the numbers from r2 to r3 − 1, which `next` gives the addresses of, 0 at the end. Uses up r1–r5. */
-  #loop(step: "new" | "next" | "destroy", at: number): Assembler {
-    this.#a.move(1, 10).addConstant(1, at);
-    return this.#call(`bpf_iter_num_${step}`);
-  }
-
-  /** r0 = the address in a register as one of that type, which loads need; nobody looks whether it is. Uses up r1–r5. */
-  #as(type: string, address: Register): Assembler {
-    this.#a.move(1, address).constant(2, this.#id(type, kernelStructId));
-    return this.#call("bpf_rdonly_cast");
-  }
-
-  /** to = the word, a pointer perhaps, at an offset from an address. Uses up r1–r5. */
-  #word(to: Register, address: Register, at: number): Assembler {
-    this.#a.move(1, address).addConstant(1, at);
-    return this.#as(WORDS, 1).load(to, 0, 0);
-  }
-
-  /** Takes a register into the number. Uses it up, and r3. */
-  #mix(register: Register): Assembler {
-    const odd = randomBytes(8).readBigUInt64LE() | 1n;
-    return this.#a.wide(3, odd).multiply(register, 3).add(9, register);
+    return a.loop("destroy", STACK.blocks).label("out").exit().finish();
   }
 
   /** to = the file of the descriptor in r1; on to `none` when there is none. Uses up r1–r5. */
-  #file(to: Register, none: string): Assembler {
-    this.#a.load(2, 10, STACK.slots).jump("atLeast", 1, 2, none).load(2, 10, STACK.table).shiftLeft(1, 3).add(1, 2);
-    return this.#word(to, 1, 0).jumpIfZero(to, none);
+  #file(to: Register, none: string): void {
+    const a = this.#a;
+    a.load(2, 10, STACK.slots).jump("atLeast", 1, 2, none).load(2, 10, STACK.table).shiftLeft(1, 3).add(1, 2);
+    a.word(to, 1, 0).jumpIfZero(to, none);
   }
 
   /** to = the address of what is kept of the descriptor in r1. Uses up r1, r2 and r3. */
-  #entry(to: Register, none: string): Assembler {
+  #entry(to: Register, none: string): ReadAssembler {
     const a = this.#a.mapValue(2, this.#mapFd).load32(3, 2, SHARED.first).add(1, 3).constant(3, this.#entries);
     a.jump("atLeast", 1, 3, none).shiftLeft(1, Math.log2(ENTRY_BYTES)).add(2, 1).addConstant(2, ENTRIES_AT);
     return a.move(to, 2);
@@ -221,16 +171,16 @@ class Writer {
   #touchBlock(): void {
     const a = this.#a;
     a.load(2, 10, STACK.from).load(3, 10, STACK.to);
-    this.#loop("new", STACK.loop).label("touch");
-    this.#loop("next", STACK.loop).jumpIfZero(0, "touched").load32(6, 0, 0).move(1, 6);
-    this.#file(7, "touch").move(1, 6);
-    this.#as("file", 7).load32(2, 0, this.#at("file.f_flags")).move(1, 6);
+    a.loop("new", STACK.loop).label("touch");
+    a.loop("next", STACK.loop).jumpIfZero(0, "touched").load32(6, 0, 0).move(1, 6);
+    this.#file(7, "touch");
+    a.as("file", 7).load32(2, 0, this.#at("file.f_flags")).move(1, 6);
     this.#entry(2, "touch").load(1, 2, ENTRY.socket).jumpIfZero(1, "touch");
     const lines = new Map(TOUCHED.map((name) => [this.#at(STAMP_FIELDS[name]) >> 6, this.#at(STAMP_FIELDS[name])]));
-    this.#as("tcp_sock", 1);
+    a.as("tcp_sock", 1);
     for (const at of lines.values()) a.load8(1, 0, at);
     a.goto("touch").label("touched");
-    this.#loop("destroy", STACK.loop);
+    a.loop("destroy", STACK.loop);
   }
 
   /** The descriptor in r1. */
@@ -241,24 +191,24 @@ class Writer {
     a.multiplyConstant(2, RECORD_BYTES).add(6, 2).addConstant(6, SHARED.records).store32(6, HEAD.fd, 1);
     this.#entry(4, "done").store(10, STACK.entry, 4);
     a.constant(9, 0).store(6, HEAD.file, 9).store(10, STACK.socket, 9).load(1, 10, STACK.fd);
-    this.#file(7, "compare").store(6, HEAD.file, 7).move(1, 7);
-    this.#mix(1);
+    this.#file(7, "compare");
+    a.store(6, HEAD.file, 7).mix(9, 7);
     // Its bit in the table of descriptors that exec closes.
     a.load(4, 10, STACK.fd).move(1, 4).shiftRight(1, 6).shiftLeft(1, 3).load(2, 10, STACK.closing).add(1, 2);
-    this.#word(8, 1, 0).load(4, 10, STACK.fd).andConstant(4, WORD_BITS - 1).shiftRightBy(8, 4);
+    a.word(8, 1, 0).load(4, 10, STACK.fd).andConstant(4, WORD_BITS - 1).shiftRightBy(8, 4);
     a.andConstant(8, 1).shiftLeft(8, Math.log2(O_CLOEXEC));
-    this.#as("file", 7).load32(1, 0, this.#at("file.f_flags")).or(1, 8).store32(6, HEAD.flags, 1);
-    this.#mix(1);
-    this.#word(8, 7, this.#at("file.f_op")).store(6, HEAD.operations, 8);
+    a.as("file", 7).load32(1, 0, this.#at("file.f_flags")).or(1, 8).store32(6, HEAD.flags, 1);
+    a.mix(9, 1);
+    a.word(8, 7, this.#at("file.f_op")).store(6, HEAD.operations, 8);
     // All sockets have the same operations, whose address is learnt from the first one.
     a.mapValue(1, this.#mapFd).load(2, 1, SHARED.sockets).jump("notEqual", 8, 2, "other");
     // A socket that says to belong to this file is the file's: who lets go of a socket clears that first.
     a.load(1, 10, STACK.entry).load(8, 1, ENTRY.socket).jumpIfZero(8, "find");
-    this.#word(1, 8, this.#at("sock.sk_socket")).store(10, STACK.inode, 1);
-    this.#word(1, 7, this.#at("file.private_data")).load(2, 10, STACK.inode).jump("equal", 1, 2, "tcp").goto("find");
+    a.word(1, 8, this.#at("sock.sk_socket")).store(10, STACK.inode, 1);
+    a.word(1, 7, this.#at("file.private_data")).load(2, 10, STACK.inode).jump("equal", 1, 2, "tcp").goto("find");
     a.label("other");
-    this.#word(8, 7, this.#at("file.f_inode"));
-    this.#as("inode", 8).load16(1, 0, this.#at("inode.i_mode")).andConstant(1, S_IFMT);
+    a.word(8, 7, this.#at("file.f_inode"));
+    a.as("inode", 8).load16(1, 0, this.#at("inode.i_mode")).andConstant(1, S_IFMT);
     a.constant(2, S_IFSOCK).jump("notEqual", 1, 2, "plain").label("find");
     this.#find();
     a.label("plain");
@@ -272,9 +222,9 @@ class Writer {
   /** r8 = the TCP socket that the file in r7 is; goes on to `tcp`, or falls through. */
   #find(): void {
     const a = this.#a;
-    this.#word(1, 7, this.#at("file.private_data")).jumpIfZero(1, "plain");
-    this.#word(8, 1, this.#at("socket.sk")).jumpIfZero(8, "plain");
-    this.#as("tcp_sock", 8).load16(1, 0, this.#at("sock.sk_protocol")).constant(2, IPPROTO_TCP);
+    a.word(1, 7, this.#at("file.private_data")).jumpIfZero(1, "plain");
+    a.word(8, 1, this.#at("socket.sk")).jumpIfZero(8, "plain");
+    a.as("tcp_sock", 8).load16(1, 0, this.#at("sock.sk_protocol")).constant(2, IPPROTO_TCP);
     a.jump("notEqual", 1, 2, "plain").load16(1, 0, this.#at("sock.sk_type")).constant(2, SOCK_STREAM);
     a.jump("notEqual", 1, 2, "plain").load16(1, 0, this.#at("sock_common.skc_family")).constant(2, AF_INET);
     a.jump("equal", 1, 2, "found").constant(2, AF_INET6).jump("notEqual", 1, 2, "plain").label("found");
@@ -290,26 +240,23 @@ class Writer {
     const take = (low: keyof typeof STAMP_FIELDS & keyof typeof STAMP, high: keyof typeof STAMP_FIELDS & keyof typeof STAMP) => {
       field(1, low).store32(6, to(low), 1);
       field(2, high).store32(6, to(high), 2).shiftLeft(2, 32).or(1, 2);
-      return this.#mix(1);
+      return a.mix(9, 1);
     };
-    const inode = this.#fields.get(SOCKET_INODE);
-    if (inode === undefined) {
-      this.#word(4, 7, this.#at("file.f_inode"));
-      this.#as("inode", 4).load(1, 0, this.#at("inode.i_ino"));
-    } else this.#word(1, 8, inode);
+    if (this.#types.has(SOCKET_INODE)) a.word(1, 8, this.#at(SOCKET_INODE));
+    else a.word(4, 7, this.#at("file.f_inode")).as("inode", 4).load(1, 0, this.#at("inode.i_ino"));
     a.store(6, HEAD.inode, 1).store(10, STACK.socket, 8);
-    this.#mix(1);
-    this.#as("tcp_sock", 8).move(8, 0);
+    a.mix(9, 1);
+    a.as("tcp_sock", 8).move(8, 0);
     field(7, "lock");
     take("segmentsIn", "segmentsOut");
     take("copied", "written");
     take("backlog", "backlogLimit");
     a.load(1, 8, this.#at(STAMP_FIELDS.socketFlags)).store(6, to("socketFlags"), 1);
-    this.#mix(1);
+    a.mix(9, 1);
     a.load8(1, 8, this.#at(STAMP_FIELDS.state)).store32(6, to("state"), 1);
     a.load8(2, 8, this.#at(STAMP_FIELDS.shutdown)).store32(6, to("shutdown"), 2).shiftLeft(2, 8).or(1, 2);
     field(2, "error").store32(6, to("error"), 2).shiftLeft(2, 32).or(1, 2);
-    this.#mix(1).load16(1, 8, this.#at(STAMP_FIELDS.urgent)).or(7, 1);
+    a.mix(9, 1).load16(1, 8, this.#at(STAMP_FIELDS.urgent)).or(7, 1);
     a.constant(1, 1).or(9, 1).constant(1, 0).jump("notEqual", 7, 1, "differs");
     a.load(1, 10, STACK.entry).load(2, 1, ENTRY.number).jump("equal", 2, 9, "next").label("differs");
     a.constant(1, 0).store32(6, HEAD.mode, 1).store(6, HEAD.locks, 1);
@@ -331,36 +278,36 @@ class Writer {
     const to = (name: keyof typeof PLAIN) => HEAD_BYTES + PLAIN[name];
     const piece = (name: "offset" | "len" | "flags") => a.load32(1, 8, this.#at(`pipe_buffer.${name}`));
     a.load(1, 6, HEAD.operations);
-    this.#mix(1).constant(1, PLAIN_STAMP_BYTES).store32(6, HEAD.stamp, 1).constant(1, 0);
+    a.mix(9, 1).constant(1, PLAIN_STAMP_BYTES).store32(6, HEAD.stamp, 1).constant(1, 0);
     for (const name of ["counter", "offset", "rest"] as const) a.store(6, to(name), 1);
-    this.#as("file", 7).load(1, 0, this.#at("file.f_pos")).store(6, to("position"), 1);
-    this.#mix(1);
-    this.#word(8, 7, this.#at("file.f_inode"));
-    this.#word(1, 8, this.#at("inode.i_flctx")).store(6, HEAD.locks, 1);
-    this.#mix(1);
-    this.#as("inode", 8).load(1, 0, this.#at("inode.i_ino")).store(6, HEAD.inode, 1);
-    this.#mix(1).load16(1, 0, this.#at("inode.i_mode")).store32(6, HEAD.mode, 1).move(4, 1);
-    this.#mix(1).andConstant(4, S_IFMT);
+    a.as("file", 7).load(1, 0, this.#at("file.f_pos")).store(6, to("position"), 1);
+    a.mix(9, 1);
+    a.word(8, 7, this.#at("file.f_inode"));
+    a.word(1, 8, this.#at("inode.i_flctx")).store(6, HEAD.locks, 1);
+    a.mix(9, 1);
+    a.as("inode", 8).load(1, 0, this.#at("inode.i_ino")).store(6, HEAD.inode, 1);
+    a.mix(9, 1).load16(1, 0, this.#at("inode.i_mode")).store32(6, HEAD.mode, 1).move(4, 1);
+    a.mix(9, 1).andConstant(4, S_IFMT);
     a.constant(2, S_IFIFO).jump("equal", 4, 2, "pipe").constant(2, S_IFDIR).jump("equal", 4, 2, "unsettled");
     // Of what is no eventfd nobody asks for it.
-    this.#word(8, 7, this.#at("file.private_data"));
-    this.#word(1, 8, this.#at("eventfd_ctx.count")).store(6, to("counter"), 1).goto("stamped").label("pipe");
-    this.#word(8, 8, this.#at("inode.i_pipe")).jumpIfZero(8, "unsettled");
-    this.#as("pipe_inode_info", 8).load32(1, 0, this.#at("pipe_inode_info.head")).store32(6, to("head"), 1);
+    a.word(8, 7, this.#at("file.private_data"));
+    a.word(1, 8, this.#at("eventfd_ctx.count")).store(6, to("counter"), 1).goto("stamped").label("pipe");
+    a.word(8, 8, this.#at("inode.i_pipe")).jumpIfZero(8, "unsettled");
+    a.as("pipe_inode_info", 8).load32(1, 0, this.#at("pipe_inode_info.head")).store32(6, to("head"), 1);
     a.load32(7, 0, this.#at("pipe_inode_info.tail")).store32(6, to("tail"), 7);
     a.load32(2, 0, this.#at("pipe_inode_info.ring_size")).store32(6, to("rest") + 4, 2);
     a.jump("equal", 1, 7, "stamped").subtract(1, 7).constant(3, 1).jump("notEqual", 1, 3, "unsettled");
     // All that is in it is in one piece: where that begins and ends.
     a.addConstant(2, -1).and(7, 2).multiplyConstant(7, this.#at("pipe_buffer"));
-    this.#word(8, 8, this.#at("pipe_inode_info.bufs")).add(8, 7);
-    this.#as("pipe_buffer", 8).move(8, 0);
+    a.word(8, 8, this.#at("pipe_inode_info.bufs")).add(8, 7);
+    a.as("pipe_buffer", 8).move(8, 0);
     piece("offset").store32(6, to("offset"), 1);
     piece("len").store32(6, to("length"), 1);
     piece("flags").andConstant(1, WRITTEN).constant(2, 0).jump("notEqual", 1, 2, "stamped").label("unsettled");
     a.constant(1, UNSETTLED).store32(6, to("rest"), 1).goto("always").label("stamped");
     for (const name of ["counter", "offset", "rest"] as const) {
       a.load(1, 6, to(name));
-      this.#mix(1);
+      a.mix(9, 1);
     }
     a.constant(1, 1).or(9, 1).goto("compare");
   }

@@ -27,6 +27,8 @@ export interface OpenFileWalk extends Stamps {
   /** Walks; returns whether the table differs from the last time. All threads of the process are stopped. */
   look(): boolean;
   files(): OpenFile[];
+  /** As of the last look; undefined where it cannot be told. */
+  file(fd: number): bigint | undefined;
   /** The plain stamp of what is no TCP socket, as of the last look and until the next. */
   plain(fd: number): Buffer | undefined;
   close(): void;

@@ -120,6 +120,11 @@ export class ProcessTable {
     });
   }
 
+  /** Where the kernel has a descriptor's file; undefined where there is no walk. */
+  file(fd: number): bigint | undefined {
+    return this.#walk?.file(fd);
+  }
+
   /** Of its TCP sockets; undefined where there is no walk. */
   get stamps(): Stamps | undefined {
     return this.#walk;

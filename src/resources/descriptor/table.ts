@@ -48,6 +48,7 @@ export class DescriptorTables {
   /** By process, as long as the tables are as they were. */
   readonly #entries = new Map<number, DescriptorEntry[]>();
   #next = 1;
+  #rebuilt = 0;
   #flagsAt = 0;
   /** What fdinfo said in this stop. */
   readonly #infos = new Map<string, string>();
@@ -88,6 +89,7 @@ export class DescriptorTables {
       // A refusal leaves it half done: then it is due again at once.
       this.#flagsAt = 0;
       this.#entries.clear();
+      this.#rebuilt++;
       this.#rebuild();
       this.#flagsAt = now;
     }
@@ -244,6 +246,8 @@ export class DescriptorTables {
         return fd;
       },
       place: ({ pid, fd }) => ({ pidfd: pid === process.pid ? -1 : this.#pidfds.get(pid)!, fd }),
+      file: ({ pid, fd }) => (pid === process.pid ? undefined : this.#tables.get(pid)?.file(fd)),
+      tables: this.#rebuilt,
       info: (description) => this.#info(description.pid, description.fd),
       stamps: (pid) => this.#tables.get(pid)?.stamps,
       plainStamp: ({ pid, fd }) => this.#tables.get(pid)?.plainStamp(fd),
