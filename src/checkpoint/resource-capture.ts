@@ -56,6 +56,7 @@ export class ResourceCapture {
   constructor(tracees: Tracees, onFatal: (signal: number) => void) {
     this.#tracees = tracees;
     this.#onFatal = onFatal;
+    for (const { prepare } of KINDS) prepare?.();
   }
 
   /** As of the last checkpoint; while the application runs. */
@@ -72,7 +73,12 @@ export class ResourceCapture {
    * @param nowMs time of the stop
    * @returns what is left to do once the application runs again; nothing, when this stop fails. It returns the descriptions.
    */
-  take(resources: Resources, processes: Processes, nowMs: number, parentOf: (pid: number) => number): () => ResourceGroup[] {
+  take(
+    resources: Resources,
+    processes: Processes,
+    nowMs: number,
+    parentOf: (pid: number) => number,
+  ): () => ResourceGroup[] {
     const later: Later = [];
     this.#takeThreads(resources, processes, nowMs);
     this.#takeDescriptors(resources, processes, later);

@@ -118,6 +118,8 @@ export interface DescriptorKind<State = unknown> {
   dump(descriptions: Description[], context: DumpContext): State[] | (() => State[]);
   /** What of this kind goes on in the kernel though no process has it any more, by names of their own. After `dump`. */
   dumpOwnerless?(pids: readonly number[]): Array<[id: string, state: State]>;
+  /** Looks up what takes some ten milliseconds: before the first stop, in which there is no time for it. */
+  prepare?(): void;
   /** Lets go of what it keeps between dumps: the application is captured no more. */
   forget?(): void;
   /** Makes the description anew and returns a descriptor of this process. */

@@ -182,7 +182,8 @@ class ChangedFileWalk implements OpenFileWalk {
     }
     const place = known ?? this.#newPlace(fd);
     const headAt = place * HEAD_BYTES;
-    const same = known !== undefined && from.compare(this.#heads, headAt, headAt + HEAD_BYTES, at, at + HEAD_BYTES) === 0;
+    const same =
+      known !== undefined && from.compare(this.#heads, headAt, headAt + HEAD_BYTES, at, at + HEAD_BYTES) === 0;
     from.copy(this.#heads, headAt, at, at + HEAD_BYTES);
     from.copy(this.#stamps, place * STAMP_BYTES, at + HEAD_BYTES, at + RECORD_BYTES);
     this.#touches.add(fd);

@@ -33,7 +33,16 @@ export const RECORDS = 512;
  * What the program and who runs it share: {u32 first of the process's numbers, u32 how many, u32 descriptor to begin with, u32
  * where it came to, u32 slots of the process's table, u32 records, u64 file operations of sockets}, records, numbers.
  */
-export const SHARED = { first: 0, slots: 4, begin: 8, end: 12, table: 16, count: 20, sockets: 24, records: 64 } as const;
+export const SHARED = {
+  first: 0,
+  slots: 4,
+  begin: 8,
+  end: 12,
+  table: 16,
+  count: 20,
+  sockets: 24,
+  records: 64,
+} as const;
 export const ENTRIES_AT = SHARED.records + RECORDS * RECORD_BYTES;
 /** {u64 number, u64 struct sock of a TCP socket or 0} */
 export const ENTRY_BYTES = 16;
@@ -138,7 +147,10 @@ class Writer {
     a.load(2, 1, this.#at("fdtable.close_on_exec")).store(10, STACK.closing, 2);
     a.load32(2, 1, this.#at("fdtable.max_fds")).store(10, STACK.slots, 2).store32(6, SHARED.table, 2);
     a.load32(3, 6, SHARED.slots).jump("greater", 2, 3, "out").store32(6, SHARED.end, 3);
-    a.load32(2, 6, SHARED.begin).shiftRight(2, bits).addConstant(3, BLOCK - 1).shiftRight(3, bits);
+    a.load32(2, 6, SHARED.begin)
+      .shiftRight(2, bits)
+      .addConstant(3, BLOCK - 1)
+      .shiftRight(3, bits);
     a.loop("new", STACK.blocks).label("block");
     a.loop("next", STACK.blocks).jumpIfZero(0, "end").load32(1, 0, 0).shiftLeft(1, bits);
     a.store(10, STACK.from, 1).addConstant(1, BLOCK).store(10, STACK.to, 1);
@@ -195,7 +207,10 @@ class Writer {
     a.store(6, HEAD.file, 7).mix(9, 7);
     // Its bit in the table of descriptors that exec closes.
     a.load(4, 10, STACK.fd).move(1, 4).shiftRight(1, 6).shiftLeft(1, 3).load(2, 10, STACK.closing).add(1, 2);
-    a.word(8, 1, 0).load(4, 10, STACK.fd).andConstant(4, WORD_BITS - 1).shiftRightBy(8, 4);
+    a.word(8, 1, 0)
+      .load(4, 10, STACK.fd)
+      .andConstant(4, WORD_BITS - 1)
+      .shiftRightBy(8, 4);
     a.andConstant(8, 1).shiftLeft(8, Math.log2(O_CLOEXEC));
     a.as("file", 7).load32(1, 0, this.#at("file.f_flags")).or(1, 8).store32(6, HEAD.flags, 1);
     a.mix(9, 1);
@@ -237,7 +252,10 @@ class Writer {
     const field = (to: Register, name: keyof typeof STAMP_FIELDS) => a.load32(to, 8, this.#at(STAMP_FIELDS[name]));
     const to = (name: keyof typeof STAMP) => HEAD_BYTES + STAMP[name];
     /** Two fields of four bytes into the record and, as one word, into the number. */
-    const take = (low: keyof typeof STAMP_FIELDS & keyof typeof STAMP, high: keyof typeof STAMP_FIELDS & keyof typeof STAMP) => {
+    const take = (
+      low: keyof typeof STAMP_FIELDS & keyof typeof STAMP,
+      high: keyof typeof STAMP_FIELDS & keyof typeof STAMP,
+    ) => {
       field(1, low).store32(6, to(low), 1);
       field(2, high).store32(6, to(high), 2).shiftLeft(2, 32).or(1, 2);
       return a.mix(9, 1);

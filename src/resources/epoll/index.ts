@@ -50,7 +50,7 @@ const numbered = new WeakMap<Description, Numbered>();
 /** The state of before if nothing of it can have changed: what is watched, which descriptors stand for it. */
 function unchanged(description: Description, context: DumpContext, take: () => EpollState): EpollState {
   const file = context.file(description);
-  const number = file === undefined ? 0n : (EpollItems.prepare()?.number(file) ?? 0n);
+  const number = file === undefined ? 0n : (EpollItems.tryOpen()?.number(file) ?? 0n);
   if (number === 0n) return take();
   const before = numbered.get(description);
   if (before?.number === number && before.tables === context.tables) return before.state;
@@ -125,10 +125,9 @@ export const epoll: DescriptorKind<EpollState> = {
   version: 2,
   after: [],
   matches: (link) => link === "anon_inode:[eventpoll]",
+  prepare: () => void EpollItems.tryOpen(),
   dump: (descriptions, context) =>
-    descriptions.map((description) =>
-      unchanged(description, context, () => readIfOther(description, context)),
-    ),
+    descriptions.map((description) => unchanged(description, context, () => readIfOther(description, context))),
   create(state, context) {
     const fd = call("epoll_create1", O.closeOnExec);
     context.whenCreated((own) => {

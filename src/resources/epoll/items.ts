@@ -39,7 +39,12 @@ function program(mapFd: number): Instruction[] {
   if (at("epitem.rbn") !== 0 || at("epoll_event.data") !== 4) throw new Error("the kernel has other items");
   /** Adds the node in r4 to those found, if there is one. */
   const find = (none: string) => {
-    a.jumpIfZero(4, none).load(1, 8, FOUND_AT).constant(2, MOST).jump("atLeast", 1, 2, "done").move(2, 1).addConstant(2, 1);
+    a.jumpIfZero(4, none)
+      .load(1, 8, FOUND_AT)
+      .constant(2, MOST)
+      .jump("atLeast", 1, 2, "done")
+      .move(2, 1)
+      .addConstant(2, 1);
     a.store(8, FOUND_AT, 2).shiftLeft(1, 3).move(2, 8).add(2, 1).store(2, NODES_AT, 4);
   };
   a.load(6, 1, 0).mapValue(8, mapFd);
@@ -58,7 +63,9 @@ function program(mapFd: number): Instruction[] {
   a.jump("atLeast", 1, 2, "all").constant(2, MOST).jump("atLeast", 1, 2, "done").shiftLeft(1, 3).move(2, 8).add(2, 1);
   a.load(7, 2, NODES_AT);
   a.word(4, 7, at("epitem.ffd") + at("epoll_filefd.file")).mix(9, 4);
-  a.words(7, at("epitem.ffd") + at("epoll_filefd.fd")).load32(4, 0, 0).mix(9, 4);
+  a.words(7, at("epitem.ffd") + at("epoll_filefd.fd"))
+    .load32(4, 0, 0)
+    .mix(9, 4);
   a.words(7, at("epitem.event")).load(4, 0, 0).load32(5, 0, 8).mix(9, 4).mix(9, 5);
   a.word(6, 7, at("rb_node.rb_right")).word(4, 7, at("rb_node.rb_left"));
   find("right");
@@ -88,8 +95,8 @@ export class EpollItems {
 
   static #opened: EpollItems | "none" | undefined;
 
-  /** One for this process, or undefined where there can be none. Takes its time at the first call: to be made outside of a stop. */
-  static prepare(): EpollItems | undefined {
+  /** One for this process, or undefined where there can be none. The first call takes its time. */
+  static tryOpen(): EpollItems | undefined {
     try {
       EpollItems.#opened ??= new EpollItems();
     } catch {

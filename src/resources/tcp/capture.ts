@@ -36,7 +36,7 @@ interface Part extends Omit<ConnectionsToDump, "stamps" | "known" | "options"> {
 /** All sockets of one process: the same from stop to stop as long as its table is. */
 interface Whole extends Part {
   /** `source.now` of the last dump that was finished; what was not touched since is as it was then. */
-  then: number | undefined;
+  since: number | undefined;
   byFd: ReadonlyMap<number, number>;
   /** Those of which stamps do not tell all. */
   restless: Set<number>;
@@ -107,7 +107,7 @@ export class TcpCapture {
       for (const { whole, part, now, pieces } of looks) {
         for (const piece of pieces) if (this.#finish(piece)) changed = true;
         this.#noteRestless(whole, part);
-        whole.then = now;
+        whole.since = now;
       }
       this.#owesOptions = false;
       if (changed || plan.states === undefined) plan.states = sockets.map(({ id }) => this.#entries.get(id)!.state!);
@@ -119,7 +119,8 @@ export class TcpCapture {
   #noteRestless({ byFd, restless }: Whole, { entries, fds, stampsAt, source }: Part): void {
     entries.forEach(({ state }, i) => {
       const at = stampsAt[i]!;
-      const told = at >= 0 && isToldByStamp(state!.record.state) && source!.bytes.readUInt32LE(at + STAMP.unsettled) === 0;
+      const told =
+        at >= 0 && isToldByStamp(state!.record.state) && source!.bytes.readUInt32LE(at + STAMP.unsettled) === 0;
       if (told) restless.delete(byFd.get(fds[i]!)!);
       else restless.add(byFd.get(fds[i]!)!);
     });
@@ -198,7 +199,7 @@ export class TcpCapture {
         slots: Int32Array.from(members, ({ entry }) => entry.slot),
         stampsAt: Int32Array.from(members, ({ socket }) => source?.at(socket.fd) ?? -1),
         results: new Int32Array(members.length),
-        then: undefined,
+        since: undefined,
         byFd: new Map(members.map(({ socket }, i) => [socket.fd, i])),
         restless: new Set(),
       };
@@ -247,8 +248,8 @@ function isToldByStamp(state: number): boolean {
 
 /** Those of a process's sockets that something may have happened to since the last dump. */
 function restOf(whole: Whole): Part {
-  const { source, then, byFd, restless } = whole;
-  const touched = then === undefined ? undefined : source?.touchedSince(then);
+  const { source, since, byFd, restless } = whole;
+  const touched = since === undefined ? undefined : source?.touchedSince(since);
   if (touched === undefined) return whole;
   const chosen = new Set(restless);
   for (const fd of touched) {
