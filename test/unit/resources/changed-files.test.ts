@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
+import { descriptorInfo } from "../../../src/kernel/procfs.ts";
 import { ChangedFiles } from "../../../src/resources/descriptor/changed-files.ts";
 import type { OpenFile, OpenFiles, OpenFileWalk } from "../../../src/resources/descriptor/open-files.ts";
 import { WholeFiles } from "../../../src/resources/descriptor/whole-files.ts";
@@ -163,6 +164,13 @@ test("more descriptors than there is room for at first, and fewer again", async 
   await ask("none 700 3000");
   assert.ok(look().differs);
   assert.deepEqual(look(), { differs: false, touched: [] });
+});
+
+test("fdinfo of an epoll instance that watches thousands is read to its end", async () => {
+  await ask("many 4000 2000");
+  await ask("epoll 401");
+  for (let fd = 4000; fd < 6000; fd++) await ask(`watch 401 ${fd} 1 ${fd}`);
+  assert.equal(descriptorInfo(program.pid!, 401).match(/^tfd:/gm)?.length, 2000);
 });
 
 test("of epoll: what is added, changed, spent, moved, left, and a number that stands for another file", async () => {
