@@ -9,7 +9,7 @@ import { type Figure, figure } from "./figures.ts";
 import type { Bench, BenchContext, BenchResult } from "./main.ts";
 
 const HOST = "10.77.0.30";
-const CLIENT = new URL("idle-connections.ts", import.meta.url).pathname;
+const CLIENT = new URL("../workload/idle-connections.ts", import.meta.url).pathname;
 /** Also what a whole first checkpoint of everything needs on a busy machine. */
 const PROTECT_LIMIT_MS = 180_000;
 const PERIOD_MS = 50;

@@ -29,7 +29,7 @@ import { type CheckpointEnd, IMAGE_VERSION, type Operation, type Resource } from
 import { phaseEnd } from "./phases.ts";
 import { ProcessCapture } from "./process-capture.ts";
 import { ResourceCapture } from "./resource-capture.ts";
-import { States } from "./states.ts";
+import { type ResourceGroup, States } from "./states.ts";
 
 /** The application's files, as the capture needs them: see files/capture.ts. */
 export interface FileSource extends FileNames {
@@ -74,7 +74,7 @@ const FILE_PASSES = 64;
 export interface Dump {
   end: CheckpointEnd;
   /** Every resource, for a clone for which this is the first checkpoint. */
-  all: Array<[string, Resource]>;
+  all: () => Array<[string, Resource]>;
   /** Likewise all that `end.programs` would tell. */
   programs: () => Program[];
 }
@@ -106,7 +106,7 @@ export class Capture {
   #bytes = 0;
   readonly #pendingFirst: Operation[] = [];
   /** What the last checkpoint found, for those who ask what the application consists of. */
-  #last: LastSeen | undefined;
+  #last: (Omit<LastSeen, "resources"> & { resources: () => LastSeen["resources"] }) | undefined;
   epoch = 0;
 
   constructor(options: CaptureOptions) {
@@ -272,7 +272,7 @@ export class Capture {
 
   /** The last checkpoint's resources, and memory areas by pid as the application sees it; undefined when there was none. */
   lastSeen(): LastSeen | undefined {
-    return this.#last;
+    return this.#last && { ...this.#last, resources: this.#last.resources() };
   }
 
   /** Of the node's own files, those that the application has mapped at this moment. */
@@ -371,7 +371,7 @@ export class Capture {
     if (!final) tracees.release();
     stopUs = (performance.now() - begun) * 1000;
     const end = this.#postDump(taken, stopUs, final, term);
-    return { end, all: [...taken.resources], programs: () => this.#programs?.all(this.#layouts()) ?? [] };
+    return { end, all: () => [...this.#last!.resources()], programs: () => this.#programs?.all(this.#layouts()) ?? [] };
   }
 
   #take(final: boolean): Taken {
@@ -409,10 +409,10 @@ export class Capture {
 
   /** The application runs again: encode what was staged, find what changed, close the checkpoint. */
   #postDump(taken: Taken, stopUs: number, final: boolean, term: number): CheckpointEnd {
-    taken.rest();
+    const groups = [taken.resources, ...taken.rest()];
     this.#memory.flush();
     phaseEnd("postDump");
-    const { changed, gone } = this.#states.advance(taken.resources);
+    const { changed, gone } = this.#states.advance(groups);
     const programs = this.#programs?.take(this.#layouts()) ?? [];
     const end: CheckpointEnd = {
       version: IMAGE_VERSION,
@@ -429,7 +429,8 @@ export class Capture {
       final,
     };
     const areas = new Map([...this.#processes.values()].map((p): [number, Area[]] => [p.traced.virtualPid, p.emitted]));
-    this.#last = { epoch: end.epoch, term, at: end.at, resources: taken.resources, areas };
+    const resources = () => new Map(groups.flatMap((group) => [...group]));
+    this.#last = { epoch: end.epoch, term, at: end.at, resources, areas };
     this.#lastPages = this.#memory.pages;
     this.#lastDump = performance.now();
     this.#memory.pages = 0;
@@ -440,8 +441,8 @@ export class Capture {
 
 interface Taken {
   resources: Map<string, Resource>;
-  /** Completes them. */
-  rest: () => void;
+  /** Completes them: the rest, in groups. */
+  rest: () => ResourceGroup[];
   clock: string;
 }
 

@@ -17,10 +17,14 @@ import { Contents, type Found } from "../resources/nameless/contents.ts";
 import { namelessAt, namelessBehind } from "../resources/nameless/find.ts";
 import { fatalSignal } from "../resources/process/fatal.ts";
 import type { TracedThread, Tracees } from "../tree/tracees.ts";
+import { DescriptionGroups } from "./description-groups.ts";
 import type { Resource, ZombieState } from "./operations.ts";
 import type { ProcessCapture, TimedWait } from "./process-capture.ts";
+import type { ResourceGroup } from "./states.ts";
 
 type Resources = Map<string, Resource>;
+/** Told of once the application runs again: see `DescriptionGroups`. */
+type Later = Array<() => ResourceGroup[]>;
 type Processes = ReadonlyMap<number, ProcessCapture>;
 
 /** A thread that has stood at the same place for so long is likely to stay there. */
@@ -42,6 +46,8 @@ export class ResourceCapture {
   readonly #descriptors = new DescriptorTables();
   /** Of files without a name. */
   readonly contents = new Contents();
+  readonly #groups = new DescriptionGroups();
+  readonly #inFlight = new DescriptionGroups();
   #records = Buffer.alloc(0);
   /** The application's CLOCK_MONOTONIC is ahead of this program's by so many nanoseconds. */
   #clockAhead: bigint | undefined;
@@ -54,6 +60,7 @@ export class ResourceCapture {
   constructor(tracees: Tracees, onFatal: (signal: number) => void) {
     this.#tracees = tracees;
     this.#onFatal = onFatal;
+    for (const { prepare } of KINDS) prepare?.();
   }
 
   /** As of the last checkpoint; while the application runs. */
@@ -68,10 +75,15 @@ export class ResourceCapture {
 
   /**
    * @param nowMs time of the stop
-   * @returns what is left to do once the application runs again; nothing, when this stop fails
+   * @returns what is left to do once the application runs again; nothing, when this stop fails. It returns the descriptions.
    */
-  take(resources: Resources, processes: Processes, nowMs: number, parentOf: (pid: number) => number): () => void {
-    const later: Array<() => void> = [];
+  take(
+    resources: Resources,
+    processes: Processes,
+    nowMs: number,
+    parentOf: (pid: number) => number,
+  ): () => ResourceGroup[] {
+    const later: Later = [];
     this.#takeThreads(resources, processes, nowMs);
     this.#takeDescriptors(resources, processes, later);
     this.#takeZombies(resources);
@@ -87,9 +99,7 @@ export class ResourceCapture {
       const state = process.state(parentOf, nowMs, waiting ?? []);
       resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
     }
-    return () => {
-      for (const rest of later) rest();
-    };
+    return () => later.flatMap((rest) => rest());
   }
 
   #takeThreads(resources: Resources, processes: Processes, nowMs: number): void {
@@ -161,7 +171,7 @@ export class ResourceCapture {
     return { thread, record, since, facts: process.factsOf(thread.tid), key, resource };
   }
 
-  #takeDescriptors(resources: Resources, processes: Processes, later: Array<() => void>): void {
+  #takeDescriptors(resources: Resources, processes: Processes, later: Later): void {
     const pids = [...processes.keys()];
     this.#descriptors.refresh(pids);
     for (const process of processes.values()) {
@@ -172,20 +182,16 @@ export class ResourceCapture {
       for (const [name, descriptions] of byKind) {
         const kind = kindNamed(name)!;
         const states = kind.dump(descriptions, context);
-        const put = (all: unknown[]) =>
-          descriptions.forEach(({ id }, i) => {
-            resources.set(`description/${id}`, { kind: name, version: kind.version, state: all[i] });
-          });
-        if (typeof states === "function") later.push(() => put(states()));
-        else put(states);
+        // What is in flight is another array each time.
+        const groups = descriptions[0]?.pid === process.pid ? this.#inFlight : this.#groups;
+        later.push(() => groups.of(name, kind.version, descriptions, typeof states === "function" ? states() : states));
       }
     }, this.contents);
     for (const { kind, version, dumpOwnerless } of KINDS) {
       const ownerless = dumpOwnerless?.(pids) ?? [];
       // Behind those that have an owner: clones make them in this order.
-      later.push(() => {
-        for (const [id, state] of ownerless) resources.set(`description/${id}`, { kind, version, state });
-      });
+      if (ownerless.length === 0) continue;
+      later.push(() => [new Map(ownerless.map(([id, state]) => [`description/${id}`, { kind, version, state }]))]);
     }
     this.#takeReadOnly(processes);
   }

@@ -198,7 +198,7 @@ export class CheckpointLoop {
     const receivers = standbys.ready();
     const waiting = new Set(receivers.map((standby) => standby.node));
     underWay.add({ epoch: end.epoch, begun, sentAt: performance.now(), end, waiting });
-    const whole = (): CheckpointEnd => ({ ...end, changed: all, gone: [], programs: programs() });
+    const whole = (): CheckpointEnd => ({ ...end, changed: all(), gone: [], programs: programs() });
     for (const standby of receivers) {
       const told = joining.includes(standby) ? whole() : end;
       standby.programs?.note(told.programs ?? []);

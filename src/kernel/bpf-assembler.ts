@@ -6,6 +6,7 @@ export type Register = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 const JUMP = { always: 0x05, equal: 0x1d, notEqual: 0x5d, greater: 0x2d, atLeast: 0x3d, less: 0xad } as const;
 const EQUAL_CONSTANT = 0x15;
 const PSEUDO_MAP_FD = 1;
+const PSEUDO_KERNEL_FUNCTION = 2;
 const ATOMIC_FETCH_ADD = 0x01;
 /** Helper functions by number (include/uapi/linux/bpf.h). */
 const MAP_LOOKUP = 1;
@@ -35,6 +36,11 @@ export class Assembler {
   label(label: string): this {
     this.#labels.set(label, this.#code.length);
     return this;
+  }
+
+  /** r0 = what one of the kernel's own functions returns, by its BTF id (kernel 5.13). Uses up r1–r5. */
+  callKernel(function_: number): this {
+    return this.#put(0x85, 0, PSEUDO_KERNEL_FUNCTION, 0, function_);
   }
 
   /** to = *(u64 *)(from + at) */
@@ -101,6 +107,10 @@ export class Assembler {
     return this.#put(0x27, to, 0, 0, value);
   }
 
+  multiply(to: Register, from: Register): this {
+    return this.#put(0x2f, to, from, 0, 0);
+  }
+
   shiftLeft(to: Register, bits: number): this {
     return this.#put(0x67, to, 0, 0, bits);
   }
@@ -116,6 +126,10 @@ export class Assembler {
 
   or(to: Register, from: Register): this {
     return this.#put(0x4f, to, from, 0, 0);
+  }
+
+  xor(to: Register, from: Register): this {
+    return this.#put(0xaf, to, from, 0, 0);
   }
 
   /** Unsigned comparison of `a` with `b`. */

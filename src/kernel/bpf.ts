@@ -206,10 +206,13 @@ export function loadIteratorProgram(name: string, instructions: readonly Instruc
   });
 }
 
-/** The walk over one process's objects (its threads, its open files), each time it is read: see `readIterator`. */
-export function linkIterator(programFd: number, pid: number): number {
+/**
+ * The walk over one process's objects (its threads, its open files), each time it is read: see `readWalk`. `only`: over the thread
+ * of that id alone.
+ */
+export function linkIterator(programFd: number, pid: number, only: "process" | "thread" = "process"): number {
   const target = Buffer.alloc(12);
-  target.writeUInt32LE(pid, 4);
+  target.writeUInt32LE(pid, only === "thread" ? 0 : 4);
   const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
   attributes.writeUInt32LE(programFd, 0);
   attributes.writeUInt32LE(ATTACH_ITERATOR, 8);
@@ -261,6 +264,13 @@ export function attachTracing(programFd: number): number {
   return checked(bpf(COMMAND.openTracepoint, attributes), "bpf", "attach to a tracepoint");
 }
 
+/** The verifier gives up when a signal is pending (kernel/bpf/verifier.c): then it is asked again. */
+function tryLoad(attributes: Buffer): number {
+  let result = EAGAIN;
+  for (let i = 0; i < LOAD_TRIES && result === EAGAIN; i++) result = bpf(COMMAND.programLoad, attributes);
+  return result;
+}
+
 function loadProgram(
   type: number,
   name: string,
@@ -281,14 +291,16 @@ function loadProgram(
   attributes.writeUInt32LE(instructions.length, 4);
   pointer(attributes, 8, code);
   pointer(attributes, 16, licence);
-  attributes.writeUInt32LE(1, 24);
-  attributes.writeUInt32LE(LOG_BYTES, 28);
-  pointer(attributes, 32, log);
   attributes.write(name.slice(0, 15), 48, "latin1");
   complete(attributes);
-  let result = EAGAIN;
-  // The verifier gives up when a signal is pending (kernel/bpf/verifier.c): then it is asked again.
-  for (let i = 0; i < LOAD_TRIES && result === EAGAIN; i++) result = bpf(COMMAND.programLoad, attributes);
+  let result = tryLoad(attributes);
+  if (result < 0) {
+    // Its words may be more than fit even when it has nothing to object, so they are asked for only now.
+    attributes.writeUInt32LE(1, 24);
+    attributes.writeUInt32LE(LOG_BYTES, 28);
+    pointer(attributes, 32, log);
+    result = tryLoad(attributes);
+  }
   const end = log.indexOf(0);
   return checked(
     result,

@@ -148,12 +148,21 @@ function findMembers(
 
 /** BTF id of one of the kernel's functions that BPF programs may call; throws when there is none. */
 export function kernelFunctionId(name: string, file = "/sys/kernel/btf/vmlinux"): number {
+  return typeId(name, KIND.function, file);
+}
+
+/** BTF id of one of the kernel's structs; throws when there is none. */
+export function kernelStructId(name: string, file = "/sys/kernel/btf/vmlinux"): number {
+  return typeId(name, KIND.struct, file);
+}
+
+function typeId(name: string, kind: number, file: string): number {
   const btf = open(file);
   const { bytes, heads } = btf;
   const wanted = nameAt(btf, name);
   const id = heads.findIndex(
-    (at, i) => i > 0 && bytes.readUInt32LE(at) === wanted && informationAt(bytes, at).kind === KIND.function,
+    (at, i) => i > 0 && bytes.readUInt32LE(at) === wanted && informationAt(bytes, at).kind === kind,
   );
-  if (id < 0) throw new Error(`This kernel has no function "${name}" for BPF`);
+  if (id < 0) throw new Error(`This kernel has no ${kind === KIND.struct ? "struct" : "function"} "${name}" for BPF`);
   return id;
 }

@@ -5,7 +5,7 @@ import { checked } from "./errors.ts";
 import { NR } from "./numbers.ts";
 
 const O_RDONLY_CLOEXEC = 0o2000000;
-const smallFile = Buffer.alloc(65536);
+let smallFile = Buffer.alloc(65536);
 
 /** Content of a small file under /proc, by three plain system calls: much cheaper than `readFileSync` inside a stop. */
 export function readSmall(path: string): string {
@@ -19,6 +19,8 @@ export function readSmall(path: string): string {
       return smallFile.toString("latin1", 0, length);
     }
     length += n;
+    // Some are not small at all: what an epoll instance watches, a line each. To an empty buffer the kernel says that this was the end.
+    if (length === smallFile.length) smallFile = Buffer.concat([smallFile, Buffer.alloc(length)]);
   }
 }
 

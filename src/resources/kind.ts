@@ -25,6 +25,10 @@ export interface DumpContext {
   take(description: Description): number;
   /** Where it is, for who takes it himself: a process's pidfd (−1: this process) and the descriptor there. */
   place(description: Description): { pidfd: number; fd: number };
+  /** Where the kernel has it, as long as it is open; undefined where that cannot be told. */
+  file(description: Description): bigint | undefined;
+  /** Another one whenever any process's table of descriptors is another. */
+  tables: number;
   /** /proc/PID/fdinfo/FD */
   info(description: Description): string;
   /** What tells whether anything happened to a process's TCP sockets; undefined where the kernel cannot tell. */
@@ -114,6 +118,8 @@ export interface DescriptorKind<State = unknown> {
   dump(descriptions: Description[], context: DumpContext): State[] | (() => State[]);
   /** What of this kind goes on in the kernel though no process has it any more, by names of their own. After `dump`. */
   dumpOwnerless?(pids: readonly number[]): Array<[id: string, state: State]>;
+  /** Looks up what takes some ten milliseconds: before the first stop, in which there is no time for it. */
+  prepare?(): void;
   /** Lets go of what it keeps between dumps: the application is captured no more. */
   forget?(): void;
   /** Makes the description anew and returns a descriptor of this process. */

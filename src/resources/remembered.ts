@@ -1,5 +1,5 @@
 /** States of descriptions that nothing has happened to since the dump before, so that nobody has to look at them again. */
-import { isSettled } from "./descriptor/open-files.ts";
+import { isSettled } from "./descriptor/file-record.ts";
 import type { Description, DumpContext } from "./kind.ts";
 
 interface Known<State> {

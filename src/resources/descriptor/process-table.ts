@@ -39,11 +39,14 @@ export class ProcessTable {
   readonly #walk: OpenFileWalk | undefined;
   #text = Buffer.alloc(0);
   #files: OpenFile[] = [];
+  #hasNotices = false;
   /** With a walk: descriptors whose links may change while they stay what they are, as files may be renamed. */
   #named: Int32Array<ArrayBuffer> = NO_FDS;
   /** With a walk: the links of all others. */
   #fixed = new Map<number, string>();
-  known: Known[] = [];
+  #known: readonly Known[] = [];
+  /** Of the known ones. */
+  lockable: readonly Known[] = [];
 
   /** @param walk without one, every link is read in each look */
   constructor(pid: number, walk: OpenFileWalk | undefined) {
@@ -52,10 +55,20 @@ export class ProcessTable {
     this.#directory = openPath(`/proc/${pid}/fd`, O_DIRECTORY);
   }
 
+  get known(): readonly Known[] {
+    return this.#known;
+  }
+
+  set known(known: readonly Known[]) {
+    this.#known = known;
+    this.lockable = known.filter(({ mayBeLocked, link }) => mayBeLocked && link.startsWith("/"));
+  }
+
   /** Reads the table; returns whether it differs from the last one. */
   look(): boolean {
     if (this.#walk?.look()) {
       this.#files = this.#walk.files();
+      this.#hasNotices = this.#files.some(({ flags }) => (flags & O_ASYNC) !== 0);
       this.#text = this.#read(readDescriptorTable(this.#directory, tableBuffer, this.pid));
       const links = this.#links();
       this.#named = Int32Array.from(links.filter(([, link]) => link.startsWith("/")).map(([fd]) => fd));
@@ -107,6 +120,11 @@ export class ProcessTable {
     });
   }
 
+  /** Where the kernel has a descriptor's file; undefined where there is no walk. */
+  file(fd: number): bigint | undefined {
+    return this.#walk?.file(fd);
+  }
+
   /** Of its TCP sockets; undefined where there is no walk. */
   get stamps(): Stamps | undefined {
     return this.#walk;
@@ -119,7 +137,7 @@ export class ProcessTable {
 
   /** Whether something that `look` does not see may have changed. */
   get mayChangeUnseen(): boolean {
-    return !this.#walk || this.#files.some(({ flags }) => (flags & O_ASYNC) !== 0);
+    return !this.#walk || this.#hasNotices;
   }
 
   close(): void {

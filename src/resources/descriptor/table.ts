@@ -15,7 +15,7 @@ import { refuseDescriptor, refuseDevice } from "../refusal.ts";
 
 import { type FileLock, locksIn } from "./locks.ts";
 import { type Notice, noticeOf, O_ASYNC } from "./notice.ts";
-import { OpenFiles } from "./open-files.ts";
+import { openFilesIfAny } from "./open-files.ts";
 import { ProcessTable, type TableEntry } from "./process-table.ts";
 
 /**
@@ -48,6 +48,7 @@ export class DescriptorTables {
   /** By process, as long as the tables are as they were. */
   readonly #entries = new Map<number, DescriptorEntry[]>();
   #next = 1;
+  #rebuilt = 0;
   #flagsAt = 0;
   /** What fdinfo said in this stop. */
   readonly #infos = new Map<string, string>();
@@ -88,6 +89,7 @@ export class DescriptorTables {
       // A refusal leaves it half done: then it is due again at once.
       this.#flagsAt = 0;
       this.#entries.clear();
+      this.#rebuilt++;
       this.#rebuild();
       this.#flagsAt = now;
     }
@@ -96,9 +98,8 @@ export class DescriptorTables {
 
   /** Locks come and go without a trace in the tables. */
   #lookAtLocks(): void {
-    for (const { pid, known } of this.#tables.values())
-      for (const one of known) {
-        if (!one.mayBeLocked || !one.link.startsWith("/")) continue;
+    for (const { pid, lockable } of this.#tables.values())
+      for (const one of lockable) {
         const locks = locksIn(this.#info(pid, one.fd));
         if (!isDeepStrictEqual(locks, one.locks)) this.#entries.delete(pid);
         one.locks = locks;
@@ -245,6 +246,8 @@ export class DescriptorTables {
         return fd;
       },
       place: ({ pid, fd }) => ({ pidfd: pid === process.pid ? -1 : this.#pidfds.get(pid)!, fd }),
+      file: ({ pid, fd }) => (pid === process.pid ? undefined : this.#tables.get(pid)?.file(fd)),
+      tables: this.#rebuilt,
       info: (description) => this.#info(description.pid, description.fd),
       stamps: (pid) => this.#tables.get(pid)?.stamps,
       plainStamp: ({ pid, fd }) => this.#tables.get(pid)?.plainStamp(fd),
@@ -321,15 +324,6 @@ class Flight {
     const found = Map.groupBy(this.#new, ({ kind }) => kind);
     this.#new = [];
     return found;
-  }
-}
-
-/** Undefined where the kernel has no such walk: then every link is read in each stop. */
-function openFilesIfAny(): OpenFiles | undefined {
-  try {
-    return new OpenFiles();
-  } catch {
-    return undefined;
   }
 }
 

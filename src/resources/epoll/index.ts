@@ -1,6 +1,7 @@
 /** epoll: which descriptors are watched for what. Added anew in the process, by its own descriptor numbers. */
 import { call, tryCall } from "../../kernel/calls.ts";
 import { type Description, type DescriptorKind, type DumpContext, flagsOf, O } from "../kind.ts";
+import { EpollItems } from "./items.ts";
 
 export interface EpollTarget {
   fd: number;
@@ -27,7 +28,7 @@ const EPOLL_CTL_ADD = 1;
 const EVENT_BYTES = 12;
 
 const KCMP_EPOLL_TFD = 7;
-/** What a number stands for may change without a trace in what epoll tells: looked at again after so long. */
+/** What a number stands for may change without a trace in what fdinfo tells: looked at again after so long. */
 const FRESH_MS = 1000;
 const slot = Buffer.alloc(12);
 
@@ -35,6 +36,37 @@ interface Known {
   info: string;
   at: number;
   state: EpollState;
+}
+
+/** Where the kernel tells of what is watched without a text, and of what each descriptor is. */
+interface Numbered {
+  number: bigint;
+  tables: number;
+  state: EpollState;
+}
+
+const numbered = new WeakMap<Description, Numbered>();
+
+/** The state of before if nothing of it can have changed: what is watched, which descriptors stand for it. */
+function unchanged(description: Description, context: DumpContext, take: () => EpollState): EpollState {
+  const file = context.file(description);
+  const number = file === undefined ? 0n : (EpollItems.tryOpen()?.number(file) ?? 0n);
+  if (number === 0n) return take();
+  const before = numbered.get(description);
+  if (before?.number === number && before.tables === context.tables) return before.state;
+  known.delete(description);
+  const state = take();
+  numbered.set(description, { number, tables: context.tables, state });
+  return state;
+}
+
+function readIfOther(description: Description, context: DumpContext): EpollState {
+  const info = context.info(description);
+  const before = known.get(description);
+  if (before && before.info === info && Date.now() - before.at < FRESH_MS) return before.state;
+  const state = read(description, info, context);
+  known.set(description, { info, at: Date.now(), state });
+  return state;
 }
 
 const known = new WeakMap<Description, Known>();
@@ -93,15 +125,9 @@ export const epoll: DescriptorKind<EpollState> = {
   version: 2,
   after: [],
   matches: (link) => link === "anon_inode:[eventpoll]",
+  prepare: () => void EpollItems.tryOpen(),
   dump: (descriptions, context) =>
-    descriptions.map((description) => {
-      const info = context.info(description);
-      const before = known.get(description);
-      if (before && before.info === info && Date.now() - before.at < FRESH_MS) return before.state;
-      const state = read(description, info, context);
-      known.set(description, { info, at: Date.now(), state });
-      return state;
-    }),
+    descriptions.map((description) => unchanged(description, context, () => readIfOther(description, context))),
   create(state, context) {
     const fd = call("epoll_create1", O.closeOnExec);
     context.whenCreated((own) => {

@@ -5,8 +5,8 @@
 import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { type ConnectionsToDump, dumpConnections } from "../../kernel/tcp.ts";
 import type { OptionWatch } from "./option-watch.ts";
-import { RECORD_BYTES, TcpRecord } from "./record.ts";
-import { STAMP_BYTES, type Stamps } from "./stamp.ts";
+import { RECORD_BYTES, STATE, TcpRecord } from "./record.ts";
+import { STAMP, STAMP_BYTES, type Stamps } from "./stamp.ts";
 import { applyTcpChange, type TcpState } from "./state.ts";
 
 export interface TcpSocket {
@@ -25,12 +25,21 @@ interface Entry {
   state: TcpState | undefined;
 }
 
-/** Sockets of one process, in the form of the native call: the same from stop to stop as long as its table is. */
+/** Sockets of one process, in the form of the native call. */
 interface Part extends Omit<ConnectionsToDump, "stamps" | "known" | "options"> {
   source: Stamps | undefined;
   entries: Entry[];
   /** Of the call: 1 changed, 0 as before. */
   results: Int32Array;
+}
+
+/** All sockets of one process: the same from stop to stop as long as its table is. */
+interface Whole extends Part {
+  /** `source.now` of the last dump that was finished; what was not touched since is as it was then. */
+  since: number | undefined;
+  byFd: ReadonlyMap<number, number>;
+  /** Those of which stamps do not tell all. */
+  restless: Set<number>;
 }
 
 /** What one native call left. */
@@ -63,7 +72,7 @@ export class TcpCapture {
   #watch: OptionWatch | undefined;
   /** Somebody may have set one since the last dump that was finished. */
   #owesOptions = true;
-  #plan: { sockets: readonly TcpSocket[]; parts: Part[] } | undefined;
+  #plan: { sockets: readonly TcpSocket[]; parts: Whole[]; states: TcpState[] | undefined } | undefined;
 
   /** With a watch, options are read only when somebody set one: about thirty system calls less per socket. */
   setWatch(watch: OptionWatch): void {
@@ -81,19 +90,40 @@ export class TcpCapture {
    * before (`OutputHold.drain`): what the kernel sends between mark and dump then belongs to the next epoch.
    * @param sockets the same array as before when they are the same: then nothing is done for those whose stamps are the same
    * @returns to be called before the next stop, or never, when this one failed: states in the order of the sockets, each the same
-   *   object as in the dump before when nothing changed
+   *   object as in the dump before when nothing changed; the same array when nothing changed of any
    */
   take(sockets: readonly TcpSocket[]): () => TcpState[] {
     if (this.#plan?.sockets !== sockets) this.#makePlan(sockets);
     if (this.#watch?.changed() ?? true) this.#owesOptions = true;
     const options = this.#owesOptions;
     this.#used[0] = 0;
-    const pieces = this.#plan!.parts.flatMap((part) => this.#takePart(part, options));
+    const plan = this.#plan!;
+    const looks = plan.parts.map((whole) => {
+      const part = options ? whole : restOf(whole);
+      return { whole, part, now: whole.source?.now, pieces: this.#takePart(part, options) };
+    });
     return () => {
-      for (const piece of pieces) this.#finish(piece);
+      let changed = false;
+      for (const { whole, part, now, pieces } of looks) {
+        for (const piece of pieces) if (this.#finish(piece)) changed = true;
+        this.#noteRestless(whole, part);
+        whole.since = now;
+      }
       this.#owesOptions = false;
-      return sockets.map(({ id }) => this.#entries.get(id)!.state!);
+      if (changed || plan.states === undefined) plan.states = sockets.map(({ id }) => this.#entries.get(id)!.state!);
+      return plan.states;
     };
+  }
+
+  /** After a dump of these of them. */
+  #noteRestless({ byFd, restless }: Whole, { entries, fds, stampsAt, source }: Part): void {
+    entries.forEach(({ state }, i) => {
+      const at = stampsAt[i]!;
+      const told =
+        at >= 0 && isToldByStamp(state!.record.state) && source!.bytes.readUInt32LE(at + STAMP.unsettled) === 0;
+      if (told) restless.delete(byFd.get(fds[i]!)!);
+      else restless.add(byFd.get(fds[i]!)!);
+    });
   }
 
   #takePart(part: Part, options: boolean): Piece[] {
@@ -112,17 +142,21 @@ export class TcpCapture {
     return pieces;
   }
 
-  #finish({ part, from, to, bytes, at }: Piece): void {
+  /** Returns whether any changed. */
+  #finish({ part, from, to, bytes, at }: Piece): boolean {
     const { entries, results, stampsAt, source } = part;
     let used = at;
+    let changed = false;
     for (let i = from; i < to; i++) {
       if (results[i] === 0) continue;
+      changed = true;
       const entry = entries[i]!;
       used += this.#takeRecord(entry, bytes, used);
       const stamp = this.#stamps.subarray(entry.slot * STAMP_BYTES, (entry.slot + 1) * STAMP_BYTES);
       if (stampsAt[i]! < 0) stamp.fill(0);
       else source!.bytes.copy(stamp, 0, stampsAt[i]!, stampsAt[i]! + STAMP_BYTES);
     }
+    return changed;
   }
 
   /** Takes what the native call left for one socket; returns how many bytes of queues that was. */
@@ -156,7 +190,7 @@ export class TcpCapture {
       sockets.map((socket, i) => ({ socket, entry: entries[i]! })),
       ({ socket }) => socket.stamps,
     );
-    const parts = [...bySource].map(([source, members]): Part => {
+    const parts = [...bySource].map(([source, members]): Whole => {
       return {
         source,
         entries: members.map(({ entry }) => entry),
@@ -165,9 +199,12 @@ export class TcpCapture {
         slots: Int32Array.from(members, ({ entry }) => entry.slot),
         stampsAt: Int32Array.from(members, ({ socket }) => source?.at(socket.fd) ?? -1),
         results: new Int32Array(members.length),
+        since: undefined,
+        byFd: new Map(members.map(({ socket }, i) => [socket.fd, i])),
+        restless: new Set(),
       };
     });
-    this.#plan = { sockets, parts };
+    this.#plan = { sockets, parts, states: undefined };
   }
 
   #entry(id: string): Entry {
@@ -202,6 +239,34 @@ export class TcpCapture {
     for (const entry of [...this.#entries.values()]) this.#forget(entry);
     this.#plan = undefined;
   }
+}
+
+/** As native/tcp.cc has it. */
+function isToldByStamp(state: number): boolean {
+  return ![STATE.synSent, STATE.synReceived, STATE.timeWait, STATE.closed].some((other) => other === state);
+}
+
+/** Those of a process's sockets that something may have happened to since the last dump. */
+function restOf(whole: Whole): Part {
+  const { source, since, byFd, restless } = whole;
+  const touched = since === undefined ? undefined : source?.touchedSince(since);
+  if (touched === undefined) return whole;
+  const chosen = new Set(restless);
+  for (const fd of touched) {
+    const i = byFd.get(fd);
+    if (i !== undefined) chosen.add(i);
+  }
+  const indexes = [...chosen];
+  const some = (all: Int32Array) => Int32Array.from(indexes, (i) => all[i]!);
+  return {
+    source,
+    entries: indexes.map((i) => whole.entries[i]!),
+    pidfds: some(whole.pidfds),
+    fds: some(whole.fds),
+    slots: some(whole.slots),
+    stampsAt: some(whole.stampsAt),
+    results: new Int32Array(indexes.length),
+  };
 }
 
 function recordIn(pool: Buffer, slot: number): Buffer {

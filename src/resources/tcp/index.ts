@@ -89,6 +89,7 @@ function stateOfOrphan({ content }: Orphan): TcpSocketState {
 /** Forgets what was dumped before: another application, or another life of this one, comes next. */
 export function resetTcp(): void {
   capture.close();
+  lastOut = undefined;
   handshakes?.close();
   handshakes = undefined;
   orphans?.close();
@@ -106,6 +107,19 @@ function socketsOf(descriptions: Description[], context: DumpContext): TcpSocket
   });
   sockets.set(descriptions, now);
   return now;
+}
+
+let lastOut: { states: readonly TcpState[]; descriptions: readonly Description[]; out: TcpSocketState[] } | undefined;
+
+/** The same array for the same states of the same descriptions. */
+function outOf(states: readonly TcpState[], descriptions: readonly Description[]): TcpSocketState[] {
+  const before = lastOut?.descriptions === descriptions ? lastOut : undefined;
+  if (before?.states === states) return before.out;
+  const out = states.map((state, i) =>
+    state === before?.states[i] ? before.out[i]! : stateOf(state, descriptions[i]!.flags),
+  );
+  lastOut = { states, descriptions, out };
+  return out;
 }
 
 const keyOf = ({ client, server }: Handshake): string => `${client.toString("hex")} ${server.toString("hex")}`;
@@ -126,13 +140,17 @@ export const tcp: DescriptorKind<TcpSocketState> = {
     const isInFlight = descriptions[0]?.pid === process.pid;
     const states = (isInFlight ? new TcpCapture() : capture).take(socketsOf(descriptions, context));
     const waiting = handshakes?.waiting() ?? [];
-    return () =>
-      states().map((state, i) => {
-        const out = stateOf(state, descriptions[i]!.flags);
-        if (state.record.state !== STATE.listen) return out;
-        const own = waiting.filter(({ server }) => server.readUInt16BE(2) === state.record.localPort);
-        return own.length === 0 ? out : { ...out, waiting: own };
+    return () => {
+      const all = states();
+      const out = outOf(all, descriptions);
+      if (waiting.length === 0) return out;
+      return out.map((one, i) => {
+        const { record } = all[i]!;
+        if (record.state !== STATE.listen) return one;
+        const own = waiting.filter(({ server }) => server.readUInt16BE(2) === record.localPort);
+        return own.length === 0 ? one : { ...one, waiting: own };
       });
+    };
   },
   dumpOwnerless() {
     return (orphans?.dump() ?? []).map((orphan) => [orphan.id, stateOfOrphan(orphan)]);

@@ -63,4 +63,8 @@ export interface Stamps {
   readonly bytes: Buffer;
   /** Where a socket's is, by its descriptor; undefined: nowhere. The same as long as the process's descriptors are. */
   at(fd: number): number | undefined;
+  /** Grows with each look in which anything happened. */
+  readonly now: number;
+  /** The descriptors of files that anything happened to since `now` was that; undefined: all of them perhaps. */
+  touchedSince(then: number): Iterable<number> | undefined;
 }
