@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operations.ts";
 import { IMAGE_VERSION } from "../checkpoint/operations.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
+import { CloneNumbers, type MissedNumber } from "../clone/clone-numbers.ts";
 import type { EarlierMemory } from "../clone/earlier-memory.ts";
 import { checkVersions, prepare } from "../clone/life.ts";
 import { Scratch } from "../clone/scratch.ts";
@@ -21,6 +22,8 @@ import { ApplicationInterface } from "../network/interface.ts";
 import { damaged, type Hello } from "../replication/frames.ts";
 import { prepareReading } from "../resources/tcp/orphan-reader.ts";
 import { vouchingFunction } from "../resources/tcp/revive.ts";
+import { settleDisk } from "../stage/disk.ts";
+import type { InodeNumbers } from "../stage/inode-numbers.ts";
 import { Stage } from "../stage/stage.ts";
 import { differingPrograms, type Program, programDiffers } from "../tree/programs.ts";
 import { Tracees } from "../tree/tracees.ts";
@@ -44,7 +47,9 @@ export interface CloneParts {
   hello: Hello;
   /** This node's when the hello came. */
   arrived: Clocks;
-  files: FileApplyOptions;
+  files: Omit<FileApplyOptions, "numbered">;
+  /** Of the clone's own disk, if it has one; the clone's from then on. */
+  numbers?: InodeNumbers | undefined;
   /** Memory that was here before; it stays the caller's. */
   earlier?: EarlierMemory | undefined;
 }
@@ -56,11 +61,16 @@ export interface Living {
   port: ApplicationInterface;
   hold: OutputHold;
   epoch: number;
+  numbers?: InodeNumbers | undefined;
+  /** Files that have other inode numbers than before. */
+  misses: readonly MissedNumber[];
 }
 
 export class Clone {
   readonly stage: Stage;
   readonly #config: InstanceConfig;
+  readonly #disk: InodeNumbers | undefined;
+  readonly #numbers: CloneNumbers | undefined;
   readonly #skeleton: Skeleton;
   readonly #scratch: Scratch;
   readonly #programs: ProgramTaker;
@@ -84,11 +94,14 @@ export class Clone {
     stage: Stage,
     port: ApplicationInterface,
     hold: OutputHold,
-    { files, earlier }: CloneParts,
+    { files, earlier, numbers }: CloneParts,
   ) {
     this.#config = config;
     this.stage = stage;
-    this.#skeleton = new Skeleton(stage, files, earlier);
+    this.#disk = numbers;
+    const mounts = config.application.volumes.map(({ path }) => path);
+    this.#numbers = numbers && new CloneNumbers(numbers, stage.rootFd, mounts);
+    this.#skeleton = new Skeleton(stage, files, { earlier, numbers: this.#numbers });
     this.#scratch = new Scratch(stage.rootFd, scratchPaths(config.application.volumes));
     this.#programs = new ProgramTaker(stage.rootFd, (change) => this.#apply({ op: "file", change }));
     if (config.application.durable)
@@ -297,8 +310,10 @@ export class Clone {
     for (const action of prepared.atLife) action();
     this.#port.setPort("forwarding");
     this.#skeleton.close();
+    if (this.#disk) settleDisk(this.#disk.directory, this.#disk);
     phaseEnd("postRestore");
-    return { stage: this.stage, tracees, port: this.#port, hold: this.#hold, epoch };
+    const [misses, numbers] = [this.#numbers?.misses ?? [], this.#disk];
+    return { stage: this.stage, tracees, port: this.#port, hold: this.#hold, epoch, numbers, misses };
   }
 
   destroy(): void {
@@ -308,6 +323,7 @@ export class Clone {
     this.#port.setPort("blocked");
     this.#hold.remove();
     this.stage.destroy();
+    this.#disk?.close();
     this.#port.remove();
   }
 }
