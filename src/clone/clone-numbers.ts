@@ -18,6 +18,8 @@ export class CloneNumbers implements NamelessNumbers {
   readonly #rootFd: number;
   readonly #elsewhere: readonly string[];
   readonly #status = new Status();
+  /** The clone shall live: it does with other numbers, too. */
+  isRising = false;
   /** Files that have other numbers than on the primary for good. */
   readonly misses: MissedNumber[] = [];
 
@@ -32,8 +34,10 @@ export class CloneNumbers implements NamelessNumbers {
     return this.#numbers.last;
   }
 
+  /** @param release as `NumberedOptions` has it */
   files(release: (inode: number) => boolean): Numbered {
-    return new Numbered(this.#numbers, release);
+    const missed = (path: string, inode: number) => this.missed(path, inode);
+    return new Numbered(this.#numbers, { release, missed, isRising: () => this.isRising });
   }
 
   covers(path: string): boolean {

@@ -127,7 +127,7 @@ export class FileApply {
         return;
       case "file": {
         yield* this.#remove(change.path);
-        this.#make(change.path, change.inode, () => {
+        yield* this.#make(change.path, change.inode, () => {
           const flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW;
           this.#file = { path: change.path, fd: openBelow(this.#rootFd, change.path, flags, 0o600) };
         });
@@ -135,7 +135,7 @@ export class FileApply {
       }
       case "symlink": {
         yield* this.#remove(change.path);
-        this.#make(change.path, change.inode, () => {
+        yield* this.#make(change.path, change.inode, () => {
           const [fd, name] = this.#at(change.path);
           checked(tryCall("symlinkat", rawPath(change.target), fd, name), "symlinkat", change.path);
         });
@@ -145,7 +145,7 @@ export class FileApply {
         yield* this.#remove(change.path);
         const [major, minor] = change.device;
         const device = ((major & 0xfff) << 8) | (minor & 0xff) | ((minor & 0xfff00) << 12);
-        this.#make(change.path, change.inode, () => {
+        yield* this.#make(change.path, change.inode, () => {
           const [fd, name] = this.#at(change.path);
           checked(tryCall("mknodat", fd, name, change.mode, device), "mknodat", change.path);
         });
@@ -220,7 +220,7 @@ export class FileApply {
   }
 
   /** With its number, where the clone has a disk of its own. */
-  #make(path: string, inode: number | undefined, make: () => void, removal = 0): void {
+  *#make(path: string, inode: number | undefined, make: () => void, removal = 0): Generator<void, void> {
     const { numbered } = this.#options;
     if (!numbered) {
       make();
@@ -235,7 +235,7 @@ export class FileApply {
       this.#forget();
       checked(this.#unlink(path, removal), "unlinkat", path);
     };
-    numbered.make({ path, make, found, undo }, inode);
+    yield* numbered.make({ path, make, found, undo }, inode);
   }
 
   *#makeDirectory(path: string, fresh: boolean, inode: number | undefined): Generator<void, void> {
@@ -244,7 +244,7 @@ export class FileApply {
       if (this.#isDirectory(path)) return this.#copyUp(path, inode);
       yield* this.#remove(path);
     }
-    this.#make(path, inode, () => checked(this.#mkdir(path), "mkdirat", path), AT_REMOVEDIR);
+    yield* this.#make(path, inode, () => checked(this.#mkdir(path), "mkdirat", path), AT_REMOVEDIR);
   }
 
   /** A directory of the node's own gets its number in the layer now, and not another with what is made in it. */

@@ -3,7 +3,7 @@
  * at `0.disk`, `1.disk` … while a clone is made that may take blocks from them.
  */
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -33,6 +33,12 @@ function images(directory: string): number[] {
   if (!existsSync(directory)) return [];
   const names = readdirSync(directory).filter((name) => /^\d+\.img$/.test(name));
   return names.map((name) => Number.parseInt(name, 10)).sort((a, b) => a - b);
+}
+
+/** That they take of the node's disk. */
+export function keptBytes(directory: string): number {
+  const taken = images(directory).map((n) => statSync(join(directory, `${n}.img`)).blocks * 512);
+  return taken.reduce((sum, bytes) => sum + bytes, 0);
 }
 
 /** Descriptors of the layers in them, the fullest first. What cannot be had is removed: it will be sent again. */

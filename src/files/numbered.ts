@@ -13,37 +13,52 @@ export interface Making {
   undo(): void;
 }
 
+export interface NumberedOptions {
+  /** Lets go of a file without a name that has this number: on the primary it is gone, the clone hears later. */
+  release?: (inode: number) => boolean;
+  /** Whether the clone shall come to life now: then a file with another number is better than none. */
+  isRising?: () => boolean;
+  missed?: (path: string, inode: number) => void;
+}
+
+/**
+ * What is removed goes a moment later where the kernel looks at it just now (a sync of the whole machine, pages that are written for
+ * another cgroup).
+ */
+const PATIENCE_MS = 2000;
+const RISING_PATIENCE_MS = 20;
+const PAUSE_MS = 2;
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
 export class Numbered {
   readonly #numbers: InodeNumbers;
-  readonly #release: (inode: number) => boolean;
+  readonly #options: NumberedOptions;
 
-  /** @param release lets go of a file without a name that has this number: on the primary it is gone, the clone hears later */
-  constructor(numbers: InodeNumbers, release: (inode: number) => boolean = () => false) {
+  constructor(numbers: InodeNumbers, options: NumberedOptions = {}) {
     this.#numbers = numbers;
-    this.#release = release;
+    this.#options = options;
   }
 
-  /** @param inode undefined: the primary has no such file @throws OperatingError `inode-number-taken` */
-  make(making: Making, inode: number | undefined): void {
-    const numbers = this.#numbers;
-    if (inode === undefined) {
-      numbers.spare();
-      making.make();
-      numbers.own();
+  /** With pauses while the number is not free. @param inode undefined: the primary has no such file @throws OperatingError `inode-number-taken` */
+  *make(making: Making, inode: number | undefined): Generator<void, void> {
+    if (inode === undefined || this.#try(making, inode)) {
+      if (inode === undefined) this.#makeSpare(making);
       return;
     }
-    let found = this.#try(making, inode);
-    if (found !== inode && this.#release(inode)) {
-      making.undo();
-      found = this.#try(making, inode);
+    const { release, isRising, missed } = this.#options;
+    release?.(inode);
+    const deadline = performance.now() + (isRising?.() ? RISING_PATIENCE_MS : PATIENCE_MS);
+    while (!this.#try(making, inode)) {
+      if (performance.now() < deadline) {
+        Atomics.wait(pause, 0, 0, PAUSE_MS);
+        yield;
+        continue;
+      }
+      if (!isRising?.()) throw taken(making.path, inode);
+      this.#makeSpare(making);
+      missed?.(making.path, inode);
+      return;
     }
-    if (found === inode) return;
-    making.undo();
-    throw new OperatingError(
-      "inode-number-taken",
-      `"${showName(making.path)}" cannot have inode number ${inode} here, which something else has`,
-      { remedy: "None is needed: another clone is made, from the beginning.", details: { path: making.path, inode } },
-    );
   }
 
   /** For what takes a number and shows another: a directory that lies over one of the node's own. */
@@ -53,10 +68,24 @@ export class Numbered {
     this.#numbers.own();
   }
 
-  #try(making: Making, inode: number): number {
-    this.#numbers.next(inode);
+  #try(making: Making, inode: number): boolean {
+    this.around(inode, making.make);
+    if (making.found() === inode) return true;
+    making.undo();
+    return false;
+  }
+
+  #makeSpare(making: Making): void {
+    this.#numbers.spare();
     making.make();
     this.#numbers.own();
-    return making.found();
   }
+}
+
+function taken(path: string, inode: number): OperatingError {
+  return new OperatingError(
+    "inode-number-taken",
+    `"${showName(path)}" cannot have inode number ${inode} here, which something else has`,
+    { remedy: "None is needed: another clone is made, from the beginning.", details: { path: showName(path), inode } },
+  );
 }

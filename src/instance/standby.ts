@@ -286,6 +286,7 @@ export class Clone {
    * of the application can be heard yet; in a pause nobody else may do anything with the clone.
    */
   *live(chosen: number): Generator<void, Living> {
+    if (this.#numbers) this.#numbers.isRising = true;
     if (this.#applying) yield* this.#applyRest();
     // A durable clone may have applied a newer one whose files were still on their way to the disk: nobody was told of it.
     const epoch = this.#durable ? Math.max(chosen, this.#applied?.epoch ?? 0) : chosen;
@@ -310,7 +311,7 @@ export class Clone {
     for (const action of prepared.atLife) action();
     this.#port.setPort("forwarding");
     this.#skeleton.close();
-    if (this.#disk) settleDisk(this.#disk.directory, this.#disk);
+    if (this.#disk) settle(this.#disk);
     phaseEnd("postRestore");
     const [misses, numbers] = [this.#numbers?.misses ?? [], this.#disk];
     return { stage: this.stage, tracees, port: this.#port, hold: this.#hold, epoch, numbers, misses };
@@ -325,6 +326,15 @@ export class Clone {
     this.stage.destroy();
     this.#disk?.close();
     this.#port.remove();
+  }
+}
+
+/** A clone that lives shall not end for it. */
+function settle(disk: InodeNumbers): void {
+  try {
+    settleDisk(disk.directory, disk);
+  } catch (error) {
+    process.stderr.write(`Numbers of inodes may be missed in the next switch: ${(error as Error).message}\n`);
   }
 }
 
