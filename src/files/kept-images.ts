@@ -62,12 +62,8 @@ async function reachImage(directory: string, n: number): Promise<string> {
   const [image, mounted] = [join(directory, `${n}.img`), join(directory, `${n}.disk`)];
   mkdirSync(mounted, { recursive: true });
   if (!isMounted(mounted)) {
-    const deadline = performance.now() + RELEASE_MS;
     // Mounted twice it would be destroyed.
-    while (isOnLoop(image)) {
-      if (performance.now() > deadline) throw new Error(`"${image}" is still in use`);
-      await sleep(POLL_MS);
-    }
+    if (!(await isReleased(image))) throw new Error(`"${image}" is still in use`);
     // What is taken from it makes room for the new one.
     mountImage(image, mounted, "noinit_itable,discard");
     await run("fstrim", [mounted]).catch(() => {});
@@ -75,10 +71,22 @@ async function reachImage(directory: string, n: number): Promise<string> {
   return mounted;
 }
 
+/** Whether nobody uses the image any more, at last. */
+async function isReleased(image: string): Promise<boolean> {
+  const deadline = performance.now() + RELEASE_MS;
+  while (isOnLoop(image)) {
+    if (performance.now() > deadline) return false;
+    await sleep(POLL_MS);
+  }
+  return true;
+}
+
+/** Its room is there for the next one when this resolves, if anyhow possible. */
 async function removeImage(directory: string, n: number): Promise<void> {
-  rmSync(join(directory, `${n}.img`), { force: true });
-  const mounted = join(directory, `${n}.disk`);
+  const [image, mounted] = [join(directory, `${n}.img`), join(directory, `${n}.disk`)];
   while (isMounted(mounted)) await unmountSoon(mounted);
+  await isReleased(image);
+  rmSync(image, { force: true });
   rmSync(mounted, { recursive: true, force: true });
 }
 

@@ -158,6 +158,7 @@ export class StandbyRole {
       this.worn = true;
       this.#kept?.close();
       this.#kept = undefined;
+      void ground.then((unused) => unused?.numbers?.close()).catch(() => {});
       this.#shell.note("clone-failed", `No clone could be made: ${(error as Error).message}`);
       link.send({ type: "refused", reason: (error as Error).message });
       link.goodbye("refused");
