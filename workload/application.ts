@@ -46,6 +46,8 @@ export type Program = Pick<
   | "restart"
   | "health"
   | "keep"
+  | "disk"
+  | "durable"
 >;
 
 export class ProtectedApplication {

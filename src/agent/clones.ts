@@ -1,7 +1,9 @@
 /** Clones: made and removed on this node for another node's primary, and asked for on other nodes. */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { View } from "../cluster/spec.ts";
+import type { ApplicationSpec, View } from "../cluster/spec.ts";
+import { keptBytes } from "../files/kept-images.ts";
 import { OperatingError, toFailure } from "../kernel/failure.ts";
+import { checkRoom } from "../stage/disk.ts";
 import type { CloneAnswer, CloneRequest } from "./api-types.ts";
 import type { AgentContext } from "./context.ts";
 import { limits } from "./limits.ts";
@@ -22,6 +24,7 @@ export function createClone(context: AgentContext, name: string, request: CloneR
     const waiting = await waitingInstance(context, name, request.createdAt);
     if (waiting) return waiting;
     await context.instances.remove(name, false, "aside");
+    checkDiskRoom(context, spec.value);
     try {
       const instance = context.instances.start(spec.value, "standby");
       const ready = await instance.until((status) => status.stream !== undefined, {
@@ -50,6 +53,11 @@ async function waitingInstance(
   const status = await instance.call("status", {}, limits.statusTimeoutMs).catch(() => undefined);
   if (status?.role !== "standby" || status.worn || status.state === "switching") return undefined;
   return status.stream;
+}
+
+/** What is kept of earlier clones makes way for the new one. @throws OperatingError `disk-no-room` */
+function checkDiskRoom({ layout }: AgentContext, { name, disk }: ApplicationSpec): void {
+  if (disk > 0) checkRoom(layout.stateDirectory(name), disk - keptBytes(layout.keptDirectory(name)));
 }
 
 /** What an operator can do something about shall not look like a fault of the program. */

@@ -8,6 +8,7 @@ import { closeDescriptor } from "../kernel/calls.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { readAt } from "../kernel/files.ts";
 import { FrameWriter } from "../replication/frames.ts";
+import { reachDisk } from "../stage/disk.ts";
 import { layerPaths } from "../stage/root.ts";
 import type { FileListing } from "./api-types.ts";
 import type { AgentContext } from "./context.ts";
@@ -22,7 +23,9 @@ interface Here {
 /** @throws OperatingError `application-unknown`, `files-not-here` */
 async function find(context: AgentContext, name: string): Promise<Here> {
   const { spec, view } = await context.records.known(name);
-  const { upper } = layerPaths(context.layout.filesDirectory(name));
+  const filesDirectory = context.layout.filesDirectory(name);
+  if (context.instances.get(name) === undefined) reachDisk(filesDirectory);
+  const { upper } = layerPaths(filesDirectory);
   if (!existsSync(upper)) {
     throw new OperatingError("files-not-here", `"${context.node}" has no files of "${name}"`, {
       remedy: `See where it runs and where its clones are: understudy status ${name}`,

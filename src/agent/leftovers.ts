@@ -3,9 +3,8 @@ import { execFile } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { keepLayer } from "../files/kept.ts";
+import { putAside } from "../files/kept.ts";
 import { readPidFile, startTicks } from "../instance/pid-file.ts";
-import { layerPaths } from "../stage/root.ts";
 import { isPopulated, killCgroup } from "./cgroup.ts";
 import type { FilesFate } from "./desired.ts";
 import { type Layout, suffixes } from "./layout.ts";
@@ -73,11 +72,14 @@ export async function removeLeftovers(
   for (const suffix of suffixes.run) rmSync(join(runDirectory, `${application}${suffix}`), { force: true });
   const state = layout.stateDirectory(application);
   const kept = layout.keptDirectory(application);
-  if (files !== "aside") await removeTree(kept);
+  if (files !== "aside") {
+    await unmountBelow(kept);
+    await removeTree(kept);
+  }
   if (!existsSync(state)) return;
-  for (const mount of mountsBelow(state)) await run("umount", ["--lazy", mount]).catch(() => {});
+  await unmountBelow(state);
   const own = layout.filesDirectory(application);
-  if (files === "aside") keepLayer(layerPaths(own).upper, kept);
+  if (files === "aside") await putAside(own, kept);
   const stays = files === "stay" && existsSync(own);
   for (const path of stays ? entries(state).map(({ name }) => join(state, name)) : [state])
     if (!stays || path !== own) await removeTree(path);
@@ -86,6 +88,10 @@ export async function removeLeftovers(
 /** Names need not be UTF-8, which Node.js's own removal asks for. */
 async function removeTree(path: string): Promise<void> {
   if (existsSync(path)) await run("rm", ["-rf", "--one-file-system", "--", path]);
+}
+
+async function unmountBelow(directory: string): Promise<void> {
+  for (const mount of mountsBelow(directory)) await run("umount", ["--lazy", mount]).catch(() => {});
 }
 
 /** Mount points at or below the directory, deepest first: removing must never reach into a mounted file system. */

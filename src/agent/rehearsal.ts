@@ -174,7 +174,8 @@ function rollbackRemark(path: string): Finding {
   return {
     code: "sqlite-rollback-journal",
     message: `"${path}" is an SQLite database with a rollback journal: after a switch, who has it open cannot write to it`,
-    remedy: "Use a write-ahead log (PRAGMA journal_mode=WAL), or let the program open it anew when it cannot write.",
+    remedy:
+      "Protect it with --disk SIZE, by which its files keep their inode numbers, or use a write-ahead log (PRAGMA journal_mode=WAL), or let the program open it anew when it cannot write.",
   };
 }
 

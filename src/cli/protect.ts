@@ -28,6 +28,7 @@ interface Options extends RemoteOptions {
   syncLimit?: number;
   volume?: Volume[];
   durable?: true;
+  disk?: string;
   env?: Record<string, string>;
   directory?: string;
   file?: string;
@@ -76,6 +77,7 @@ export function registerProtect(program: Command): void {
     )
     .option("--health <probe>", "how a hang is noticed: tcp:PORT, http:PORT/PATH or exec:COMMAND", probe)
     .option("--durable", "a standby's disk has a checkpoint before it is acknowledged")
+    .option("--disk <size>", "a file system of its own for its files, such as 10G: inode numbers stay in a switch")
     .option("--env <name=value...>", "a variable of its environment", variable)
     .option("--directory <path>", "its working directory (default: /)")
     .option("-f, --file <file>", "a YAML file with all this (docs/app.yaml is the reference)")
@@ -103,6 +105,7 @@ async function requestOf(command: string[], options: Options): Promise<ProtectRe
     syncLimit,
     volume,
     durable,
+    disk,
     standbys,
     balance,
     restart,
@@ -128,6 +131,7 @@ async function requestOf(command: string[], options: Options): Promise<ProtectRe
     ...(health !== undefined && { health: { ...fromFile.health, ...health } }),
     ...(volume !== undefined && { volumes: volume }),
     ...(durable !== undefined && { durable }),
+    ...(disk !== undefined && { disk }),
     ...(env !== undefined && { environment: { ...fromFile.environment, ...env } }),
     ...(directory !== undefined && { workingDirectory: directory }),
     wait,

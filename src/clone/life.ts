@@ -177,6 +177,7 @@ function* createDescriptions(
     shared: new Map(),
     states: new Map([...states].filter(([key]) => key.startsWith("description/"))),
     object: (id) => skeleton.objects.get(id),
+    numbered: (path, inode, make) => skeleton.numbered(path, inode, make),
     whenCreated: (action) => whenCreated.push(action),
     inside: ((virtualPid?: number) => {
       const [first] = skeleton.processes.values();

@@ -13,11 +13,19 @@ import { Segments } from "../resources/shm/segments.ts";
 import type { Stage } from "../stage/stage.ts";
 import { Areas } from "./areas.ts";
 import { Births } from "./births.ts";
+import type { CloneNumbers } from "./clone-numbers.ts";
 import type { EarlierMemory } from "./earlier-memory.ts";
 import { PageWriter } from "./page-writer.ts";
 import type { SkeletonProcess } from "./skeleton-process.ts";
 import { Terminals } from "./terminals.ts";
 import { Window } from "./window.ts";
+
+export interface SkeletonParts {
+  /** Memory of an earlier clone. */
+  earlier?: EarlierMemory | undefined;
+  /** The clone has a disk of its own. */
+  numbers?: CloneNumbers | undefined;
+}
 
 export class Skeleton {
   readonly stage: Stage;
@@ -34,14 +42,20 @@ export class Skeleton {
   readonly #areas: Areas;
   readonly #pages = new PageWriter(this.#window);
 
+  /** Of a clone on a disk of its own. */
+  readonly #numbers: CloneNumbers | undefined;
+
   /** @param earlier memory of an earlier clone, which the first checkpoint may name pages of; it stays the caller's */
-  constructor(stage: Stage, files: FileApplyOptions = {}, earlier?: EarlierMemory) {
+  constructor(stage: Stage, files: Omit<FileApplyOptions, "numbered"> = {}, parts: SkeletonParts = {}) {
+    const { earlier, numbers } = parts;
+    this.#numbers = numbers;
     this.stage = stage;
     this.#earlier = earlier;
     this.terminals = new Terminals(stage.rootFd);
-    this.#files = new FileApply(stage.rootFd, files);
     this.segments = new Segments(stage.ipcFd);
-    this.objects = new Objects(stage.rootFd);
+    this.objects = new Objects(stage.rootFd, numbers);
+    const numbered = numbers?.files((inode) => this.objects.letGo(inode));
+    this.#files = new FileApply(stage.rootFd, { ...files, numbered });
     const { terminals, processes, segments, objects } = this;
     this.#births = new Births(stage, terminals, processes, (virtualPid) => this.process(virtualPid));
     this.#areas = new Areas({ rootFd: stage.rootFd, segments, objects, window: this.#window });
@@ -106,6 +120,11 @@ export class Skeleton {
       "checkpoint-inconsistent",
       "The checkpoint names memory of an earlier clone; there was none",
     );
+  }
+
+  /** See `CreateContext.numbered`. */
+  numbered<T>(path: string, inode: number, make: () => T): T {
+    return this.#numbers ? this.#numbers.make(path, inode, make) : make();
   }
 
   /** Makes and ends threads until each process has those given (the leader is always there). */

@@ -26,6 +26,16 @@ const volume = z
 
 export type Volume = z.output<typeof volume>;
 
+/** A smaller one has hardly room beside its journal; ext4 with blocks of 4 KiB ends there. */
+const LEAST_DISK = 64 * 2 ** 20;
+const MOST_DISK = 16 * 2 ** 40;
+
+/** As in `10G`: powers of 1024, as disks of virtual machines are measured. NaN for what is no size. */
+export function diskBytes(text: string): number {
+  const [, digits, unit = ""] = /^(\d+(?:\.\d+)?)([kMGT]?)$/.exec(text) ?? [];
+  return Math.floor(Number(digits) * 1024 ** ["", "k", "M", "G", "T"].indexOf(unit));
+}
+
 export const applicationSchema = z.strictObject({
   name: z
     .string()
@@ -146,6 +156,12 @@ export const applicationSchema = z.strictObject({
     ),
   /** A standby's disk has a checkpoint before it is acknowledged. */
   durable: z.boolean().default(defaults.durable).describe("true or false"),
+  /** Bytes of a file system of its own for its layer; 0: the layer lies on the node's. */
+  disk: z
+    .union([z.int(), z.string().transform(diskBytes)])
+    .refine((bytes) => bytes === 0 || (bytes >= LEAST_DISK && bytes <= MOST_DISK))
+    .default(defaults.disk)
+    .describe("0, or a size from 64M to 16T, such as 10G"),
 });
 
 /** All defaults filled in. */
@@ -176,6 +192,7 @@ export const keyChanges = {
   balance: "live",
   volumes: "recreate",
   durable: "recreate",
+  disk: "recreate",
 } as const satisfies Record<ApplicationKey, "live" | "recreate">;
 
 /** No path is another or lies in it, neither in the application's view nor on the node. */

@@ -50,6 +50,7 @@ export const applicationDefaults = {
   balance: "manual",
   volumes: [] as Volume[],
   durable: false,
+  disk: 0,
 } as const;
 
 /** A record as it is read: one that an older version wrote lacks keys that came since. */

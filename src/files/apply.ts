@@ -31,6 +31,7 @@ import {
 } from "../kernel/files.ts";
 import { ASIDE, type Attributes, type FileChange, type FileOperation } from "./change.ts";
 import { emptied } from "./empty.ts";
+import type { Numbered } from "./numbered.ts";
 import { type Lacking, OFFER_BLOCK_BYTES, offeredBlocks } from "./offer.ts";
 
 /** Where offered blocks may already be; see kept.ts. */
@@ -44,6 +45,8 @@ export interface OfferedBlocks {
 export interface FileApplyOptions {
   blocks?: OfferedBlocks | undefined;
   answer?: (lacking: Lacking) => void;
+  /** Of a clone on a disk of its own. */
+  numbered?: Numbered | undefined;
 }
 
 const PUNCH_HOLE_KEEP_SIZE = 3;
@@ -120,26 +123,32 @@ export class FileApply {
         this.#link(change.from, change.to);
         return;
       case "directory":
-        yield* this.#makeDirectory(change.path, change.fresh);
+        yield* this.#makeDirectory(change.path, change.fresh, change.inode);
         return;
       case "file": {
         yield* this.#remove(change.path);
-        const flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW;
-        this.#file = { path: change.path, fd: openBelow(this.#rootFd, change.path, flags, 0o600) };
+        yield* this.#make(change.path, change.inode, () => {
+          const flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW;
+          this.#file = { path: change.path, fd: openBelow(this.#rootFd, change.path, flags, 0o600) };
+        });
         return;
       }
       case "symlink": {
         yield* this.#remove(change.path);
-        const [fd, name] = this.#at(change.path);
-        checked(tryCall("symlinkat", rawPath(change.target), fd, name), "symlinkat", change.path);
+        yield* this.#make(change.path, change.inode, () => {
+          const [fd, name] = this.#at(change.path);
+          checked(tryCall("symlinkat", rawPath(change.target), fd, name), "symlinkat", change.path);
+        });
         return;
       }
       case "special": {
         yield* this.#remove(change.path);
-        const [fd, name] = this.#at(change.path);
         const [major, minor] = change.device;
         const device = ((major & 0xfff) << 8) | (minor & 0xff) | ((minor & 0xfff00) << 12);
-        checked(tryCall("mknodat", fd, name, change.mode, device), "mknodat", change.path);
+        yield* this.#make(change.path, change.inode, () => {
+          const [fd, name] = this.#at(change.path);
+          checked(tryCall("mknodat", fd, name, change.mode, device), "mknodat", change.path);
+        });
         return;
       }
       case "settle": {
@@ -210,15 +219,48 @@ export class FileApply {
     return tryCall("unlinkat", fd, name, flags);
   }
 
-  *#makeDirectory(path: string, fresh: boolean): Generator<void, void> {
-    if (fresh) yield* this.#remove(path);
-    let result = this.#mkdir(path);
-    if (result === ERRNO_FILES.exists) {
-      if (this.#isDirectory(path)) return;
-      yield* this.#remove(path);
-      result = this.#mkdir(path);
+  /** With its number, where the clone has a disk of its own. */
+  *#make(path: string, inode: number | undefined, make: () => void, removal = 0): Generator<void, void> {
+    const { numbered } = this.#options;
+    if (!numbered) {
+      make();
+      return;
     }
-    checked(result, "mkdirat", path);
+    const found = () => {
+      const [fd, raw] = this.#at(path);
+      checked(this.#status.read(fd, raw.toString("latin1", 0, raw.length - 1)), "statx", path);
+      return this.#status.inode;
+    };
+    const undo = () => {
+      this.#forget();
+      checked(this.#unlink(path, removal), "unlinkat", path);
+    };
+    yield* numbered.make({ path, make, found, undo }, inode);
+  }
+
+  *#makeDirectory(path: string, fresh: boolean, inode: number | undefined): Generator<void, void> {
+    if (fresh) yield* this.#remove(path);
+    else if (this.#stands(path)) {
+      if (this.#isDirectory(path)) return this.#copyUp(path, inode);
+      yield* this.#remove(path);
+    }
+    yield* this.#make(path, inode, () => checked(this.#mkdir(path), "mkdirat", path), AT_REMOVEDIR);
+  }
+
+  /** A directory of the node's own gets its number in the layer now, and not another with what is made in it. */
+  #copyUp(path: string, inode: number | undefined): void {
+    const { numbered } = this.#options;
+    if (!numbered || inode === undefined) return;
+    const [fd, name] = this.#at(path);
+    const mode = this.#status.mode & ~MODE_TYPE;
+    numbered.around(inode, () => checked(tryCall("fchmodat", fd, name, mode), "fchmodat", path));
+  }
+
+  #stands(path: string): boolean {
+    const [fd, raw] = this.#at(path);
+    const result = this.#status.read(fd, raw.toString("latin1", 0, raw.length - 1));
+    if (result !== ERRNO_FILES.noEntry) checked(result, "statx", path);
+    return result >= 0;
   }
 
   #mkdir(path: string): number {

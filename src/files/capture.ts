@@ -5,6 +5,8 @@ import { closeDescriptor, openPath } from "../kernel/calls.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { isMemoryOnly } from "../kernel/file-systems.ts";
 import { O_CREAT, O_RDWR, openBelow, Status, writeAt } from "../kernel/files.ts";
+import type { InodeNumbers } from "../stage/inode-numbers.ts";
+import { layerPaths } from "../stage/root.ts";
 import type { FileChange, FileOperation } from "./change.ts";
 import { Budget } from "./content.ts";
 import { FileLog } from "./log.ts";
@@ -14,8 +16,10 @@ import { everything, type Noticed } from "./noticed.ts";
 import { type PassLimits, Tree } from "./tree.ts";
 
 export interface FileCaptureOptions {
-  /** Directory with the layer's `upper`; see stage/root.ts. */
+  /** The application's, with its layer in it; see stage/root.ts. */
   filesDirectory: string;
+  /** Of the disk that the layer lies on, if it has one of its own: the clones' files get the same numbers. */
+  numbers?: InodeNumbers | undefined;
   /** Root of this node's own files, which show through the layer. */
   lower?: string;
   /** Host pid of the application's init: its /dev/shm is a tree of its own. */
@@ -56,7 +60,7 @@ export class FileCapture {
 
   #start(): Started {
     const { filesDirectory, lower = "/", init } = this.#options;
-    const directory = join(filesDirectory, "upper");
+    const { upper: directory } = layerPaths(filesDirectory);
     const { log, missing, own } = this.#openLog(directory);
     const exactTimes = hasExactTimes(filesDirectory);
     const layer = new Tree(
@@ -67,6 +71,7 @@ export class FileCapture {
         mounts: (this.#options.mounts ?? []).map(latin1),
         exactTimes,
         mappedByAccess: isMemoryOnly(directory),
+        numbers: this.#options.numbers !== undefined,
       },
       log,
     );
@@ -164,7 +169,11 @@ export class FileCapture {
     for (let round = 0; round < MOST_ROUNDS; round++) {
       const sent = newcomer.sentBytes();
       for (const { tree, copy } of copies) {
-        const pass = () => tree.pass(this.#notice(tree, true), [], emit, firstLimits());
+        const pass = () => {
+          const more = tree.pass(this.#notice(tree, true), [], emit, firstLimits());
+          if (tree.newNumbers.length > 0) this.#options.numbers?.passBeyond(tree.newNumbers);
+          return more;
+        };
         while (pass()) await newcomer.pause();
         await copy.content(newcomer.expect(tree.regularFiles(true)));
       }
@@ -234,6 +243,7 @@ export class FileCapture {
       const { names, ...others } = limits;
       const own = noticed.inodes === undefined || names === undefined ? others : limits;
       if (tree.pass(noticed, mapped, tell, own)) more = true;
+      if (tree.newNumbers.length > 0) this.#options.numbers?.passBeyond(tree.newNumbers);
     }
     return more;
   }

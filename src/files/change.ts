@@ -6,6 +6,10 @@
 /** Seconds and nanoseconds since 1970. */
 export type FileTime = [seconds: number, nanoseconds: number];
 
+/**
+ * `inode` of what is made: its number on the primary, where the application has a disk of its own (stage/disk.ts); the clone's gets
+ * the same.
+ */
 export type FileChange =
   /** Nothing is to stand there: a directory goes with all that is in it. */
   | { type: "remove"; path: string }
@@ -14,12 +18,12 @@ export type FileChange =
   /** One more name for the same inode. */
   | { type: "link"; from: string; to: string }
   /** `fresh`: nothing of the node's own directory of that name shows in it. */
-  | { type: "directory"; path: string; fresh: boolean }
+  | { type: "directory"; path: string; fresh: boolean; inode?: number }
   /** A new regular file, empty, instead of whatever stands there. */
-  | { type: "file"; path: string }
-  | { type: "symlink"; path: string; target: string }
+  | { type: "file"; path: string; inode?: number }
+  | { type: "symlink"; path: string; target: string; inode?: number }
   /** FIFO, socket or device: type and permissions in one, as mknod takes them. */
-  | { type: "special"; path: string; mode: number; device: [major: number, minor: number] }
+  | { type: "special"; path: string; mode: number; device: [major: number, minor: number]; inode?: number }
   /** The file's new length; what it grows by is zero. */
   | { type: "size"; path: string; size: number }
   | { type: "write"; path: string; at: number; bytes: Buffer }

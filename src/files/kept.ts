@@ -26,8 +26,11 @@ import {
   TYPE_BITS,
   tryOpenBelow,
 } from "../kernel/files.ts";
+import { diskPaths } from "../stage/disk.ts";
+import { layerPaths } from "../stage/root.ts";
 import type { OfferedBlocks } from "./apply.ts";
 import { emptied } from "./empty.ts";
+import { keepImage, openImages, removeImages } from "./kept-images.ts";
 import { digestOf, OFFER_BLOCK_BYTES } from "./offer.ts";
 
 /** Another file system; a full one. */
@@ -45,9 +48,16 @@ export function keepLayer(upper: string, directory: string): void {
   }
 }
 
+/** Takes out of the way what an application or a clone had in its files: its layer, or the disk that it lies on. */
+export async function putAside(filesDirectory: string, directory: string): Promise<void> {
+  if (existsSync(diskPaths(filesDirectory).mounted)) await keepImage(filesDirectory, directory);
+  else keepLayer(layerPaths(filesDirectory).upper, directory);
+}
+
 function generations(directory: string): number[] {
   if (!existsSync(directory)) return [];
   return readdirSync(directory)
+    .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .sort((a, b) => a - b);
 }
@@ -59,12 +69,19 @@ export class KeptFiles implements OfferedBlocks {
   readonly #directory: string;
   /** What was kept, if anything, and the node's own files. */
   readonly #keptFd: number;
+  readonly #imageFds: readonly number[];
   readonly #lowerFd: number;
   readonly #status = new Status();
   #open: { path: string; fds: number[] } | undefined;
 
-  constructor(directory: string, lower = "/") {
+  /** With disks that were kept. */
+  static async open(directory: string): Promise<KeptFiles> {
+    return new KeptFiles(directory, "/", await openImages(directory));
+  }
+
+  constructor(directory: string, lower = "/", imageFds: readonly number[] = []) {
     this.#directory = directory;
+    this.#imageFds = imageFds;
     const [first, ...later] = generations(directory).map((n) => openPath(join(directory, String(n)), DIRECTORY));
     for (const next of later) {
       merge(first!, next);
@@ -77,7 +94,11 @@ export class KeptFiles implements OfferedBlocks {
 
   /** Something was kept. */
   get holds(): boolean {
-    return this.#keptFd >= 0;
+    return this.#keptFd >= 0 || this.#imageFds.length > 0;
+  }
+
+  get #keptFds(): number[] {
+    return [...(this.#keptFd < 0 ? [] : [this.#keptFd]), ...this.#imageFds];
   }
 
   find(path: string, at: number, length: number, digest: Buffer): Buffer | undefined {
@@ -93,8 +114,7 @@ export class KeptFiles implements OfferedBlocks {
     if (this.#open?.path === path) return this.#open.fds;
     this.#forget();
     const flags = O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK;
-    const fds = [this.#keptFd, this.#lowerFd]
-      .filter((root) => root >= 0)
+    const fds = [...this.#keptFds, this.#lowerFd]
       .map((root) => tryOpenBelow(root, path.slice(1), flags))
       .filter((fd) => fd >= 0 && this.#isRegular(fd));
     this.#open = { path, fds };
@@ -115,18 +135,19 @@ export class KeptFiles implements OfferedBlocks {
   /** The clone's own file has all of that by now: should the clone be given up, that one is kept. */
   done(path: string): void {
     this.#forget();
-    if (this.#keptFd < 0) return;
     const slash = path.lastIndexOf("/");
-    // What was kept is the application's: a link in it may lead anywhere.
-    const parent = tryOpenBelow(this.#keptFd, path.slice(1, Math.max(1, slash)), O_PATH | O_DIRECTORY | O_NOFOLLOW);
-    if (parent < 0) return;
-    tryCall("unlinkat", parent, rawPath(path.slice(slash + 1)), 0);
-    closeDescriptor(parent);
+    for (const root of this.#keptFds) {
+      // What was kept is the application's: a link in it may lead anywhere.
+      const parent = tryOpenBelow(root, path.slice(1, Math.max(1, slash)), O_PATH | O_DIRECTORY | O_NOFOLLOW);
+      if (parent < 0) continue;
+      tryCall("unlinkat", parent, rawPath(path.slice(slash + 1)), 0);
+      closeDescriptor(parent);
+    }
   }
 
   close(): void {
     this.#forget();
-    closeDescriptor(this.#keptFd);
+    for (const fd of this.#keptFds) closeDescriptor(fd);
     closeDescriptor(this.#lowerFd);
   }
 
@@ -137,6 +158,7 @@ export class KeptFiles implements OfferedBlocks {
     if (this.#keptFd >= 0) {
       for (const _pause of emptied(this.#keptFd)) await new Promise(setImmediate);
     }
+    await removeImages(this.#directory, this.#imageFds);
     rmSync(this.#directory, { recursive: true, force: true });
   }
 }

@@ -27,6 +27,8 @@ export interface TreeOptions {
   exactTimes: boolean;
   /** Writes through mappings show in no time of change, but mappings in the time of access: see isMemoryOnly. */
   mappedByAccess?: boolean;
+  /** The clones' files get the same inode numbers. */
+  numbers?: boolean;
 }
 
 export const join = (directory: string, name: string) => (directory === "" ? name : `${directory}/${name}`);
@@ -136,6 +138,11 @@ export class KnownTree {
       node.followed = false;
       node.content?.forget();
     }
+  }
+
+  /** Of what is told of as made: its number, where clones are to have that. */
+  numberOf(node: Node): { inode?: number } {
+    return this.options.numbers ? { inode: node.inode } : {};
   }
 
   /** Nothing of the node's own directory of that name shows in it. */

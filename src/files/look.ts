@@ -37,6 +37,8 @@ export class Look {
   #room = 0;
   #waiting: Array<[directory: Node, name: string]> = [];
   #seenMs = 0;
+  /** Numbers of inodes that came in this pass, where that is of interest. */
+  readonly numbers: number[] = [];
   /** Has a name that no call from the tree's root can reach. */
   unreachable: string | undefined;
 
@@ -61,6 +63,7 @@ export class Look {
   run(all: boolean, examine: Set<Node>, room: number): Seen {
     this.#seen = nothing();
     this.unreachable = undefined;
+    this.numbers.length = 0;
     this.#examine = examine;
     this.#room = room;
     this.#seenMs = Date.now();
@@ -200,6 +203,8 @@ export class Look {
       if (kind === "symlink" && !this.#readTarget(node, path)) return;
       if (keyed) this.#known.files.set(node.key, node);
       if (kind !== "whiteout") {
+        this.#replaces(node);
+        if (this.#known.options.numbers) this.numbers.push(node.inode);
         this.#known.byInode.set(node.inode, node);
         this.#known.follow(node);
         // What happened between the status and the log's attention is not in the log.
@@ -216,6 +221,20 @@ export class Look {
     if (kind === "directory") {
       node.fresh = path !== "" && this.#known.isFresh(path);
       this.#readDirectory(path, node, true);
+    }
+  }
+
+  /**
+   * Who had its number before is gone, seen to be or not: his names go before this one comes, or a clone could not give it the
+   * number. What stands there now is looked at again.
+   */
+  #replaces(node: Node): void {
+    const before = this.#known.options.numbers ? this.#known.byInode.get(node.inode) : undefined;
+    if (!before) return;
+    for (const path of [...before.paths]) {
+      this.#leave(path);
+      const parent = this.#known.paths.get(parentOf(path));
+      if (parent) this.#known.suspects.add(parent);
     }
   }
 

@@ -68,11 +68,11 @@ function* steps(known: KnownTree, names: Array<[string, Node]>): Generator<FileC
     const outer = known.outer(path);
     const other = told.get(node);
     if (node.kind === "directory") {
-      if (path !== "") yield { type: "directory", path: outer, fresh: node.fresh };
+      if (path !== "") yield creation(known, node, outer);
     } else if (node.kind === "whiteout") yield { type: "remove", path: outer };
     else if (other !== undefined) yield { type: "link", from: other, to: outer };
     else {
-      yield creation(node, outer);
+      yield creation(known, node, outer);
       if (node.content) yield { type: "size", path: outer, size: node.content.size };
     }
     told.set(node, outer);

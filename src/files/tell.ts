@@ -96,11 +96,11 @@ export class Tell {
       );
       const from = aside.get(node);
       if (node.kind === "directory") {
-        if (path !== "") this.#emit({ type: "directory", path: outer, fresh: node.fresh });
+        if (path !== "") this.#emit(creation(this.#known, node, outer));
       } else if (node.kind === "whiteout") this.#emit({ type: "remove", path: outer });
       else if (from !== undefined && !placed.has(node)) this.#emit({ type: "move", from, to: outer });
       else if (standing !== undefined) this.#emit({ type: "link", from: this.#known.outer(standing), to: outer });
-      else this.#emit(creation(node, outer));
+      else this.#emit(creation(this.#known, node, outer));
       placed.add(node);
       placedAt.add(path);
     }
@@ -160,8 +160,10 @@ export function sendAttributes(
   tell({ type: "attributes", path: known.outer(path), attributes: taken.attributes });
 }
 
-export function creation(node: Node, path: string): FileChange {
-  if (node.kind === "file") return { type: "file", path };
-  if (node.kind === "symlink") return { type: "symlink", path, target: node.target };
-  return { type: "special", path, mode: node.mode, device: node.device };
+export function creation(known: KnownTree, node: Node, path: string): FileChange {
+  const number = known.numberOf(node);
+  if (node.kind === "directory") return { type: "directory", path, fresh: node.fresh, ...number };
+  if (node.kind === "file") return { type: "file", path, ...number };
+  if (node.kind === "symlink") return { type: "symlink", path, target: node.target, ...number };
+  return { type: "special", path, mode: node.mode, device: node.device, ...number };
 }

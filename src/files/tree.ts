@@ -65,6 +65,11 @@ export class Tree {
     return this.#version;
   }
 
+  /** Numbers of inodes that came in the last pass, where clones are to have the same. */
+  get newNumbers(): readonly number[] {
+    return this.#look.numbers;
+  }
+
   /** A directory with a name in it, seen by the last pass, that is too far down to be told of. */
   get unreachable(): string | undefined {
     return this.#look.unreachable;

@@ -9,6 +9,7 @@ import { openStore } from "../cluster/open.ts";
 import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ClusterStore } from "../cluster/store.ts";
 import { describeView, type ViewAction, type ViewEvent } from "../cluster/view.ts";
+import { showName } from "../files/names.ts";
 import { toFailure } from "../kernel/failure.ts";
 import type { InstanceConfig, InstanceStatus } from "./control.ts";
 import { PrimaryRole } from "./primary-role.ts";
@@ -246,7 +247,8 @@ export class Instance {
       return;
     }
     const { application } = this.#config;
-    this.#primary.become({ application, filesDirectory: filesDirectoryOf(this.#config), ...living, term });
+    const { misses, ...parts } = living;
+    this.#primary.become({ application, filesDirectory: filesDirectoryOf(this.#config), ...parts, term });
     steps.done("role");
     living.tracees.liveOn();
     living.tracees.release();
@@ -255,6 +257,15 @@ export class Instance {
     living.stage.liveOn();
     this.#view.tell({ kind: "wentLive" });
     living.port.tuneRoutes(false);
+    for (const { path, inode } of misses)
+      this.#note(
+        "inode-number-missed",
+        `"${showName(path)}" has another inode number than ${inode}, as it had before`,
+        {
+          path: showName(path),
+          inode,
+        },
+      );
     const ms = Math.round(performance.now() - begun);
     this.#note("went-live", `Runs here from checkpoint ${epoch}, term ${term} (${ms} ms)`, {
       term,

@@ -3,6 +3,7 @@ import type { ApplicationSpec } from "../cluster/spec.ts";
 import type { ViewEvent } from "../cluster/view.ts";
 import type { OutputHold } from "../network/hold.ts";
 import type { ApplicationInterface } from "../network/interface.ts";
+import type { InodeNumbers } from "../stage/inode-numbers.ts";
 import type { Stage } from "../stage/stage.ts";
 import type { Tracees } from "../tree/tracees.ts";
 
@@ -12,6 +13,8 @@ export interface PrimaryParts {
   stage: Stage;
   /** Where the application's layer of files is on this node. */
   filesDirectory: string;
+  /** Of its disk, if it has one of its own. */
+  numbers?: InodeNumbers | undefined;
   tracees: Tracees;
   port: ApplicationInterface;
   hold: OutputHold;

@@ -2,16 +2,16 @@
 import { phaseEnd } from "../checkpoint/phases.ts";
 import type { EarlierMemory } from "../clone/earlier-memory.ts";
 import { isCrash } from "../cluster/restart.ts";
-import { keepLayer } from "../files/kept.ts";
+import { putAside } from "../files/kept.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { resume } from "../kernel/trace.ts";
 import { OutputHold, removeHoldOf } from "../network/hold.ts";
 import { ApplicationInterface } from "../network/interface.ts";
-import { layerPaths } from "../stage/root.ts";
 import { Stage } from "../stage/stage.ts";
 import { startProgram } from "../stage/start.ts";
 import { type TracedProcess, Tracees } from "../tree/tracees.ts";
 import type { HealthStatus } from "./control.ts";
+import { diskThere, diskToStart } from "./disk.ts";
 import { HealthWatch } from "./health-watch.ts";
 import { copied } from "./memory-kept.ts";
 import { type PidFile, readPidFile, removePidFile, startTicks, writePidFile } from "./pid-file.ts";
@@ -65,6 +65,7 @@ export class PrimaryRole {
   #start(term: number, epoch: number): void {
     const { application, cgroup } = this.#shell.config;
     const filesDirectory = filesDirectoryOf(this.#shell.config);
+    const numbers = diskToStart(this.#shell.config);
     const stage = Stage.create({
       name: application.name,
       cgroup,
@@ -81,7 +82,8 @@ export class PrimaryRole {
       tracees.add(pid);
       this.become({
         application,
-        filesDirectory: filesDirectoryOf(this.#shell.config),
+        filesDirectory,
+        numbers,
         stage,
         tracees,
         port,
@@ -127,7 +129,8 @@ export class PrimaryRole {
     const hold = OutputHold.open(port);
     const epoch = Math.max(1, Date.now() - Date.parse(application.createdAt));
     const filesDirectory = filesDirectoryOf(this.#shell.config);
-    const parts = { application, filesDirectory, stage, tracees, port, hold, term, epoch };
+    const numbers = diskThere(this.#shell.config);
+    const parts = { application, filesDirectory, numbers, stage, tracees, port, hold, term, epoch };
     this.become(parts);
     return parts;
   }
@@ -240,7 +243,7 @@ export class PrimaryRole {
   end(reason: string): void {
     this.#adoptToEnd();
     this.#fallSilent(reason);
-    this.#finishLeaving();
+    void this.#finishLeaving();
   }
 
   /**
@@ -260,7 +263,7 @@ export class PrimaryRole {
       const over = this.#shell.view.state.confirmed?.view?.ended !== undefined;
       return stands && !over ? await copied(leaving.pids, () => this.#leaving === leaving) : undefined;
     } finally {
-      if (this.#leaving === leaving) this.#finishLeaving();
+      if (this.#leaving === leaving) await this.#finishLeaving();
     }
   }
 
@@ -299,20 +302,21 @@ export class PrimaryRole {
     this.#leaving = { parts, reason, pids: [...parts.tracees.processes.keys()] };
   }
 
-  #finishLeaving(): void {
+  async #finishLeaving(): Promise<void> {
     const leaving = this.#leaving;
     if (!leaving) return;
     this.#leaving = undefined;
     this.#dismantle(leaving.parts);
     const over = this.#shell.view.state.confirmed?.view?.ended !== undefined;
     const { config } = this.#shell;
-    if (!over) keepLayer(layerPaths(filesDirectoryOf(config)).upper, config.keptDirectory);
     this.#shell.note("instance-ended", `The application does not run here any more: ${leaving.reason}`);
+    if (!over) await putAside(filesDirectoryOf(config), config.keptDirectory);
   }
 
-  #dismantle({ stage, port, hold }: PrimaryParts): void {
+  #dismantle({ stage, port, hold, numbers }: PrimaryParts): void {
     hold.remove();
     stage.destroy();
+    numbers?.close();
     port.remove();
     removePidFile(this.#shell.config.runDirectory, this.#shell.config.application.name);
   }

@@ -261,9 +261,10 @@ export class Primary {
   }
 }
 
-function fileCaptureOf({ application, filesDirectory, stage }: PrimaryParts): FileCapture {
+function fileCaptureOf({ application, filesDirectory, numbers, stage }: PrimaryParts): FileCapture {
   return new FileCapture({
     filesDirectory,
+    numbers,
     init: stage.init,
     mounts: application.volumes.map(({ path }) => path),
     volumes: replicatedVolumes(application.volumes),

@@ -5,13 +5,14 @@ import type { EarlierMemory } from "../clone/earlier-memory.ts";
 import type { RestartOrder } from "../cluster/restart.ts";
 import type { View } from "../cluster/spec.ts";
 import { type ClusterStore, storeKeys } from "../cluster/store.ts";
-import { KeptFiles, keepLayer } from "../files/kept.ts";
+import { KeptFiles, putAside } from "../files/kept.ts";
 import type { Lacking } from "../files/offer.ts";
 import { type Clocks, ownClocks } from "../kernel/clocks.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { Message } from "../replication/frames.ts";
 import type { Link } from "../replication/link.ts";
-import { layerPaths } from "../stage/root.ts";
+import type { InodeNumbers } from "../stage/inode-numbers.ts";
+import { diskForClone } from "./disk.ts";
 import type { LossKind } from "./loss.ts";
 import { MemoryKept } from "./memory-kept.ts";
 import { PrimaryWatch } from "./primary-watch.ts";
@@ -24,6 +25,18 @@ import type { Asking } from "./stream-server.ts";
 
 /** A clone that comes to life in less does so in one go; one that takes longer gives a sign of life so often. */
 const RISING_SLICE_MS = 100;
+
+/** What there is before there is a clone. */
+interface Ground {
+  kept: KeptFiles;
+  /** Of its own disk, if it has one. */
+  numbers: InodeNumbers | undefined;
+}
+
+function leaveGround({ kept, numbers }: Ground): void {
+  kept.close();
+  numbers?.close();
+}
 
 export class StandbyRole {
   readonly #shell: InstanceShell;
@@ -119,23 +132,33 @@ export class StandbyRole {
 
   async #begin(asking: Asking, arrived: Clocks): Promise<void> {
     this.#after(() => this.#retire());
-    await this.#cleared;
+    const ground = this.#cleared.then(() => (this.#asking === asking ? this.#prepare() : undefined));
+    this.#cleared = ground.then(
+      () => {},
+      () => {},
+    );
     const { link, hello } = asking;
-    if (this.#asking !== asking) return;
+    // What failed is told where it would be used.
+    await this.#cleared;
+    if (this.#asking !== asking || link.isClosed) {
+      if (this.#asking === asking) this.#asking = undefined;
+      void ground.then((unused) => unused && leaveGround(unused)).catch(() => {});
+      return;
+    }
     this.#asking = undefined;
-    if (link.isClosed) return;
     try {
-      const kept = new KeptFiles(this.#shell.config.keptDirectory);
+      const { kept, numbers } = (await ground)!;
       this.#kept = kept;
       const answer = (lacking: Lacking) => link.send({ type: "lacking", lacking });
       const files = { blocks: kept, answer };
-      const clone = Clone.create(this.#shell.config, { hello, arrived, files, earlier: this.#memory.held });
+      const clone = Clone.create(this.#shell.config, { hello, arrived, files, numbers, earlier: this.#memory.held });
       this.#clone = clone;
       this.#programs = new ProgramWait(clone, (paths) => link.send({ type: "programs-wanted", paths }));
     } catch (error) {
       this.worn = true;
       this.#kept?.close();
       this.#kept = undefined;
+      void ground.then((unused) => unused?.numbers?.close()).catch(() => {});
       this.#shell.note("clone-failed", `No clone could be made: ${(error as Error).message}`);
       link.send({ type: "refused", reason: (error as Error).message });
       link.goodbye("refused");
@@ -147,6 +170,22 @@ export class StandbyRole {
     link.send({ type: "accepted", holds: this.#kept.holds, memory: this.#memory.held !== undefined });
     void this.#memory.tell(link, hello.key);
     this.watch.follow(hello.node, hello.term);
+  }
+
+  /** What a clone begins on. @throws OperatingError `disk-no-room`, `disk-not-made` */
+  async #prepare(): Promise<Ground> {
+    const { config } = this.#shell;
+    let kept = await KeptFiles.open(config.keptDirectory);
+    try {
+      const numbers = await diskForClone(config, async () => {
+        await kept.remove();
+        kept = await KeptFiles.open(config.keptDirectory);
+      });
+      return { kept, numbers };
+    } catch (error) {
+      kept.close();
+      throw error;
+    }
   }
 
   /** One after the other. */
@@ -349,6 +388,8 @@ export class StandbyRole {
     this.#kept?.close();
     this.#kept = undefined;
     const { config } = this.#shell;
-    keepLayer(layerPaths(filesDirectoryOf(config)).upper, config.keptDirectory);
+    const aside = putAside(filesDirectoryOf(config), config.keptDirectory);
+    this.#cleared = this.#cleared.then(() => aside);
+    aside.catch((error: Error) => this.#shell.note("kept-files", `Files cannot be kept: ${error.message}`));
   }
 }

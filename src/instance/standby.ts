@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operations.ts";
 import { IMAGE_VERSION } from "../checkpoint/operations.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
+import { CloneNumbers, type MissedNumber } from "../clone/clone-numbers.ts";
 import type { EarlierMemory } from "../clone/earlier-memory.ts";
 import { type HugeParts, HugeReserve } from "../clone/huge-reserve.ts";
 import { checkVersions, prepare } from "../clone/life.ts";
@@ -22,6 +23,8 @@ import { ApplicationInterface } from "../network/interface.ts";
 import { damaged, type Hello } from "../replication/frames.ts";
 import { prepareReading } from "../resources/tcp/orphan-reader.ts";
 import { vouchingFunction } from "../resources/tcp/revive.ts";
+import { settleDisk } from "../stage/disk.ts";
+import type { InodeNumbers } from "../stage/inode-numbers.ts";
 import { Stage } from "../stage/stage.ts";
 import { differingPrograms, type Program, programDiffers } from "../tree/programs.ts";
 import { Tracees } from "../tree/tracees.ts";
@@ -45,7 +48,9 @@ export interface CloneParts {
   hello: Hello;
   /** This node's when the hello came. */
   arrived: Clocks;
-  files: FileApplyOptions;
+  files: Omit<FileApplyOptions, "numbered">;
+  /** Of the clone's own disk, if it has one; the clone's from then on. */
+  numbers?: InodeNumbers | undefined;
   /** Memory that was here before; it stays the caller's. */
   earlier?: EarlierMemory | undefined;
 }
@@ -57,11 +62,16 @@ export interface Living {
   port: ApplicationInterface;
   hold: OutputHold;
   epoch: number;
+  numbers?: InodeNumbers | undefined;
+  /** Files that have other inode numbers than before. */
+  misses: readonly MissedNumber[];
 }
 
 export class Clone {
   readonly stage: Stage;
   readonly #config: InstanceConfig;
+  readonly #disk: InodeNumbers | undefined;
+  readonly #numbers: CloneNumbers | undefined;
   readonly #skeleton: Skeleton;
   readonly #scratch: Scratch;
   readonly #programs: ProgramTaker;
@@ -86,11 +96,14 @@ export class Clone {
     stage: Stage,
     port: ApplicationInterface,
     hold: OutputHold,
-    { files, earlier }: CloneParts,
+    { files, earlier, numbers }: CloneParts,
   ) {
     this.#config = config;
     this.stage = stage;
-    this.#skeleton = new Skeleton(stage, files, earlier);
+    this.#disk = numbers;
+    const mounts = config.application.volumes.map(({ path }) => path);
+    this.#numbers = numbers && new CloneNumbers(numbers, stage.rootFd, mounts);
+    this.#skeleton = new Skeleton(stage, files, { earlier, numbers: this.#numbers });
     this.#scratch = new Scratch(stage.rootFd, scratchPaths(config.application.volumes));
     this.#programs = new ProgramTaker(stage.rootFd, (change) => this.#apply({ op: "file", change }));
     if (config.application.durable)
@@ -285,6 +298,7 @@ export class Clone {
    */
   *live(chosen: number): Generator<void, Living> {
     this.#huge.release();
+    if (this.#numbers) this.#numbers.isRising = true;
     if (this.#applying) yield* this.#applyRest();
     // A durable clone may have applied a newer one whose files were still on their way to the disk: nobody was told of it.
     const epoch = this.#durable ? Math.max(chosen, this.#applied?.epoch ?? 0) : chosen;
@@ -309,8 +323,10 @@ export class Clone {
     for (const action of prepared.atLife) action();
     this.#port.setPort("forwarding");
     this.#skeleton.close();
+    if (this.#disk) settle(this.#disk);
     phaseEnd("postRestore");
-    return { stage: this.stage, tracees, port: this.#port, hold: this.#hold, epoch };
+    const [misses, numbers] = [this.#numbers?.misses ?? [], this.#disk];
+    return { stage: this.stage, tracees, port: this.#port, hold: this.#hold, epoch, numbers, misses };
   }
 
   destroy(): void {
@@ -321,7 +337,17 @@ export class Clone {
     this.#port.setPort("blocked");
     this.#hold.remove();
     this.stage.destroy();
+    this.#disk?.close();
     this.#port.remove();
+  }
+}
+
+/** A clone that lives shall not end for it. */
+function settle(disk: InodeNumbers): void {
+  try {
+    settleDisk(disk.directory, disk);
+  } catch (error) {
+    process.stderr.write(`Numbers of inodes may be missed in the next switch: ${(error as Error).message}\n`);
   }
 }
 

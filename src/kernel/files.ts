@@ -70,7 +70,8 @@ export class Status {
     return this.#b.readUInt16LE(28);
   }
   get inode(): number {
-    return this.#wide(32);
+    // Of files below a layer with numbers of its own the highest bit may be set.
+    return this.#b.readUInt32LE(32) + this.#b.readUInt32LE(36) * 2 ** 32;
   }
   get size(): number {
     return this.#wide(40);

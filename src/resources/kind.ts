@@ -81,6 +81,11 @@ export interface CreateContext {
    * name in layouts. `unnamed`: it never had the name that the application's descriptors show.
    */
   object(id: string): { fd: number; unnamed: boolean } | undefined;
+  /**
+   * Makes what stands at the path: on a disk of the application's own (stage/disk.ts) it gets this inode number. Where it cannot, that
+   * is told.
+   */
+  numbered<T>(path: string, inode: number, make: () => T): T;
   /** The master of a terminal that a session of the clone has already; the caller's from then on. */
   terminal(index: number): number | undefined;
   /** Runs when all descriptions exist: `own` is this process's descriptor of each. */

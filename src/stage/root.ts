@@ -1,12 +1,14 @@
 /** The application's view of the file system: a layer over the node's own, with devices, /proc and shared memory of its own. */
 
-import { mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { isMemoryOnly } from "../kernel/file-systems.ts";
 import { AT_EMPTY_PATH, O_CLOEXEC } from "../kernel/files.ts";
 import { mountPoints } from "../kernel/procfs.ts";
 import type { Remote } from "../kernel/remote.ts";
+import { diskPaths, isMounted } from "./disk.ts";
 
 const MS_NOSUID = 2;
 const MS_NODEV = 4;
@@ -45,9 +47,11 @@ const LINKS: Array<[string, string]> = [
   ["pts/ptmx", "ptmx"],
 ];
 
-/** Directories of the layer on the node's disk. */
+/** Directories of the layer: on the node's disk, or on one of the application's own. */
 export function layerPaths(filesDirectory: string): { upper: string; work: string; root: string } {
-  return { upper: `${filesDirectory}/upper`, work: `${filesDirectory}/work`, root: `${filesDirectory}/root` };
+  const { mounted } = diskPaths(filesDirectory);
+  const own = existsSync(mounted) ? mounted : filesDirectory;
+  return { upper: `${own}/upper`, work: `${own}/work`, root: `${filesDirectory}/root` };
 }
 
 /** A directory of the node's that the application sees at a path of its own. */
@@ -81,7 +85,9 @@ export function prepareRoot(remote: Remote, options: RootOptions): void {
   mount("none", "/", "", MS_REC | MS_PRIVATE);
   // Mappings of what is only in memory show by their time of access alone: files/look.ts.
   const strict = isMemoryOnly(upper) ? MS_STRICTATIME : 0;
-  mount("overlay", root, "overlay", strict, `lowerdir=/,upperdir=${upper},workdir=${work}`);
+  // On a disk of its own, numbers of inodes are shown as they are there, of directories too; the node's own files have larger ones.
+  const numbers = isMounted(dirname(upper)) ? ",xino=on" : "";
+  mount("overlay", root, "overlay", strict, `lowerdir=/,upperdir=${upper},workdir=${work}${numbers}`);
   mount("proc", `${root}/proc`, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC);
   mount("/sys", `${root}/sys`, "", MS_BIND | MS_REC);
   mount("dev", `${root}/dev`, "tmpfs", MS_NOSUID, "mode=755,size=1m");

@@ -10,6 +10,7 @@ import {
 } from "../../kernel/calls.ts";
 import { Status } from "../../kernel/files.ts";
 import { type CreateContext, type DescriptorKind, O } from "../kind.ts";
+import { inodeOf } from "../nameless/state.ts";
 import { peekPipe } from "../pipe/index.ts";
 
 export interface FifoState {
@@ -79,7 +80,8 @@ function keeperOf(state: FifoState, context: CreateContext): number {
   const path = state.deleted ? `${state.path}.~deleted` : state.path;
   const at = remote.putString(path);
   // The file may be there already, replicated.
-  const there = remote.tryCall("mknodat", AT_FDCWD, at, FIFO | state.mode, 0);
+  const make = () => remote.tryCall("mknodat", AT_FDCWD, at, FIFO | state.mode, 0);
+  const there = state.deleted ? context.numbered(path, inodeOf(state.id), make) : make();
   const keeper = openInRoot(context.rootFd, path, O.readWrite | O.nonBlock);
   if (there === 0 || state.deleted) call("fchmod", keeper, state.mode);
   if (state.deleted) remote.call("unlinkat", AT_FDCWD, at, 0);

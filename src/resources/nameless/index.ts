@@ -12,7 +12,7 @@ import { checked } from "../../kernel/errors.ts";
 import { AT_EMPTY_PATH, AT_REMOVEDIR, O_NOATIME, O_NOFOLLOW, Status } from "../../kernel/files.ts";
 import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { foundAs } from "./find.ts";
-import { DELETED, DIRECTORY, MEMFD, type NamelessState, REGULAR, TYPE } from "./state.ts";
+import { DELETED, DIRECTORY, inodeOf, MEMFD, type NamelessState, REGULAR, TYPE } from "./state.ts";
 
 export type { NamelessState } from "./state.ts";
 
@@ -92,7 +92,7 @@ function named(state: NamelessState, context: CreateContext, unnamed: number | u
   const { remote } = context.inside();
   for (let n = 0; ; n++) {
     const name = n === 0 ? path : `${path}.~${n}`;
-    const made = makeName(name, context, isDirectory, unnamed);
+    const made = makeName(name, context, { isDirectory, unnamed, inode: inodeOf(state.id) });
     if (made === EEXIST && n < 1000) continue;
     // The directory that it was in is gone as well.
     if (made === ENOENT && path.lastIndexOf("/") > 0)
@@ -109,13 +109,18 @@ function named(state: NamelessState, context: CreateContext, unnamed: number | u
 }
 
 /** 0 or −errno. */
-function makeName(name: string, context: CreateContext, isDirectory: boolean, unnamed: number | undefined): number {
+function makeName(
+  name: string,
+  context: CreateContext,
+  { isDirectory, unnamed, inode }: { isDirectory: boolean; unnamed: number | undefined; inode: number },
+): number {
   const { remote, give } = context.inside();
   remote.reset();
   const at = remote.putString(name);
   try {
-    if (isDirectory) return remote.tryCall("mkdirat", AT_FDCWD, at, 0o700);
-    if (unnamed === undefined) return remote.tryCall("mknodat", AT_FDCWD, at, REGULAR | 0o600, 0);
+    if (isDirectory) return context.numbered(name, inode, () => remote.tryCall("mkdirat", AT_FDCWD, at, 0o700));
+    if (unnamed === undefined)
+      return context.numbered(name, inode, () => remote.tryCall("mknodat", AT_FDCWD, at, REGULAR | 0o600, 0));
     const theirs = give(unnamed);
     const from = remote.putString(`/proc/self/fd/${theirs}`);
     const result = remote.tryCall("linkat", AT_FDCWD, from, AT_FDCWD, at, AT_SYMLINK_FOLLOW);

@@ -1,11 +1,11 @@
 /** The files without a name of a clone that does not live yet: kept open by this process, which fills them. */
 import { call, closeDescriptor, makeMemory, openInRoot, tryCall } from "../../kernel/calls.ts";
-import { SystemCallError } from "../../kernel/errors.ts";
+import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
-import { O_RDWR, writeAt } from "../../kernel/files.ts";
+import { nextData, O_RDWR, readAt, Status, writeAt } from "../../kernel/files.ts";
 import { hugeMemoryFlags, writeHuge } from "../../kernel/huge-pages.ts";
 import { lackingHugePages } from "../memory/lacking.ts";
-import { MEMFD, type ObjectOperation } from "./state.ts";
+import { inodeOf, MEMFD, type ObjectOperation } from "./state.ts";
 
 const MFD_ALLOW_SEALING = 2;
 /** With O_DIRECTORY in it. */
@@ -21,18 +21,41 @@ interface Held {
   mapped: boolean;
   /** Bytes of a page, where they are huge. */
   huge: number | undefined;
+  path: string;
+  /** It has another number than the primary's. */
+  misses: boolean;
 }
+
+/** Numbers of files on the application's own disk. */
+export interface NamelessNumbers {
+  /** The highest there is. */
+  readonly last: number;
+  /** Whether what is at this path lies there. */
+  covers(path: string): boolean;
+  /** What is made gets this number if it is free; undefined: one that no file of the primary's has. */
+  with<T>(inode: number | undefined, make: () => T): T;
+  /** It has another number for good. */
+  missed(path: string, inode: number): void;
+}
+
+const status = new Status();
 
 export class Objects {
   readonly #rootFd: number;
   readonly #held = new Map<string, Held>();
+  readonly #numbers: NamelessNumbers | undefined;
+  /** Let go of before the primary told that they are gone. */
+  readonly #released = new Set<string>();
 
-  /** @param rootFd the application's root directory */
-  constructor(rootFd: number) {
+  /** @param rootFd the application's root directory @param numbers of its files, on a disk of its own */
+  constructor(rootFd: number, numbers?: NamelessNumbers) {
     this.#rootFd = rootFd;
+    this.#numbers = numbers;
   }
 
   apply(operation: ObjectOperation): void {
+    if (operation.op === "object") this.#released.delete(operation.id);
+    else if (this.#released.has(operation.id)) return;
     switch (operation.op) {
       case "object":
         call("ftruncate", this.#take(operation).fd, operation.size);
@@ -50,7 +73,34 @@ export class Objects {
   }
 
   get(id: string): { fd: number; unnamed: boolean } | undefined {
-    return this.#held.get(id);
+    const held = this.#held.get(id);
+    if (held?.misses) this.#makeAgain(held, id);
+    return held;
+  }
+
+  /** Another file has this number on the primary by now. False: none here has it, or it is mapped still. */
+  letGo(inode: number): boolean {
+    for (const [id, held] of this.#held) {
+      if (!held.unnamed || held.mapped || inodeOf(id) !== inode || held.misses) continue;
+      this.#held.delete(id);
+      this.#released.add(id);
+      closeDescriptor(held.fd);
+      return true;
+    }
+    return false;
+  }
+
+  /** What had its number when it came is gone. */
+  #makeAgain(held: Held, id: string): void {
+    const made = this.#makeUnnamed(held.path, id);
+    if (made.misses || held.mapped) {
+      closeDescriptor(made.fd);
+      this.#numbers!.missed(held.path, inodeOf(id));
+      return;
+    }
+    copy(held.fd, made.fd);
+    closeDescriptor(held.fd);
+    Object.assign(held, { fd: made.fd, misses: false });
   }
 
   /**
@@ -81,14 +131,28 @@ export class Objects {
   #hold(id: string, path: string, unnamed: boolean, huge?: number): Held {
     const name = path.replace(/ \(deleted\)$/, "").replace(/^\/(memfd:)?/, "");
     const flags = MFD_ALLOW_SEALING + (huge === undefined ? 0 : hugeMemoryFlags(huge));
-    const fd = unnamed ? this.#makeUnnamed(path) : makeObject(name, flags, huge);
-    const held = { fd, unnamed, mapped: false, huge };
+    const { fd, misses } = unnamed ? this.#makeUnnamed(path, id) : { fd: makeObject(name, flags, huge), misses: false };
+    const held = { fd, unnamed, mapped: false, huge, path, misses };
     this.#held.set(id, held);
     return held;
   }
 
+  #makeUnnamed(path: string, id: string): { fd: number; misses: boolean } {
+    const numbers = this.#numbers;
+    if (!numbers?.covers(path)) return { fd: this.#makeBeside(path), misses: false };
+    // In the root, for another directory might be copied into the layer by that, and take the number.
+    const make = () => openInRoot(this.#rootFd, "/", O_TMPFILE | O_RDWR, 0o600);
+    const inode = inodeOf(id);
+    const fd = numbers.with(inode, make);
+    checked(status.read(fd, ""), "statx", path);
+    // A file of the node's own that was never changed, which has a number of the node's.
+    if (status.inode === inode || inode > numbers.last) return { fd, misses: false };
+    closeDescriptor(fd);
+    return { fd: numbers.with(undefined, make), misses: true };
+  }
+
   /** In its directory, or in the nearest above that is there. */
-  #makeUnnamed(path: string): number {
+  #makeBeside(path: string): number {
     for (let directory = path; ; ) {
       directory = directory.slice(0, directory.lastIndexOf("/"));
       try {
@@ -132,6 +196,16 @@ function makeObject(name: string, flags: number, huge: number | undefined): numb
     return makeMemory(name, flags);
   } catch (error) {
     throw huge === undefined ? error : lackingHugePages(huge, huge, error);
+  }
+}
+
+function copy(from: number, to: number): void {
+  const size = call("lseek", from, 0, SEEK_END);
+  call("ftruncate", to, size);
+  for (let at = nextData(from, 0, size); at < size; at = nextData(from, at, size)) {
+    const piece = Buffer.alloc(Math.min(ZEROS.length, size - at));
+    writeAt(to, piece.subarray(0, readAt(from, piece, at)), at);
+    at += piece.length;
   }
 }
 

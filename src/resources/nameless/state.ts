@@ -35,3 +35,8 @@ export function objectId(major: number, minor: number, inode: number): string {
   const hex = (n: number) => n.toString(16).padStart(2, "0");
   return `${hex(major)}:${hex(minor)}:${inode}`;
 }
+
+/** What `objectId` was made of; of a FIFO's, too. */
+export function inodeOf(id: string): number {
+  return Number(id.slice(id.lastIndexOf(":") + 1));
+}

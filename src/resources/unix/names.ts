@@ -1,7 +1,7 @@
 /** Binding unix sockets in the clone: by its own processes, so that names mean there what they mean to the application. */
 
 import { call, closeDescriptor, openInRoot } from "../../kernel/calls.ts";
-import { O_NOFOLLOW, O_PATH } from "../../kernel/files.ts";
+import { O_NOFOLLOW, O_PATH, Status, tryOpenBelow } from "../../kernel/files.ts";
 import { SOCK_CLOEXEC } from "../../kernel/socket.ts";
 import type { CreateContext, Inside } from "../kind.ts";
 import { AF_UNIX, type UnixCredentials, type UnixName } from "./state.ts";
@@ -65,8 +65,11 @@ export class Names {
       if (!pathOf(name).startsWith("/")) remote.call("chdir", remote.putString(name.directory));
       const path = remote.put(Buffer.from(`${pathOf(name)}\0`, "latin1"));
       const was = this.#setAside(name);
+      const inode = name.file ? numberAt(this.#context.rootFd, absolutePathOf(name)) : undefined;
       remote.tryCall("unlink", path);
-      remote.call("bind", fd, remote.put(name.address), name.address.length);
+      const bind = () => remote.call("bind", fd, remote.put(name.address), name.address.length);
+      if (inode === undefined) bind();
+      else this.#context.numbered(absolutePathOf(name), inode, bind);
       if (name.file) {
         remote.call("chmod", path, name.file.mode);
         remote.call("chown", path, name.file.uid, name.file.gid);
@@ -124,6 +127,16 @@ export class Names {
     }
     remote.reset();
   }
+}
+
+/** Of the file that came with the application's others; undefined when there is none. */
+function numberAt(rootFd: number, path: string): number | undefined {
+  const fd = tryOpenBelow(rootFd, path, O_PATH | O_NOFOLLOW);
+  if (fd < 0) return undefined;
+  const status = new Status();
+  const result = status.read(fd, "");
+  closeDescriptor(fd);
+  return result < 0 ? undefined : status.inode;
 }
 
 const AT_FDCWD = -100;

@@ -27,7 +27,7 @@ describe("plan", () => {
       restart: { ...applicationDefaults.restart, on: "failure" },
       health: { ...applicationDefaults.health, probe: "tcp", port: 6379 },
       placement: { ...applicationDefaults.placement, standbys: 2 },
-      ...{ volumes: [{ path: "/data", directory: "/srv/data" }], durable: true },
+      ...{ volumes: [{ path: "/data", directory: "/srv/data" }], disk: 2 ** 30, durable: true },
     };
     for (const [key, to] of Object.entries(others)) {
       const { action, changes } = planOf(is, { ...shall, [key]: to } as Application);

@@ -11,12 +11,14 @@ import type { FileOperation } from "../../../src/files/change.ts";
 import type { FileLog } from "../../../src/files/log.ts";
 import { findLog } from "./file-log.ts";
 import { TestClone } from "./filling.ts";
-import { Overlays, ownMounts } from "./overlays.ts";
+import { numbersIn, Overlays, ownMounts } from "./overlays.ts";
 import { describe } from "./program.ts";
 
 const WORKER = fileURLToPath(new URL("./worker.ts", import.meta.url));
 const PROCESSES = 3;
 const CUTS = Number(process.env.FILES_CUTS ?? 25);
+/** Few numbers, which come round. */
+const DISK_BYTES = 256 << 20;
 const SEED = Number(process.env.FILES_SEED ?? Math.floor(Math.random() * 2 ** 30));
 
 async function stop(workers: ChildProcess[]): Promise<void> {
@@ -25,16 +27,18 @@ async function stop(workers: ChildProcess[]): Promise<void> {
     while (readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]![0] !== "T") await sleep(1);
 }
 
-async function check(log: FileLog | false | undefined): Promise<void> {
+/** @param numbers on disks of their own: the same inode numbers are wanted */
+async function check(log: FileLog | false | undefined, numbers = false): Promise<void> {
   ownMounts();
   const overlays = new Overlays();
   const workers: ChildProcess[] = [];
   try {
     const lower = overlays.path("lower");
-    const primary = overlays.mount("primary", lower);
-    const clone = overlays.mount("clone", lower);
-    const capture = new FileCapture({ filesDirectory: primary.directory, lower, log });
-    const filled = new TestClone(clone.rootFd);
+    const mount = (name: string, standby: boolean) =>
+      numbers ? overlays.mountOnDisk(name, lower, standby, DISK_BYTES) : overlays.mount(name, lower);
+    const [primary, clone] = [mount("primary", false), mount("clone", true)];
+    const capture = new FileCapture({ filesDirectory: primary.directory, lower, log, numbers: primary.numbers });
+    const filled = new TestClone(clone.rootFd, undefined, clone.numbers);
     const emit = (operation: FileOperation) => filled.apply.apply(operation);
     for (let i = 0; i < PROCESSES; i++) {
       const worker = spawn(process.execPath, [WORKER, primary.root, String(SEED + i)], {
@@ -50,6 +54,7 @@ async function check(log: FileLog | false | undefined): Promise<void> {
       await stop(workers);
       for (const operation of capture.cut()) emit(operation);
       assert.deepEqual(describe(clone.root), describe(primary.root), `cut ${i}`);
+      if (numbers) assert.deepEqual(numbersIn(clone), numbersIn(primary), `cut ${i}`);
       for (const worker of workers) worker.kill("SIGCONT");
     }
     capture.close();
@@ -71,3 +76,10 @@ test(`files are the same at each cut while others write, as the kernel's log tel
     log?.close();
   }
 });
+
+test(`inode numbers are the same at each cut while others write, by comparing (seed ${SEED})`, () =>
+  check(false, true));
+
+// A log of its own: its disk is another device.
+test(`inode numbers are the same at each cut while others write, as the kernel's log tells (seed ${SEED})`, () =>
+  check(undefined, true));

@@ -3,6 +3,8 @@ import { FileApply, type OfferedBlocks } from "../../../src/files/apply.ts";
 import type { EmitOperation, FileCapture, FileNewcomer } from "../../../src/files/capture.ts";
 import type { FileOperation } from "../../../src/files/change.ts";
 import { Answers } from "../../../src/files/newcomer.ts";
+import { Numbered } from "../../../src/files/numbered.ts";
+import type { InodeNumbers } from "../../../src/stage/inode-numbers.ts";
 
 export interface FillOptions {
   pause?: () => Promise<void>;
@@ -26,9 +28,10 @@ export class TestClone {
   /** What others were told of while this one is told all names. */
   #kept: FileOperation[] | undefined;
 
-  constructor(rootFd: number, blocks?: OfferedBlocks & { holds: boolean }) {
+  constructor(rootFd: number, blocks?: OfferedBlocks & { holds: boolean }, numbers?: InodeNumbers) {
     this.#holds = blocks?.holds ?? false;
-    this.apply = new FileApply(rootFd, { blocks, answer: (lacking) => this.#answers.push(lacking) });
+    const numbered = numbers && new Numbered(numbers);
+    this.apply = new FileApply(rootFd, { blocks, numbered, answer: (lacking) => this.#answers.push(lacking) });
   }
 
   /** A step that all clones get. */

@@ -1,8 +1,12 @@
 /** Overlays for tests: in a mount namespace of the test process's own, so that nothing is left when it ends. */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { call, cString, openPath } from "../../../src/kernel/calls.ts";
+import { MODE_TYPE, TYPE_BITS } from "../../../src/kernel/files.ts";
+import { makeDisk } from "../../../src/stage/disk.ts";
+import type { InodeNumbers } from "../../../src/stage/inode-numbers.ts";
+import { layerPaths } from "../../../src/stage/root.ts";
 
 const CLONE_NEWNS = 0x20000;
 const MS_REC_PRIVATE = 0x4000 | (1 << 18);
@@ -26,6 +30,27 @@ export interface Layer {
   lower: string;
   root: string;
   rootFd: number;
+  /** Of its disk, if it has one of its own. */
+  numbers?: InodeNumbers;
+}
+
+const DISK_BYTES = 64 << 20;
+
+/** Everything in a layer on a disk of its own, with its inode number; names that hide one of the layer below are not told of. */
+export function numbersIn(layer: Layer): Record<string, bigint> {
+  const found: Record<string, bigint> = {};
+  const visit = (directory: Buffer, shown: string) => {
+    for (const name of readdirSync(directory, { encoding: "buffer" })) {
+      const path = Buffer.concat([directory, Buffer.from("/"), name]);
+      const { ino, rdev, mode } = lstatSync(path, { bigint: true });
+      if ((Number(mode) & MODE_TYPE) === TYPE_BITS.character && rdev === 0n) continue;
+      const inner = `${shown}/${name.toString("latin1")}`;
+      found[inner] = ino;
+      if ((Number(mode) & MODE_TYPE) === TYPE_BITS.directory) visit(path, inner);
+    }
+  };
+  visit(Buffer.from(layerPaths(layer.directory).upper), "");
+  return found;
 }
 
 export class Overlays {
@@ -47,6 +72,19 @@ export class Overlays {
     call("mount", cString("overlay"), cString(root), cString("overlay"), flags, cString(options));
     this.#mounted.push(root);
     return { directory, lower, root, rootFd: openPath(root, O_PATH) };
+  }
+
+  /** As `mount`, on a disk of its own. @param standby a clone's */
+  mountOnDisk(name: string, lower: string, standby: boolean, bytes = DISK_BYTES): Layer {
+    const directory = this.path(name);
+    const numbers = makeDisk(directory, { bytes, identity: "test" }, standby);
+    this.#mounted.push(numbers.directory);
+    const root = this.path(`${name}/root`);
+    const { upper, work } = layerPaths(directory);
+    const options = `lowerdir=${lower},upperdir=${upper},workdir=${work},xino=on`;
+    call("mount", cString("overlay"), cString(root), cString("overlay"), 0, cString(options));
+    this.#mounted.push(root);
+    return { directory, lower, root, rootFd: openPath(root, O_PATH), numbers };
   }
 
   /** A file system in memory, with times of every access, over a directory. */
