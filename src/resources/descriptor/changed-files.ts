@@ -101,6 +101,8 @@ class ChangedFileWalk implements OpenFileWalk {
   /** Where of each descriptor head and stamp are. */
   readonly #places = new Map<number, number>();
   readonly #freePlaces: number[] = [];
+  /** No descriptor was ever as high. */
+  #known = 0;
   #heads = Buffer.alloc(FIRST_FILES * HEAD_BYTES);
   #stamps = Buffer.alloc(FIRST_FILES * STAMP_BYTES);
   readonly #touches = new Touches();
@@ -135,6 +137,7 @@ class ChangedFileWalk implements OpenFileWalk {
       shared.writeUInt32LE(first, SHARED.first);
       shared.writeUInt32LE(slots, SHARED.slots);
       shared.writeUInt32LE(begin, SHARED.begin);
+      shared.writeUInt32LE(this.#known, SHARED.known);
       for (const at of [SHARED.table, SHARED.count, SHARED.end]) shared.writeUInt32LE(0, at);
       readWalk(this.#link, NOTHING, NOTHING, HEAD_BYTES);
       const table = shared.readUInt32LE(SHARED.table);
@@ -197,6 +200,7 @@ class ChangedFileWalk implements OpenFileWalk {
       this.#stamps = Buffer.concat([this.#stamps, Buffer.alloc(this.#stamps.length)]);
     }
     this.#places.set(fd, place);
+    this.#known = Math.max(this.#known, fd + 1);
     return place;
   }
 

@@ -31,7 +31,8 @@ export const RECORDS = 512;
 
 /**
  * What the program and who runs it share: {u32 first of the process's numbers, u32 how many, u32 descriptor to begin with, u32
- * where it came to, u32 slots of the process's table, u32 records, u64 file operations of sockets}, records, numbers.
+ * where it came to, u32 slots of the process's table, u32 records, u64 file operations of sockets, u32 descriptors up to the highest one
+ * that was ever there}, records, numbers.
  */
 export const SHARED = {
   first: 0,
@@ -41,6 +42,7 @@ export const SHARED = {
   table: 16,
   count: 20,
   sockets: 24,
+  known: 32,
   records: 64,
 } as const;
 export const ENTRIES_AT = SHARED.records + RECORDS * RECORD_BYTES;
@@ -60,6 +62,7 @@ const FIELDS = [
   "fdtable.fd",
   "fdtable.max_fds",
   "fdtable.close_on_exec",
+  "fdtable.open_fds",
   ...Object.values(STAMP_FIELDS),
 ];
 /** Since kernel 6.18 in the socket itself, which spares a look at its inode. */
@@ -79,6 +82,7 @@ const STACK = {
   entry: -72,
   inode: -80,
   socket: -88,
+  open: -96,
 } as const;
 const SOCK_STREAM = 1;
 const IPPROTO_TCP = 6;
@@ -100,7 +104,7 @@ const BY_SEGMENTS = [
   "receiveWindow",
   "receiveWindowAt",
 ] as const;
-const TOUCHED = ["state", "socketFlags", "shutdown", "segmentsIn", "segmentsOut", "urgent", "lock", ...OWN] as const;
+const TOUCHED = ["state", "socketFlags", "shutdown", "segmentsIn", "segmentsOut", ...OWN] as const;
 
 /** Looks up what it needs of the kernel's types once, some ten milliseconds. */
 export class ChangedProgram {
@@ -145,6 +149,7 @@ class Writer {
     a.load(1, 7, this.#at("task_struct.files")).jumpIfZero(1, "out").load(1, 1, this.#at("files_struct.fdt"));
     a.load(2, 1, this.#at("fdtable.fd")).store(10, STACK.table, 2);
     a.load(2, 1, this.#at("fdtable.close_on_exec")).store(10, STACK.closing, 2);
+    a.load(2, 1, this.#at("fdtable.open_fds")).store(10, STACK.open, 2);
     a.load32(2, 1, this.#at("fdtable.max_fds")).store(10, STACK.slots, 2).store32(6, SHARED.table, 2);
     a.load32(3, 6, SHARED.slots).jump("greater", 2, 3, "out").store32(6, SHARED.end, 3);
     a.load32(2, 6, SHARED.begin)
@@ -154,6 +159,7 @@ class Writer {
     a.loop("new", STACK.blocks).label("block");
     a.loop("next", STACK.blocks).jumpIfZero(0, "end").load32(1, 0, 0).shiftLeft(1, bits);
     a.store(10, STACK.from, 1).addConstant(1, BLOCK).store(10, STACK.to, 1);
+    this.#skipEmpty();
     this.#touchBlock();
     a.load(2, 10, STACK.from).load(3, 10, STACK.to);
     a.loop("new", STACK.loop).label("next");
@@ -178,6 +184,21 @@ class Writer {
     const a = this.#a.mapValue(2, this.#mapFd).load32(3, 2, SHARED.first).add(1, 3).constant(3, this.#entries);
     a.jump("atLeast", 1, 3, none).shiftLeft(1, Math.log2(ENTRY_BYTES)).add(2, 1).addConstant(2, ENTRIES_AT);
     return a.move(to, 2);
+  }
+
+  /** Tables grow by doubling: half of one may never have been used. */
+  #skipEmpty(): void {
+    const a = this.#a;
+    a.mapValue(2, this.#mapFd).load32(2, 2, SHARED.known).load(7, 10, STACK.from).jump("less", 7, 2, "used");
+    a.load(2, 10, STACK.slots).jump("atLeast", 7, 2, "block").move(1, 7).shiftRight(1, 6).shiftLeft(1, 3);
+    a.load(2, 10, STACK.open)
+      .add(1, 2)
+      .word(1, 1, 0)
+      .andConstant(7, WORD_BITS - 1)
+      .shiftRightBy(1, 7);
+    a.andConstant(1, 2 ** BLOCK - 1)
+      .jumpIfZero(1, "block")
+      .label("used");
   }
 
   #touchBlock(): void {
@@ -265,7 +286,6 @@ class Writer {
     a.store(6, HEAD.inode, 1).store(10, STACK.socket, 8);
     a.mix(9, 1);
     a.as("tcp_sock", 8).move(8, 0);
-    field(7, "lock");
     take("segmentsIn", "segmentsOut");
     take("copied", "written");
     take("backlog", "backlogLimit");
@@ -274,9 +294,10 @@ class Writer {
     a.load8(1, 8, this.#at(STAMP_FIELDS.state)).store32(6, to("state"), 1);
     a.load8(2, 8, this.#at(STAMP_FIELDS.shutdown)).store32(6, to("shutdown"), 2).shiftLeft(2, 8).or(1, 2);
     field(2, "error").store32(6, to("error"), 2).shiftLeft(2, 32).or(1, 2);
-    a.mix(9, 1).load16(1, 8, this.#at(STAMP_FIELDS.urgent)).or(7, 1);
-    a.constant(1, 1).or(9, 1).constant(1, 0).jump("notEqual", 7, 1, "differs");
-    a.load(1, 10, STACK.entry).load(2, 1, ENTRY.number).jump("equal", 2, 9, "next").label("differs");
+    a.mix(9, 1).constant(1, 1).or(9, 1);
+    a.load(1, 10, STACK.entry).load(2, 1, ENTRY.number).jump("equal", 2, 9, "next");
+    // Both are looked at only here: neither comes without a segment, but for a lock under which nothing has changed yet.
+    field(7, "lock").load16(1, 8, this.#at(STAMP_FIELDS.urgent)).or(7, 1);
     a.constant(1, 0).store32(6, HEAD.mode, 1).store(6, HEAD.locks, 1);
     a.constant(1, STAMP_BYTES).store32(6, HEAD.stamp, 1);
     for (const name of ["bytesAcknowledged", "bytesReceived"] as const)

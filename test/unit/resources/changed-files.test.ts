@@ -80,6 +80,13 @@ async function touchedBy(command: string): Promise<{ differs: boolean; touched: 
   return found;
 }
 
+/** What they still have to say to each other shall not come into another test. */
+async function closeAll(...fds: number[]): Promise<void> {
+  for (const fd of fds) await ask(`close ${fd}`);
+  await new Promise((done) => setTimeout(done, 50));
+  look();
+}
+
 test("what an idle process has open is told of once", () => {
   assert.ok(look().differs);
   for (let i = 0; i < 3; i++) assert.deepEqual(look(), { differs: false, touched: [] });
@@ -98,6 +105,7 @@ test("of a socket: what comes, is read, is sent, is shut down, an error, each wi
   assert.deepEqual((await touchedBy(`write ${near} 10`)).touched, [near]);
   assert.deepEqual((await touchedBy(`keepalive ${far}`)).touched, [far]);
   assert.deepEqual((await touchedBy(`shutdown ${far} 1`)).touched, [near, far]);
+  await closeAll(near, far);
 });
 
 test("of a socket that listens: who waits, and how many may", async () => {
@@ -107,6 +115,7 @@ test("of a socket that listens: who waits, and how many may", async () => {
   const { differs, touched } = await touchedBy(`join ${listener}`);
   assert.ok(differs);
   assert.ok(touched.includes(listener));
+  await closeAll(listener);
 });
 
 test("flags of a description and of a descriptor", async () => {
@@ -117,7 +126,8 @@ test("flags of a description and of a descriptor", async () => {
 });
 
 test("another socket, pipe or file under the same number", async () => {
-  const [near] = (await ask("connect")) as [number, number];
+  const [near, far] = (await ask("connect")) as [number, number];
+  await ask(`close ${far}`);
   look();
   for (const command of ["socket", "pipe", "file", "socket", "eventfd", "socket"]) {
     await ask(`close ${near}`);
@@ -138,7 +148,8 @@ test("a socket that is closed and made anew between two looks is another one", a
   for (let i = 0; i < 50; i++) {
     // The kernel gives the same memory again, mostly.
     await ask("again 500");
-    assert.deepEqual(look(), { differs: true, touched: [500] });
+    const { differs, touched } = look();
+    assert.ok(differs && touched.includes(500));
   }
 });
 
@@ -148,8 +159,8 @@ test("a pipe's content, an eventfd's counter, a file's position, the first lock"
   const [counter] = (await ask("eventfd 601")) as [number];
   const [file] = (await ask("file 602")) as [number];
   look();
-  assert.deepEqual((await touchedBy(`write ${writer} 3`)).touched, [reader, writer].sort());
-  assert.deepEqual((await touchedBy(`read ${reader} 1`)).touched, [reader, writer].sort());
+  assert.deepEqual((await touchedBy(`write ${writer} 3`)).touched, [writer, reader]);
+  assert.deepEqual((await touchedBy(`read ${reader} 1`)).touched, [writer, reader]);
   assert.deepEqual((await touchedBy(`count ${counter} 7`)).touched, [counter]);
   assert.deepEqual((await touchedBy(`seek ${file} 5`)).touched, [file]);
   assert.ok((await touchedBy(`lock ${file}`)).differs);
