@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <algorithm>
 #include <vector>
 
 namespace understudy {
@@ -19,6 +20,7 @@ struct ScanArguments {
   uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
   uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
 };
+constexpr uint64_t kUserEnd = 0x7ffffffff000;
 constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArguments);
 
 // scan(pagemapFd, ranges BigUint64Array[start,end…], flags, inverted, mask, anyof, returned, out BigUint64Array[3 each]):
@@ -183,7 +185,8 @@ static Napi::Value holes(const Napi::CallbackInfo& info) {
   a.return_mask = 8;
   for (auto it = s->blocks.begin(); it != s->blocks.end() && found < room;) {
     a.start = *it << 21;
-    a.end = a.start + (1ull << 21);
+    // The last block is not whole: behind it nothing may be asked for (EFAULT).
+    a.end = std::min<uint64_t>(a.start + (1ull << 21), kUserEnd);
     long n = ioctl(fd, kPagemapScan, &a);
     if (n < 0) return Napi::Number::New(info.Env(), -errno);
     if (n > 0) { ++it; continue; }

@@ -42,15 +42,16 @@ export interface Sight {
   since: bigint;
 }
 
-/** This thread's own scheduling, to know the scheduler's clock by. It is never ahead of it, and at most a tick behind. */
-const CLOCK_SLACK_NS = 1_000n;
+/** So far apart the scheduler's clock and CLOCK_MONOTONIC drift at most: 500 ppm is what adjtimex(2) allows. */
+const DRIFT_PER = 2000n;
 
 export class ThreadSwitches {
   readonly #memory: KernelMemory;
   readonly #tasks = new WeakMap<Switching, { task: Address; image: number }>();
   readonly #own: Address;
-  /** The scheduler's clock is ahead of CLOCK_MONOTONIC by so much. */
-  #ahead = 0n;
+  /** The scheduler's clock is ahead of CLOCK_MONOTONIC by so much, or by a little more, as of when that was found. */
+  #ahead: bigint;
+  #aheadAt = process.hrtime.bigint();
 
   private constructor(memory: KernelMemory) {
     this.#memory = memory;
@@ -81,10 +82,17 @@ export class ThreadSwitches {
   sights(threads: readonly Switching[]): Sight[] {
     const switches = this.counts(threads);
     const fell = this.#lastRun(threads.map((thread) => this.#of(thread)));
-    // Whichever look at this thread found the scheduler's clock further on is nearer to the truth; clocks drift apart slowly.
-    const now = this.#aheadNow();
-    this.#ahead = now > this.#ahead ? now : this.#ahead - CLOCK_SLACK_NS;
+    this.#lookAhead();
     return switches.map((count, i) => ({ switches: count, since: fell[i]! - this.#ahead }));
+  }
+
+  /** What it says of this thread, which runs, is up to a tick old: the look that found most is nearest to the truth. */
+  #lookAhead(): void {
+    const now = process.hrtime.bigint();
+    const drifted = this.#ahead - (now - this.#aheadAt) / DRIFT_PER;
+    const found = this.#aheadNow();
+    this.#ahead = found > drifted ? found : drifted;
+    this.#aheadAt = now;
   }
 
   #aheadNow(): bigint {

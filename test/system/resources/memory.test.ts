@@ -7,6 +7,7 @@ import { programPath } from "../../support/programs.ts";
 
 testPrograms("memory", [
   { program: "memory/anonymous", idle: true },
+  { program: "memory/highest" },
   { program: "memory/heap", idle: true },
   { program: "memory/discard", idle: true },
   { program: "memory/advice", idle: true },
