@@ -377,8 +377,8 @@ export class Capture {
     const { now: limits } = this.#limits;
     if (Object.keys(limits).length > 0) resources.set("limits/cgroup", { kind: "limits", version: 1, state: limits });
     this.#forgetEnded();
-    this.#watchNew();
     const changedThreads = this.#changedThreads();
+    this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now, final, changedThreads);
     this.#memory.take(this.captured());
     // Every layout is that of this stop: which of them are mapped from now on is seen in it, or told by the kernel.
@@ -388,10 +388,10 @@ export class Capture {
   }
 
   /** Of those that have run since the last stop: nobody changes these facts of a thread but itself. */
-  #changedThreads(): ReadonlySet<TracedThread> {
+  #changedThreads(): Set<TracedThread> {
     const { tracees } = this.#options;
     const awake = [...tracees.threads()].filter((thread) => !thread.asleep);
-    return this.#threadFacts?.changed(awake) ?? NONE_CHANGED;
+    return this.#threadFacts?.changed(awake) ?? new Set();
   }
 
   /** Files and segments go ahead of everything that may map them. */
@@ -454,8 +454,6 @@ function layoutOf(pid: number): Area[] {
 }
 
 const ENDED = new Set(["ENOENT", "ESRCH"]);
-
-const NONE_CHANGED: ReadonlySet<TracedThread> = new Set();
 
 /** A thread that was left asleep was woken up by a signal from outside: the next try stops it. */
 function disturbed(): OperatingError {
