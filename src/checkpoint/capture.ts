@@ -17,6 +17,7 @@ import { controllingTerminal } from "../resources/pty/controlling.ts";
 import { LimitsWatch } from "../stage/limits.ts";
 import type { Stage } from "../stage/stage.ts";
 import { MappedPrograms, type Program } from "../tree/programs.ts";
+import { Sharing } from "../tree/sharing.ts";
 import { Surroundings } from "../tree/surroundings.ts";
 import type { TracedProcess, TracedThread, Tracees } from "../tree/tracees.ts";
 import type { MemoryNewcomer } from "./held-pages.ts";
@@ -98,6 +99,7 @@ export class Capture {
   readonly #programs: MappedPrograms | undefined;
   readonly #limits: LimitsWatch;
   readonly #threadFacts = ThreadFacts.tryOpen<TracedThread>();
+  readonly #sharing = this.#threadFacts && new Sharing(this.#threadFacts);
   /** Of the checkpoint before, and when it was. */
   #lastPages = 0;
   #lastDump = 0;
@@ -177,7 +179,10 @@ export class Capture {
     const { tracees } = this.#options;
     this.#forgetEnded();
     if ([...tracees.processes.keys()].every((pid) => this.#processes.has(pid))) return [];
-    return this.#inStop(() => this.#watchNew());
+    return this.#inStop(() => {
+      this.#changedThreads();
+      return this.#watchNew();
+    });
   }
 
   #readAhead(now: number): void {
@@ -391,7 +396,10 @@ export class Capture {
   #changedThreads(): Set<TracedThread> {
     const { tracees } = this.#options;
     const awake = [...tracees.threads()].filter((thread) => !thread.asleep);
-    return this.#threadFacts?.changed(awake) ?? new Set();
+    const changed = this.#threadFacts?.changed(awake) ?? new Set();
+    // Before anything else is done with them: memory cannot be watched twice.
+    this.#sharing?.check(tracees.processes.values());
+    return changed;
   }
 
   /** Files and segments go ahead of everything that may map them. */

@@ -1,4 +1,4 @@
-/** Memory that cannot be copied is refused by name, and the program that has it goes on. */
+/** What cannot be copied is refused by name, and the program that has it goes on. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
@@ -7,24 +7,30 @@ import { after, before, test } from "node:test";
 import { closeHosts, runProgram } from "../../support/local-clone.ts";
 
 const root = resolve(import.meta.dirname, "../../..");
-const program = resolve(root, "build/refused/huge");
+const program = (name: string) => resolve(root, "build/refused", name);
 
 before(() => {
-  mkdirSync(dirname(program), { recursive: true });
-  const source = resolve(import.meta.dirname, "huge.c");
-  execFileSync("gcc", ["-O1", "-Wall", "-I", resolve(root, "test/programs"), "-o", program, source]);
+  for (const name of ["huge", "sharing"]) {
+    mkdirSync(dirname(program(name)), { recursive: true });
+    const source = resolve(import.meta.dirname, `${name}.c`);
+    execFileSync("gcc", ["-O1", "-Wall", "-I", resolve(root, "test/programs"), "-o", program(name), source]);
+  }
 });
 after(closeHosts);
 
 const HUGE = /unprotectable-huge-pages|has huge pages/;
+const SHARED = /unprotectable-sharing|of the application share their/;
+const OWN = /unprotectable-own-table|of its own/;
 const GUARDED = /unprotectable-guarded-memory|has shared memory with content under a guard/;
 
-for (const [kind, what] of [
-  ...["private", "shared", "memfd", "segment"].map((kind) => [kind, HUGE] as const),
-  ["guarded", GUARDED] as const,
+for (const [name, kind, what] of [
+  ...["private", "shared", "memfd", "segment"].map((kind) => ["huge", kind, HUGE] as const),
+  ["huge", "guarded", GUARDED] as const,
+  ...["memory", "descriptors", "directory"].map((kind) => ["sharing", kind, SHARED] as const),
+  ...["own-descriptors", "own-directory"].map((kind) => ["sharing", kind, OWN] as const),
 ])
-  test(`memory that cannot be copied, ${kind}`, async () => {
-    await using life = await runProgram(program, [kind]);
+  test(`what cannot be copied, ${name} ${kind}`, async () => {
+    await using life = await runProgram(program(name), [kind]);
     assert.equal(await life.line(0), "ready");
     // The second time too: nothing of it counts as seen.
     for (const time of ["first", "second"]) assert.match(await refusalOf(life), what, `${time} time`);
