@@ -10,7 +10,7 @@ const root = resolve(import.meta.dirname, "../../..");
 const program = (name: string) => resolve(root, "build/refused", name);
 
 before(() => {
-  for (const name of ["huge", "sharing"]) {
+  for (const name of ["huge", "sharing", "sockets"]) {
     mkdirSync(dirname(program(name)), { recursive: true });
     const source = resolve(import.meta.dirname, `${name}.c`);
     execFileSync("gcc", ["-O1", "-Wall", "-I", resolve(root, "test/programs"), "-o", program(name), source]);
@@ -21,6 +21,8 @@ after(closeHosts);
 const HUGE = /unprotectable-huge-pages|has huge pages/;
 const SHARED = /unprotectable-sharing|of the application share their/;
 const OWN = /unprotectable-own-table|of its own/;
+const FILTER = /unprotectable-socket-filter|has a filter on the TCP socket/;
+const KEYS = /unprotectable-tcp-keys|signs what it sends/;
 const GUARDED = /unprotectable-guarded-memory|has shared memory with content under a guard/;
 
 for (const [name, kind, what] of [
@@ -28,6 +30,8 @@ for (const [name, kind, what] of [
   ["huge", "guarded", GUARDED] as const,
   ...["memory", "descriptors", "directory"].map((kind) => ["sharing", kind, SHARED] as const),
   ...["own-descriptors", "own-directory"].map((kind) => ["sharing", kind, OWN] as const),
+  ["sockets", "filter", FILTER] as const,
+  ["sockets", "keys", KEYS] as const,
 ])
   test(`what cannot be copied, ${name} ${kind}`, async () => {
     await using life = await runProgram(program(name), [kind]);

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 static char stack[1 << 16];
+static volatile int isAlone;
 
 static int sleeper(void* unused) {
   (void)unused;
@@ -13,6 +14,7 @@ static int sleeper(void* unused) {
 
 static void* loner(void* flag) {
   check(!unshare((int)(intptr_t)flag));
+  isAlone = 1;
   for (;;) pause();
   return NULL;
 }
@@ -25,7 +27,7 @@ int main(int count, char** args) {
   int flag = !strcmp(what, "memory") ? CLONE_VM : !strcmp(what, "descriptors") ? CLONE_FILES : CLONE_FS;
   if (isThread) check(!pthread_create(&thread, NULL, loner, (void*)(intptr_t)flag));
   else check(clone(sleeper, stack + sizeof stack, flag | SIGCHLD, NULL) > 0);
-  sleepMs(20);
+  while (isThread && !isAlone) sleepMs(1);
   begin();
   for (;;) {
     next();
