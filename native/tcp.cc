@@ -15,7 +15,7 @@ namespace understudy {
 
 static constexpr uint32_t kMagic = 0x31504354;  // "TCP1"
 static constexpr int kPeekOffset = 42;          // SO_PEEK_OFF
-static constexpr int kOptions = 32;
+static constexpr int kOptions = 64;
 static constexpr uint32_t kSkipBytes = 16384;   // less than this is peeked again rather than skipped
 enum State { Established = 1, SynSent = 2, FinWait1 = 4, FinWait2 = 5, TimeWait = 6, Closed = 7, CloseWait = 8, LastAck = 9, Listen = 10, Closing = 11 };
 enum Flag : uint8_t { FinReceived = 1, FinSent = 2, ReadShut = 4, Failed = 8 };
@@ -43,7 +43,7 @@ struct Record {
   uint32_t receiveFrom, receiveBytes, sendFrom, sendBytes;
   uint32_t owner[2];
 };
-static_assert(sizeof(Record) == 384);
+static_assert(sizeof(Record) == 512);
 
 // The kernel's struct tcp_info as far as it is used; libc's is older.
 struct TcpInfo {
@@ -61,9 +61,12 @@ struct OptionName {
 static const OptionName optionNames[kOptions] = {
     {1, 2},  {1, 15}, {1, 9},  {1, 10}, {1, 12}, {1, 7},  {1, 8},   {1, 72},  {1, 18},  {1, 36},  {1, 62},
     {6, 1},  {6, 3},  {6, 4},  {6, 5},  {6, 6},  {6, 7},  {6, 8},   {6, 9},   {6, 18},  {6, 25},  {6, 23},
-    {0, 1},  {0, 2},  {0, 15}, {0, 19}, {0, 24}, {0, 11}, {41, 26}, {41, 67}, {41, 16}, {0, 0}};
+    {0, 1},  {0, 2},  {0, 15}, {0, 19}, {0, 24}, {0, 11}, {41, 26}, {41, 67}, {41, 16}, {1, 35}, {1, 37}, {1, 42},
+    {1, 46}, {1, 47}, {1, 60}, {1, 69}, {0, 8},  {41, 23}, {41, 25}, {41, 49}, {41, 51}, {41, 66}, {41, 72}, {1, 5},
+    {1, 26}, {0, 10}, {0, 13}, {0, 21}, {0, 51}, {41, 33}, {41, 73}, {6, 2},   {6, 10}, {6, 16}, {6, 27}, {6, 36}, {6, 34}};
 
 static constexpr int kInLine = 3;  // SO_OOBINLINE
+static constexpr int kPeekOffsetAt = 33;
 
 static int getInt(int fd, int level, int name, void* value, socklen_t size = 4) {
   socklen_t length = size;
@@ -73,9 +76,19 @@ static int setInt(int fd, int level, int name, int value) {
   return setsockopt(fd, level, name, &value, sizeof value) < 0 ? -errno : 0;
 }
 
+// How many instructions its filter has; those that bpf(2) has loaded are not told, but are there.
+static int filterLength(int fd) {
+  socklen_t length = 0;
+  return getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, nullptr, &length) == 0 ? (int)length : errno == EACCES ? 1 : 0;
+}
+
 static void readOptions(int fd, Record& r) {
   for (int i = 0; i < kOptions; i++) {
     auto [level, name] = optionNames[i];
+    if (level == SOL_SOCKET && name == SO_GET_FILTER) {
+      r.options[i] = filterLength(fd);
+      continue;
+    }
     if (name == 0 || (level == 41 && r.family != AF_INET6)) continue;
     if (getInt(fd, level, name, &r.options[i]) < 0) r.options[i] = -1;
   }
@@ -115,9 +128,23 @@ struct Output {
   size_t used, size;
 };
 
+// The application's own, which looks would go on from, and move.
+class PeekOffset {
+  int fd, offset;
+
+ public:
+  PeekOffset(int fd, int offset) : fd(fd), offset(offset) {
+    if (offset >= 0) setInt(fd, SOL_SOCKET, kPeekOffset, -1);
+  }
+  ~PeekOffset() {
+    if (offset >= 0) setInt(fd, SOL_SOCKET, kPeekOffset, offset);
+  }
+};
+
 // Unread bytes of the receive queue from `skip` on; they stay where they are.
-static int peekReceived(int fd, uint32_t skip, uint32_t count, Output& out, std::vector<uint8_t>& scratch) {
+static int peekReceived(int fd, uint32_t skip, uint32_t count, int offset, Output& out, std::vector<uint8_t>& scratch) {
   if (count == 0) return 0;
+  PeekOffset own(fd, offset);
   if (skip >= kSkipBytes && setInt(fd, SOL_SOCKET, kPeekOffset, (int)skip) == 0) {
     ssize_t n = recv(fd, out.bytes + out.used, count, MSG_PEEK | MSG_DONTWAIT);
     setInt(fd, SOL_SOCKET, kPeekOffset, -1);
@@ -181,6 +208,7 @@ static int dumpEnded(int fd, Record& r, Output& out) {
   r.receiveEnd = r.receiveBytes = r.inQueue;
   if (r.receiveBytes == 0) return 0;
   if (out.used + r.receiveBytes > out.size) return -ENOBUFS;
+  PeekOffset own(fd, r.options[kPeekOffsetAt]);
   ssize_t n = recv(fd, out.bytes + out.used, r.receiveBytes, MSG_PEEK | MSG_DONTWAIT);
   if (n != (ssize_t)r.receiveBytes) return n < 0 ? -errno : -EIO;
   return 0;
@@ -258,7 +286,7 @@ static int copyQueues(int fd, Record& r, const Record* previous, bool repaired, 
   }
   if (r.receiveBytes == 0) return 0;
   if (repaired) setInt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
-  return peekReceived(fd, r.receiveFrom - r.receiveStart, r.receiveBytes, out, scratch);
+  return peekReceived(fd, r.receiveFrom - r.receiveStart, r.receiveBytes, r.options[kPeekOffsetAt], out, scratch);
 }
 
 // `previous`: of the same connection, or none.

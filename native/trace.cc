@@ -169,7 +169,8 @@ static bool callAgain(pid_t tid, user_regs_struct& regs) {
 
 // restartWaits(tids Int32Array, timed BigInt64Array): the kernel ends some calls with EINTR after any stop (signal(7)). Those without a time
 // limit start again instead, unless a signal is there as well. All must stand in an interrupt stop. Of those with one tells
-// {index, call, what it says: 1 nanoseconds, 2 a descriptor that is read from, 3 or written to, that}, as many as there is room for. Returns how many.
+// {index, call, what it says: 1 nanoseconds, 2 a descriptor that is read from, 3 or written to, that}; also of those that the kernel goes on
+// with by itself (4). As many as there is room for. Returns how many.
 static Napi::Value restartWaits(const Napi::CallbackInfo& info) {
   size_t n, room, found = 0;
   auto* tids = data<int32_t>(info[0], &n);
@@ -177,9 +178,16 @@ static Napi::Value restartWaits(const Napi::CallbackInfo& info) {
   for (size_t i = 0; i < n; i++) {
     user_regs_struct regs;
     if (ptrace(PTRACE_GETREGS, tids[i], 0, &regs) < 0) continue;
-    if ((long)regs.rax == kRestartBlock && regs.orig_rax != kRestartSyscall) {
-      if (restarted.size() > 100000) restarted.clear();
-      restarted[tids[i]] = regs.orig_rax;
+    if ((long)regs.rax == kRestartBlock) {
+      if (regs.orig_rax != kRestartSyscall) {
+        if (restarted.size() > 100000) restarted.clear();
+        restarted[tids[i]] = regs.orig_rax;
+      }
+      if ((found + 1) * 4 > room) break;
+      uint64_t call = regs.orig_rax == kRestartSyscall ? originalCall(tids[i], regs) : regs.orig_rax;
+      int64_t row[4] = {(int64_t)i, (int64_t)call, 4, 0};
+      memcpy(timed + 4 * found++, row, sizeof row);
+      continue;
     }
     if ((long)regs.rax != -EINTR) continue;
     uint64_t told = 0;

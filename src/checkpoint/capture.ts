@@ -19,6 +19,7 @@ import type { SegmentOperation } from "../resources/shm/state.ts";
 import { LimitsWatch } from "../stage/limits.ts";
 import type { Stage } from "../stage/stage.ts";
 import { MappedPrograms, type Program } from "../tree/programs.ts";
+import { Sharing } from "../tree/sharing.ts";
 import { Surroundings } from "../tree/surroundings.ts";
 import type { TracedProcess, TracedThread, Tracees } from "../tree/tracees.ts";
 import type { MemoryNewcomer } from "./held-pages.ts";
@@ -100,6 +101,7 @@ export class Capture {
   readonly #programs: MappedPrograms | undefined;
   readonly #limits: LimitsWatch;
   readonly #threadFacts = ThreadFacts.tryOpen<TracedThread>();
+  readonly #sharing = this.#threadFacts && new Sharing(this.#threadFacts);
   /** Of the checkpoint before, and when it was. */
   #lastPages = 0;
   #lastDump = 0;
@@ -184,7 +186,10 @@ export class Capture {
     const { tracees } = this.#options;
     this.#forgetEnded();
     if ([...tracees.processes.keys()].every((pid) => this.#processes.has(pid))) return [];
-    return this.#inStop(() => this.#watchNew());
+    return this.#inStop(() => {
+      this.#changedThreads();
+      return this.#watchNew();
+    });
   }
 
   #readAhead(now: number): void {
@@ -384,8 +389,8 @@ export class Capture {
     const { now: limits } = this.#limits;
     if (Object.keys(limits).length > 0) resources.set("limits/cgroup", { kind: "limits", version: 1, state: limits });
     this.#forgetEnded();
-    this.#watchNew();
     const changedThreads = this.#changedThreads();
+    this.#watchNew();
     for (const process of this.#processes.values()) process.refreshInner(now, final, changedThreads);
     this.#memory.take(this.captured());
     // Every layout is that of this stop: which of them are mapped from now on is seen in it, or told by the kernel.
@@ -395,10 +400,13 @@ export class Capture {
   }
 
   /** Of those that have run since the last stop: nobody changes these facts of a thread but itself. */
-  #changedThreads(): ReadonlySet<TracedThread> {
+  #changedThreads(): Set<TracedThread> {
     const { tracees } = this.#options;
     const awake = [...tracees.threads()].filter((thread) => !thread.asleep);
-    return this.#threadFacts?.changed(awake) ?? NONE_CHANGED;
+    const changed = this.#threadFacts?.changed(awake) ?? new Set();
+    // Before anything else is done with them: memory cannot be watched twice.
+    this.#sharing?.check(tracees.processes.values());
+    return changed;
   }
 
   /** Files and segments go ahead of everything that may map them. */
@@ -467,8 +475,6 @@ function layoutOf(pid: number): Area[] {
 }
 
 const ENDED = new Set(["ENOENT", "ESRCH"]);
-
-const NONE_CHANGED: ReadonlySet<TracedThread> = new Set();
 
 /** A thread that was left asleep was woken up by a signal from outside: the next try stops it. */
 function disturbed(): OperatingError {

@@ -10,7 +10,7 @@ import type { Program } from "../tree/programs.ts";
 import type { KeptRun } from "./held-pages.ts";
 
 /** Grows when an operation or the end changes its meaning. */
-export const IMAGE_VERSION = 2;
+export const IMAGE_VERSION = 3;
 
 export type Operation =
   /**

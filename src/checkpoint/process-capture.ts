@@ -20,7 +20,8 @@ import {
 } from "../resources/process/inner.ts";
 import { type PosixTimer, readPosixTimers } from "../resources/process/posix-timers.ts";
 import { readScheduling, type Scheduling } from "../resources/process/scheduling.ts";
-import { type ProcessState, readProcess } from "../resources/process/state.ts";
+import { readIoPriority, type ThreadSettings } from "../resources/process/settings.ts";
+import { type Credentials, type ProcessState, parseCredentials, readProcess } from "../resources/process/state.ts";
 import { TracelessFacts } from "../resources/process/traceless.ts";
 import { findGadget } from "../stage/stage.ts";
 import type { TracedProcess, TracedThread } from "../tree/tracees.ts";
@@ -39,6 +40,12 @@ export interface ThreadState {
   robustListBytes: number;
   rseq: { address: number; bytes: number; signature: number };
   scheduling: Scheduling;
+  /** See ioprio_get(2); 0: none of its own. */
+  ioPriority: number;
+  /** Where they are not those of the process's first thread. */
+  credentials?: Credentials;
+  /** Likewise seccomp filters, oldest first. */
+  filters?: Buffer[];
   /** The call with a time limit that it is in, and when that ends: microseconds of the application's CLOCK_MONOTONIC. */
   wait?: TimedWait;
 }
@@ -88,6 +95,9 @@ interface KnownThread {
   robustListBytes: number;
   rseq: ThreadState["rseq"];
   scheduling: Scheduling;
+  ioPriority: number;
+  credentials: Credentials;
+  filters: Buffer[];
 }
 
 export class ProcessCapture {
@@ -151,12 +161,16 @@ export class ProcessCapture {
     if (this.tracker.watching) return;
     this.#readSignalMasks();
     this.#traceless = TracelessFacts.of(this.pid);
-    this.#inThread(this.traced.threads.keys().next().value!, (remote) => this.tracker.watch(remote));
+    this.#inThread(this.#firstTid, this.#filterCount, (remote) => this.tracker.watch(remote));
+  }
+
+  get #firstTid(): number {
+    return this.traced.threads.keys().next().value!;
   }
 
   /** Makes calls in a thread, past the filters that the application has put on itself. */
-  #inThread<T>(tid: number, body: (remote: Remote) => T): T {
-    const filtered = ownFilters(this.#filterCount) > 0;
+  #inThread<T>(tid: number, filterCount: number, body: (remote: Remote) => T): T {
+    const filtered = ownFilters(filterCount) > 0;
     if (filtered) setTraceOptions(tid, SEIZE_OPTIONS | SUSPEND_SECCOMP);
     const remote = this.#remote(tid).begin();
     try {
@@ -175,14 +189,14 @@ export class ProcessCapture {
   /**
    * Reads what needs calls in the application, where it is not known or may have changed. All threads are stopped.
    * @param exact nothing is taken as still known
-   * @param changedThreads threads that are other than at the last look
+   * @param changedThreads threads that are other than when they were asked last; who is asked here is taken out
    */
-  refreshInner(now: number, exact: boolean, changedThreads: ReadonlySet<TracedThread>): void {
+  refreshInner(now: number, exact: boolean, changedThreads: Set<TracedThread>): void {
     const masks = this.#readSignalMasks();
     if (exact) this.#stateAt = this.#innerAt = 0;
     const [ignored, caught] = [maskIn(masks, "SigIgn:"), maskIn(masks, "SigCgt:")];
     if (this.#filters.length !== ownFilters(this.#filterCount))
-      this.#filters = readFilters(this.traced.threads.keys().next().value!, this.#filterCount);
+      this.#filters = readFilters(this.#firstTid, this.#filterCount);
     const stale = [...this.traced.threads.values()].filter(
       (t) => exact || changedThreads.has(t) || !this.#threads.has(t.tid) || now - t.bornAt < YOUNG_MS,
     );
@@ -195,7 +209,7 @@ export class ProcessCapture {
     if (posixTimers === "") this.#posixTimers = [];
     if (stale.length === 0 && !whole && !timers && posixTimers === "") return;
     const read = (remote: Remote) => {
-      if (whole) this.#inner = readInnerProcess(remote, caught, ignored);
+      if (whole) this.#inner = readInnerProcess(remote, this.pid, caught, ignored);
       else if (timers) this.#inner = { ...this.#inner!, timers: readIntervalTimers(remote) };
       if (posixTimers === "") return;
       const virtual = (tid: number) => this.traced.threads.get(tid)?.virtualTid ?? 0;
@@ -208,7 +222,11 @@ export class ProcessCapture {
     const visited = stale.length > 0 ? stale : [next.asleep ? threads[0]! : next];
     let scratch = 0;
     visited.forEach((thread, i) => {
-      scratch = this.#visit(thread, scratch, i === visited.length - 1, i === 0 ? read : () => {});
+      // Looked at again only because it is young: what takes many calls has been seen not to change.
+      const known = exact || changedThreads.has(thread) ? undefined : this.#threads.get(thread.tid);
+      const settings = thread === next || this.#traceless === undefined ? undefined : known?.inner.settings;
+      scratch = this.#visit(thread, scratch, i === visited.length - 1, settings, i === 0 ? read : () => {});
+      changedThreads.delete(thread);
     });
     this.#signalMasks = masks;
     if (whole) this.#innerAt = this.#innerAt === 0 ? this.#begins(now) : now;
@@ -217,7 +235,8 @@ export class ProcessCapture {
   /** What others may have changed of it: no call is made in it. */
   #lookAtSleeper(tid: number): void {
     const known = this.#threads.get(tid)!;
-    const now = { ...known, name: statusField(readStatus(tid), "Name"), scheduling: readScheduling(tid) };
+    const name = statusField(readStatus(tid), "Name");
+    const now = { ...known, name, scheduling: readScheduling(tid), ioPriority: readIoPriority(tid) };
     if (!isDeepStrictEqual(now, known)) this.#threads.set(tid, now);
   }
 
@@ -239,22 +258,37 @@ export class ProcessCapture {
   }
 
   /** Makes calls in one thread; the first of a row maps the scratch memory, the last takes it away. Returns where it is. */
-  #visit(thread: TracedThread, scratch: number, last: boolean, read: (remote: Remote) => void): number {
-    return this.#inThread(thread.tid, (remote) => {
+  #visit(
+    { tid }: TracedThread,
+    scratch: number,
+    last: boolean,
+    settings: ThreadSettings | undefined,
+    read: (remote: Remote) => void,
+  ): number {
+    const status = readStatus(tid);
+    const filterCount = Number(statusField(status, FILTERS.slice(0, -1)) || 0);
+    return this.#inThread(tid, filterCount, (remote) => {
       if (scratch) remote.useScratch(scratch, false);
-      else remote.mapScratch();
+      else remote.mapData();
       read(remote);
-      const inner = readInnerThread(remote);
-      this.#threads.set(thread.tid, { inner, ...this.#outer(thread.tid) });
+      const inner = readInnerThread(remote, settings);
+      this.#threads.set(tid, { inner, ...this.#outer(tid, status, filterCount) });
       const at = remote.scratch;
       if (last) remote.unmapScratch();
       return at;
     });
   }
 
-  #outer(tid: number): Omit<KnownThread, "inner"> {
-    const name = statusField(readStatus(tid), "Name");
-    return { name, ...readRobustList(tid), rseq: readRseq(tid), scheduling: readScheduling(tid) };
+  #outer(tid: number, status: string, filterCount: number): Omit<KnownThread, "inner"> {
+    return {
+      name: statusField(status, "Name"),
+      ...readRobustList(tid),
+      rseq: readRseq(tid),
+      scheduling: readScheduling(tid),
+      ioPriority: readIoPriority(tid),
+      credentials: parseCredentials(status),
+      filters: tid === this.#firstTid ? this.#filters : readFilters(tid, filterCount),
+    };
   }
 
   /** struct kernel_sigaction of signals 1 … 64. */
@@ -280,9 +314,18 @@ export class ProcessCapture {
   }
 
   threadState(thread: TracedThread, record: Buffer, pending: Buffer[], wait: TimedWait | undefined): ThreadState {
-    const { inner, ...outer } = this.#threads.get(thread.tid)!;
-    const state = { process: this.traced.virtualPid, tid: thread.virtualTid, record, inner, pending, ...outer };
-    return wait ? { ...state, wait } : state;
+    const { credentials, filters, ...facts } = this.#threads.get(thread.tid)!;
+    const first = this.#threads.get(this.#firstTid);
+    return {
+      process: this.traced.virtualPid,
+      tid: thread.virtualTid,
+      record,
+      pending,
+      ...facts,
+      ...(!isDeepStrictEqual(credentials, first?.credentials) && { credentials }),
+      ...(!isDeepStrictEqual(filters, this.#filters) && { filters }),
+      ...(wait && { wait }),
+    };
   }
 
   /** The layout as an operation, when it is not the one the clones know. */

@@ -1,10 +1,11 @@
+import { writeFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { ProcessResource, ThreadState } from "../checkpoint/process-capture.ts";
 import { call } from "../kernel/calls.ts";
 import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { TRACE_OPTION } from "../kernel/numbers.ts";
-import { readStatus } from "../kernel/procfs.ts";
+import { readSmall, readStatus } from "../kernel/procfs.ts";
 import { Remote, type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import {
   ALL_SIGNALS,
@@ -22,6 +23,7 @@ import { restoreFilters, SUSPEND_SECCOMP } from "../resources/process/filters.ts
 import { restoreInnerProcess } from "../resources/process/inner.ts";
 import { restorePosixTimers } from "../resources/process/posix-timers.ts";
 import { restoreScheduling } from "../resources/process/scheduling.ts";
+import { restoreIoPriority, restoreSettings } from "../resources/process/settings.ts";
 import { parseCredentials } from "../resources/process/state.ts";
 import { useTilesFirst } from "../resources/process/tiles.ts";
 import type { Stage } from "../stage/stage.ts";
@@ -62,6 +64,7 @@ export function restoreThread(process: SkeletonProcess, state: ThreadState): voi
   remote.batchChecked(calls);
   useTilesFirst(remote, state.record);
   restoreScheduling(host, state.scheduling);
+  restoreIoPriority(host, state.ioPriority);
 }
 
 /** Signals that came to the clone while it was made go; those that waited for the application wait again. */
@@ -107,25 +110,52 @@ export function finishProcess(
   state.limits.forEach(([soft, hard], resource) => {
     setLimit(pid, resource, soft, hard);
   });
-  if (state.filters.length > 0) {
-    for (const host of process.threads.values())
-      setTraceOptions(host, SEIZE_OPTIONS | TRACE_OPTION.exitKill | SUSPEND_SECCOMP);
-    restoreFilters(remote, state.filters);
-  }
-  const securebits = threads[0]?.inner.securebits ?? 0;
-  if (securebits !== 0 || !isDeepStrictEqual(state.credentials, parseCredentials(readStatus(stage.init))))
-    for (const host of process.threads.values())
-      restoreCredentials(remoteOf(process, host), state.credentials, securebits);
+  restoreAllFilters(process, state, threads);
+  restoreRights(stage, process, state, threads);
   remote.reset();
   const calls = restoreInnerProcess(remote, state.inner);
   // Other credentials have made it undumpable.
   if (state.inner.dumpable < 2) calls.push(["prctl", PR_SET_DUMPABLE, state.inner.dumpable]);
+  if (readSmall(`/proc/${pid}/coredump_filter`).trim() !== state.inner.coreFilter)
+    writeFileSync(`/proc/${pid}/coredump_filter`, `0x${state.inner.coreFilter}`);
   remote.batchChecked([...calls, ...restorePosixTimers(remote, state.posixTimers)]);
   restorePending(process, state, threads);
+  restoreThreadSettings(process, threads);
   remote.batchChecked(lockFuture(state.lockFuture));
   remote.gadget = vdsoGadget(process);
   remote.call("munmap", remote.scratch, SCRATCH_BYTES);
   for (const thread of threads) giveRegisters(process.threads.get(thread.tid)!, thread);
+}
+
+/** What all threads have in common they get together, as a filter for all threads of a process has to be; then each its own. */
+function restoreAllFilters(process: SkeletonProcess, state: ProcessResource, threads: ThreadState[]): void {
+  const wanted = threads.map((thread) => thread.filters ?? state.filters);
+  const most = wanted.find((filters) => filters.length > 0);
+  if (most === undefined) return;
+  for (const host of process.threads.values())
+    setTraceOptions(host, SEIZE_OPTIONS | TRACE_OPTION.exitKill | SUSPEND_SECCOMP);
+  const differs = most.findIndex((code, i) => wanted.some((filters) => !filters[i]?.equals(code)));
+  const common = differs < 0 ? most.length : differs;
+  restoreFilters(process.remote, most.slice(0, common), true);
+  threads.forEach((thread, i) => {
+    restoreFilters(remoteOf(process, process.threads.get(thread.tid)!), wanted[i]!.slice(common), false);
+  });
+}
+
+function restoreRights(stage: Stage, process: SkeletonProcess, state: ProcessResource, threads: ThreadState[]): void {
+  const given = parseCredentials(readStatus(stage.init));
+  for (const { tid, credentials = state.credentials, inner } of threads)
+    if (inner.securebits !== 0 || !isDeepStrictEqual(credentials, given))
+      restoreCredentials(remoteOf(process, process.threads.get(tid)!), credentials, inner.securebits);
+}
+
+/** The very last calls of each thread: its rights do not matter to them, but they may end what comes after. */
+function restoreThreadSettings(process: SkeletonProcess, threads: ThreadState[]): void {
+  for (const { tid, inner } of threads) {
+    const remote = remoteOf(process, process.threads.get(tid)!);
+    remote.reset();
+    for (const call of restoreSettings(remote, inner.settings)) remote.tryCall(...call);
+  }
 }
 
 function vdsoGadget(process: SkeletonProcess): number {

@@ -120,6 +120,11 @@ export class Remote {
     return this.#scratch;
   }
 
+  /** Maps memory for data only: a process may have forbidden itself memory that can be written and run (PR_SET_MDWE). */
+  mapData(): void {
+    this.useScratch(this.call("mmap", 0, SCRATCH_BYTES, 3, 0x22, -1, 0), false);
+  }
+
   /** Uses scratch that another thread of the process mapped. */
   useScratch(at: number, write = true): void {
     this.#scratch = at;

@@ -60,13 +60,13 @@ export function stopAll(tids: Int32Array, statuses: Int32Array, timeoutUs: numbe
   return checked(addon.stopAll(tids, statuses, timeoutUs, interrupt), "timer_create", "barrier");
 }
 
-/** A call with a time limit that a stop ended with EINTR, although no signal came. */
+/** A call with a time limit that a stop ended with EINTR, although no signal came, or that the kernel goes on with afterwards. */
 export interface TimedCall {
   tid: number;
   /** Of the system call. */
   number: number;
   /** Nanoseconds; or by an option of the socket behind a descriptor of the thread's process. */
-  limit: { ns: bigint } | { receiving: number } | { sending: number };
+  limit: { ns: bigint } | { receiving: number } | { sending: number } | "kept";
 }
 
 const TIMED_WORDS = 4;
@@ -77,10 +77,14 @@ export function restartWaits(tids: Int32Array): TimedCall[] {
   const found = addon.restartWaits(tids, timedCalls);
   return Array.from({ length: found }, (_, i) => {
     const [index, number, says, value] = timedCalls.subarray(TIMED_WORDS * i, TIMED_WORDS * (i + 1));
-    const limit =
-      says === 1n ? { ns: value! } : says === 2n ? { receiving: Number(value) } : { sending: Number(value) };
-    return { tid: tids[Number(index)]!, number: Number(number), limit };
+    return { tid: tids[Number(index)]!, number: Number(number), limit: limitOf(Number(says), value!) };
   });
+}
+
+function limitOf(says: number, value: bigint): TimedCall["limit"] {
+  if (says === 1) return { ns: value };
+  if (says === 2) return { receiving: Number(value) };
+  return says === 3 ? { sending: Number(value) } : "kept";
 }
 
 /** The call that this stop has ended begins again when the thread goes on. */

@@ -70,6 +70,15 @@ export function refuseDevice(path: string, { mode, rdev }: { mode: number; rdev:
   );
 }
 
+/** The refusal of a socket with a filter that bpf(2) has loaded: the kernel has it translated already. */
+export function refuseFilter({ fd, link, pid }: { fd: number; link: string; pid: number }): OperatingError {
+  return new OperatingError(
+    "unprotectable-socket-filter",
+    `The application has a BPF program on the socket ${link} (descriptor ${fd}), which cannot be read back`,
+    { remedy: "Let it use a classic filter (SO_ATTACH_FILTER), or none.", details: { fd, link, pid } },
+  );
+}
+
 /** The refusal of a descriptor that no kind knows. */
 export function refuseDescriptor(
   link: string,

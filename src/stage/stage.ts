@@ -3,7 +3,7 @@
  * calls in the init; the same for a start as for a clone, so that both look alike to the application.
  */
 
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { call, closeDescriptor, openPath, pidfdOpen, spawn } from "../kernel/calls.ts";
 import { checked, SystemCallError } from "../kernel/errors.ts";
@@ -54,6 +54,13 @@ export function findGadget(pid: number, memoryFd: number): number {
   return vdso.start + at;
 }
 
+const MULTIPATH = "/proc/sys/net/mptcp/enabled";
+
+/** Multipath TCP looks absent, so that programs that would rather have it (in Go) go on with TCP. Of the network one is in. */
+function withoutMultipath(): void {
+  if (existsSync(MULTIPATH)) writeFileSync(MULTIPATH, "0");
+}
+
 export class Stage {
   /** Host pid of the init. */
   readonly init: number;
@@ -83,6 +90,7 @@ export class Stage {
     const begun = new Stage(init, options.cgroup);
     try {
       begun.visit((remote) => prepareRoot(remote, options));
+      begun.inNetwork(withoutMultipath);
       closeDescriptor(begun.rootFd);
       // After pivot_root: the root is another one now.
       return new Stage(init, options.cgroup).#taking(begun);

@@ -6,7 +6,7 @@
 import { closeDescriptor, pidfdGetfd, pidfdOpen, tryCall } from "../kernel/calls.ts";
 import { SOL_SOCKET } from "../kernel/socket.ts";
 import { endCall, type interruptedCall, restartCall, type TimedCall } from "../kernel/trace.ts";
-import { RESUMED_CALLS, type Sight, ThreadSwitches } from "../resources/process/thread-switches.ts";
+import { type Sight, ThreadSwitches } from "../resources/process/thread-switches.ts";
 import type { TracedThread } from "./tracees.ts";
 
 interface Wait {
@@ -74,17 +74,23 @@ export class TimedWaits {
     this.#ahead = new Map(sights.map((sight, i) => [threads[i]!.tid, sight]));
   }
 
-  /** In a stop that has these threads. @param timed calls that it has ended with EINTR */
+  /** In a stop that has these threads. @param timed calls that it has found them in */
   settle(stopped: ReadonlyMap<number, TracedThread>, timed: readonly TimedCall[]): void {
     const now = process.hrtime.bigint();
-    const ended = new Map(timed.map((one) => [one.tid, one]));
-    const asked = [...new Set([...ended.keys(), ...this.#waits.keys()])].flatMap((tid) => stopped.get(tid) ?? []);
+    const found = new Map(timed.map((one) => [one.tid, one]));
+    for (const tid of this.#waits.keys()) if (stopped.has(tid) && !found.has(tid)) this.#waits.delete(tid);
+    const asked = [...found.values()].flatMap((call) => {
+      const thread = stopped.get(call.tid);
+      // What the kernel keeps the time of is of interest only in a clone's first such call.
+      const matters = thread !== undefined && (call.limit !== "kept" || this.#waits.has(call.tid));
+      return matters ? [{ thread, call }] : [];
+    });
     if (asked.length === 0) return;
-    const counts = this.#switches.counts(asked);
-    asked.forEach((thread, i) => {
-      const wait = this.#waitOf(thread, ended.get(thread.tid), counts[i]!, now);
+    const counts = this.#switches.counts(asked.map(({ thread }) => thread));
+    asked.forEach(({ thread, call }, i) => {
+      const wait = this.#waitOf(thread, call, counts[i]!, now);
       if (wait === undefined) this.#waits.delete(thread.tid);
-      else this.#goOn(thread.tid, wait, ended.has(thread.tid), now);
+      else this.#goOn(thread.tid, wait, call.limit !== "kept", now);
     });
   }
 
@@ -98,20 +104,17 @@ export class TimedWaits {
     this.#waits.set(tid, wait);
   }
 
-  /** The call that the thread is in, as of now; undefined: none of those that are meant here. */
-  #waitOf(thread: TracedThread, ended: TimedCall | undefined, switches: bigint, now: bigint): Wait | undefined {
+  /** The wait that the thread is in; undefined: none of those that are meant here. */
+  #waitOf(thread: TracedThread, call: TimedCall, switches: bigint, now: bigint): Wait | undefined {
     const known = this.#waits.get(thread.tid);
     // It has fallen asleep twice since its release: in the call, and in this stop.
-    const same = known !== undefined && switches === known.switches + 2n;
-    if (same && (ended ? ended.number === known.number : RESUMED_CALLS.has(known.number)))
-      return { ...known, switches };
-    if (ended === undefined) return undefined;
-    const limit = limitOf(thread, ended);
+    if (known?.number === call.number && switches === known.switches + 2n) return { ...known, switches };
+    const limit = call.limit === "kept" ? undefined : nanoseconds(thread, call.limit);
     if (limit === undefined) return undefined;
     this.#known.add(thread);
     const ahead = this.#ahead.get(thread.tid);
     const since = ahead && ahead.switches + 1n === switches && ahead.since < now ? ahead.since : now;
-    return { number: ended.number, until: since + limit, switches };
+    return { number: call.number, until: since + limit, switches };
   }
 
   /** Of a clone's threads, which are about to be released for the first time. */
@@ -160,8 +163,11 @@ export class TimedWaits {
   }
 }
 
-/** Nanoseconds; undefined when it has none: then something else has ended it. */
-function limitOf({ process: { pid } }: TracedThread, { limit }: TimedCall): bigint | undefined {
+/** Undefined when it has none: then something else has ended it. */
+function nanoseconds(
+  { process: { pid } }: TracedThread,
+  limit: Exclude<TimedCall["limit"], "kept">,
+): bigint | undefined {
   if ("ns" in limit) return limit.ns;
   const [fd, option] = "receiving" in limit ? [limit.receiving, SO_RCVTIMEO] : [limit.sending, SO_SNDTIMEO];
   const pidfd = pidfdOpen(pid);

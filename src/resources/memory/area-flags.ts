@@ -61,6 +61,11 @@ function spaceOf(memory: KernelMemory, task: Address): Address {
   return memory.pointer(task + FIELDS.offset("task_struct.mm"));
 }
 
+/** Whether somebody may have changed the areas between two looks at the sequence: it is odd while somebody does. */
+function isChanging(before: number | undefined, after: number): boolean {
+  return before !== after || (after & 1) === 1;
+}
+
 export class AreaFlags {
   readonly #memory: KernelMemory;
   readonly #pid: number;
@@ -85,15 +90,16 @@ export class AreaFlags {
 
   /** Undefined: as at the last look; or the process runs, and changes its areas at this moment or has another memory. */
   look(): FlagsNow | undefined {
+    let sequence: number | undefined;
     try {
-      const sequence = this.sequence();
+      sequence = this.sequence();
       if (sequence === this.#sequence) return undefined;
       const now = this.#read();
       if (!this.#isSame() || this.sequence() !== sequence) return undefined;
       this.#sequence = sequence;
       return now;
     } catch (error) {
-      if (isNothingThere(error) && !this.#isSame()) return undefined;
+      if (isNothingThere(error) && (!this.#isSame() || isChanging(sequence, this.sequence()))) return undefined;
       throw error;
     }
   }

@@ -27,13 +27,13 @@ export function readFilters(tid: number, count: number): Buffer[] {
   });
 }
 
-/** Puts them on all threads of a clone's process. It must have the rights of its init still, and filters be suspended. */
-export function restoreFilters(remote: Remote, filters: Buffer[]): void {
+/** Puts them on a thread of a clone, or on all of its process. It must have the rights of its init still, and filters be suspended. */
+export function restoreFilters(remote: Remote, filters: Buffer[], onAll: boolean): void {
   for (const code of filters) {
     remote.reset();
     const program = Buffer.alloc(16);
     program.writeUInt16LE(code.length / INSTRUCTION_BYTES, 0);
     program.writeBigUInt64LE(BigInt(remote.put(code)), 8);
-    remote.call("seccomp", SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, remote.put(program));
+    remote.call("seccomp", SECCOMP_SET_MODE_FILTER, onAll ? SECCOMP_FILTER_FLAG_TSYNC : 0, remote.put(program));
   }
 }

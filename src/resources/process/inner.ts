@@ -3,8 +3,10 @@
  * clear at exit. Read by system calls made in the stopped application, with a scratch mapping that is gone afterwards.
  */
 import { tryCall } from "../../kernel/calls.ts";
+import { readSmall } from "../../kernel/procfs.ts";
 import type { Remote, RemoteCall } from "../../kernel/remote.ts";
 import { rseqConfiguration } from "../../kernel/trace.ts";
+import { readSettings, type ThreadSettings } from "./settings.ts";
 import { readTilesPermitted } from "./tiles.ts";
 
 export const SIGNALS = 64;
@@ -21,6 +23,13 @@ const PR_GET_TIMERSLACK = 30;
 const PR_SET_THP_DISABLE = 41;
 const PR_GET_THP_DISABLE = 42;
 const PR_GET_CHILD_SUBREAPER = 37;
+const PR_SET_MDWE = 65;
+const PR_GET_MDWE = 66;
+const PR_SET_MEMORY_MERGE = 67;
+const PR_GET_MEMORY_MERGE = 68;
+/** Kernel 6.3; its answer are the commands that registered. */
+const MEMBARRIER_CMD_GET_REGISTRATIONS = 512;
+const COMMANDS = [4, 16, 64, 256] as const;
 
 export interface InnerProcess {
   /** struct kernel_sigaction of signals 1 … 64, 32 bytes each. */
@@ -35,13 +44,22 @@ export interface InnerProcess {
   brk: number;
   /** It may use AMX. */
   tilesPermitted: boolean;
+  /** MEMBARRIER_CMD_REGISTER_*: which barriers it may ask for. */
+  barriers: number;
+  /** PR_MDWE_*: what is once writable shall never become executable. */
+  denies: number;
+  /** 1: pages alike may be merged (KSM). */
+  merges: number;
+  /** As /proc/PID/coredump_filter says. */
+  coreFilter: string;
 }
 
 /**
  * @kind thread
  * @kept all registers (x87, SSE, AVX, AVX-512, AMX), thread-local bases, signal mask, alternate stack, pending signals, name,
- *   robust list, restartable sequence, address cleared at exit, death signal, timer slack, scheduling, affinity; interrupted calls
- *   go on, with the time that is left.
+ *   robust list, restartable sequence, address cleared at exit, death signal, timer slack, scheduling, affinity, I/O
+ *   priority, memory policy; user, groups, capabilities, no_new_privs and seccomp filters where they are not those of the process;
+ *   what memory errors mean to it, no time stamp counter, no CPUID; interrupted calls go on, with the time that is left.
  * @unkept where the kernel's memory cannot be read, calls with a time limit that signal(7) lets end with EINTR after a stop
  *   (epoll_wait, recv with SO_RCVTIMEO, others) end so.
  */
@@ -54,6 +72,7 @@ export interface InnerThread {
   securebits: number;
   /** Nanoseconds; see prctl(2), PR_SET_TIMERSLACK. */
   timerSlackNs: number;
+  settings: ThreadSettings;
 }
 
 /** Signals with special flags even when they are not caught (SA_NOCLDWAIT). */
@@ -63,7 +82,7 @@ const ALWAYS_READ = 1n << BigInt(SIGCHLD - 1);
  * By single calls: `remote` has begun in the thread and has a scratch mapping.
  * @param caught, ignored masks as in /proc/PID/status: only what is caught has more to tell
  */
-export function readInnerProcess(remote: Remote, caught: bigint, ignored: bigint): InnerProcess {
+export function readInnerProcess(remote: Remote, pid: number, caught: bigint, ignored: bigint): InnerProcess {
   remote.reset();
   const actions = remote.put(Buffer.alloc(SIGNALS * ACTION_BYTES));
   const timers = remote.put(Buffer.alloc(96));
@@ -85,6 +104,10 @@ export function readInnerProcess(remote: Remote, caught: bigint, ignored: bigint
     childSubreaper: remote.read(value, 4).readInt32LE(),
     brk: remote.call("brk", 0),
     tilesPermitted: readTilesPermitted(remote, value),
+    barriers: Math.max(0, remote.tryCall("membarrier", MEMBARRIER_CMD_GET_REGISTRATIONS, 0, 0)),
+    denies: Math.max(0, remote.tryCall("prctl", PR_GET_MDWE, 0, 0, 0, 0)),
+    merges: Math.max(0, remote.tryCall("prctl", PR_GET_MEMORY_MERGE, 0, 0, 0, 0)),
+    coreFilter: readSmall(`/proc/${pid}/coredump_filter`).trim(),
   };
 }
 
@@ -100,7 +123,8 @@ export function readIntervalTimers(remote: Remote): Buffer {
   return remote.read(timers, 96);
 }
 
-export function readInnerThread(remote: Remote): InnerThread {
+/** @param settings as they are still known to be */
+export function readInnerThread(remote: Remote, settings?: ThreadSettings): InnerThread {
   remote.reset();
   const stack = remote.put(Buffer.alloc(24));
   const address = remote.put(Buffer.alloc(16));
@@ -114,6 +138,7 @@ export function readInnerThread(remote: Remote): InnerThread {
     deathSignal: words.readInt32LE(8),
     securebits: remote.call("prctl", PR_GET_SECUREBITS),
     timerSlackNs: remote.call("prctl", PR_GET_TIMERSLACK),
+    settings: settings ?? readSettings(remote),
   };
 }
 
@@ -159,5 +184,9 @@ export function restoreInnerProcess(remote: Remote, inner: InnerProcess): Remote
       calls.push(["setitimer", which, timers + 32 * which, 0]);
   if (inner.smallPagesOnly) calls.push(["prctl", PR_SET_THP_DISABLE, 1, 0, 0, 0]);
   if (inner.childSubreaper) calls.push(["prctl", 36 /* PR_SET_CHILD_SUBREAPER */, 1]);
+  for (const command of COMMANDS) if (inner.barriers & command) calls.push(["membarrier", command, 0, 0]);
+  if (inner.merges) calls.push(["prctl", PR_SET_MEMORY_MERGE, 1, 0, 0, 0]);
+  // What is mapped by now stays as it is.
+  if (inner.denies) calls.push(["prctl", PR_SET_MDWE, inner.denies, 0, 0, 0]);
   return calls;
 }

@@ -8,8 +8,9 @@ import { controllingTerminal } from "../pty/controlling.ts";
  * @kept pids, parents, groups, sessions, ended ones not collected; user and groups, capabilities, securebits, no_new_privs;
  *   limits, umask, name, command line, environment, program, working directory, personality, dumpable, out-of-memory
  *   adjustment; signal actions, pending signals; interval and POSIX timers with what is left of them; seccomp filters;
- *   limits of the cgroup.
- * @unkept namespaces and mounts that it makes itself (refused); its own root (chroot).
+ *   limits of the cgroup; registrations for membarrier, PR_SET_MDWE, PR_SET_MEMORY_MERGE, what a core holds.
+ * @unkept namespaces and mounts that it makes itself (refused); memory, descriptors or working directory shared with another process,
+ *   or had by one thread alone (refused); its own root (chroot).
  */
 export interface ProcessState {
   /** Pids as the application sees them. */

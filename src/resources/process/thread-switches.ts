@@ -26,6 +26,7 @@ const RESTART_BYTES = 56;
 
 /** System calls that go on by restart_syscall(2), with a limit relative to their beginning. */
 const CALL = { poll: 7, nanosleep: 35, futex: 202, clockNanosleep: 230 } as const;
+const RESUMED_CALLS: ReadonlySet<number> = new Set(Object.values(CALL));
 const FUTEX_WAIT = 0n;
 const FUTEX_COMMAND = 0x7fn;
 
@@ -145,5 +146,3 @@ export class ThreadSwitches {
     return task;
   }
 }
-
-export const RESUMED_CALLS: ReadonlySet<number> = new Set(Object.values(CALL));

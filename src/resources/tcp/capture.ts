@@ -6,6 +6,7 @@ import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { type ConnectionsToDump, dumpConnections } from "../../kernel/tcp.ts";
 import type { OptionWatch } from "./option-watch.ts";
 import { RECORD_BYTES, STATE, TcpRecord } from "./record.ts";
+import { refuseFiltered, refuseSigning } from "./refused.ts";
 import { STAMP, STAMP_BYTES, type Stamps } from "./stamp.ts";
 import { applyTcpChange, type TcpState } from "./state.ts";
 
@@ -138,8 +139,19 @@ export class TcpCapture {
     }
     part.results.forEach((result, i) => {
       if (result < 0) checked(result, "tcpDump", `socket ${part.entries[i]!.id}`);
+      if (result > 0) this.#refuse(part, i, options);
     });
     return pieces;
+  }
+
+  /** Keys are given to sockets that listen, or before they have a connection. */
+  #refuse({ entries, pidfds, fds }: Part, i: number, options: boolean): void {
+    const { id, slot, state } = entries[i]!;
+    if (state !== undefined && !options) return;
+    const place = { id, pidfd: pidfds[i]!, fd: fds[i]! };
+    const record = new TcpRecord(recordIn(this.#next, slot));
+    refuseFiltered(place, record);
+    if (state === undefined || record.state === STATE.listen) refuseSigning(place);
   }
 
   /** Returns whether any changed. */

@@ -127,10 +127,12 @@ const keyOf = ({ client, server }: Handshake): string => `${client.toString("hex
 /**
  * @kept connections over IPv4 and IPv6 in every state, with both queues, options, timestamps, windows; listening sockets
  *   with those who were not accepted yet; what a program has closed with bytes left to send.
+ * @unkept filters (refused); keys that sign segments (TCP_MD5SIG; refused, where the kernel's memory can be read); programs that
+ *   spread connections over the sockets of a port (SO_ATTACH_REUSEPORT_CBPF).
  */
 export const tcp: DescriptorKind<TcpSocketState> = {
   kind: "tcp",
-  version: 1,
+  version: 2,
   after: [],
   matches: () => false,
   matchesSocket: ({ domain, type, protocol }) =>

@@ -1,6 +1,6 @@
 /** The record of one TCP socket: the layout that native/tcp.cc writes, and what it says. */
 
-export const RECORD_BYTES = 384;
+export const RECORD_BYTES = 512;
 export const RECORD_MAGIC = 0x31504354;
 
 export const STATE = {
@@ -19,7 +19,7 @@ export const STATE = {
 
 export const FLAG = { finReceived: 1, finSent: 2, readShut: 4, failed: 8 } as const;
 
-const OPTIONS = 32;
+const OPTIONS = 64;
 const ADDRESS_BYTES = 28;
 const AT = {
   magic: 0,
@@ -42,15 +42,15 @@ const AT = {
   backlog: 120,
   backlogLimit: 124,
   options: 128,
-  linger: 256,
-  receiveTimeout: 264,
-  sendTimeout: 280,
-  congestion: 296,
-  receiveFrom: 360,
-  receiveBytes: 364,
-  sendFrom: 368,
-  sendBytes: 372,
-  owner: 376,
+  linger: 384,
+  receiveTimeout: 392,
+  sendTimeout: 408,
+  congestion: 424,
+  receiveFrom: 488,
+  receiveBytes: 492,
+  sendFrom: 496,
+  sendBytes: 500,
+  owner: 504,
 } as const;
 
 /** struct tcp_repair_window */
@@ -262,6 +262,34 @@ export const OPTION_NAMES: readonly (readonly [level: number, option: number])[]
   [41, 26],
   [41, 67],
   [41, 16],
+  [1, 35],
+  [1, 37],
+  [1, 42],
+  [1, 46],
+  [1, 47],
+  [1, 60],
+  [1, 69],
+  [0, 8],
+  [41, 23],
+  [41, 25],
+  [41, 49],
+  [41, 51],
+  [41, 66],
+  [41, 72],
+  [1, 5],
+  [1, 26],
+  [0, 10],
+  [0, 13],
+  [0, 21],
+  [0, 51],
+  [41, 33],
+  [41, 73],
+  [6, 2],
+  [6, 10],
+  [6, 16],
+  [6, 27],
+  [6, 36],
+  [6, 34],
 ];
 
 const SOL_SOCKET = 1;

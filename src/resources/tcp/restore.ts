@@ -55,8 +55,25 @@ const BUFFER_LOCK = optionIndex(SOL_SOCKET, SO.bufferLock);
 const DEFER_ACCEPT = optionIndex(SOL_TCP, TCP.deferAccept);
 const FAST_OPEN = optionIndex(SOL_TCP, TCP.fastOpen);
 const CORK = optionIndex(SOL_TCP, TCP.cork);
+const PRIORITY = optionIndex(SOL_SOCKET, SO.priority);
+/** Of a connection they are what it has come to. */
+const LARGEST = optionIndex(SOL_TCP, TCP.maxSegment);
+const CLAMP = optionIndex(SOL_TCP, TCP.windowClamp);
+/** Only its length: who has one is refused. */
+const FILTER = optionIndex(SOL_SOCKET, SO.attachFilter);
 /** Set in their own order, not with the rest. */
-const APART = new Set([REUSE_ADDRESS, SEND_BUFFER, RECEIVE_BUFFER, BUFFER_LOCK, DEFER_ACCEPT, FAST_OPEN, CORK]);
+const APART = new Set([
+  REUSE_ADDRESS,
+  SEND_BUFFER,
+  RECEIVE_BUFFER,
+  BUFFER_LOCK,
+  DEFER_ACCEPT,
+  FAST_OPEN,
+  CORK,
+  LARGEST,
+  CLAMP,
+  FILTER,
+]);
 
 /** Every step throws SystemCallError; then the descriptor is closed and nothing was sent. */
 export function restoreTcp(state: TcpState): RestoredTcp {
@@ -106,6 +123,8 @@ function setOptions(fd: number, record: TcpRecord): void {
     // An option that this node refuses (an interface it lacks) must not keep the connection from living.
     if (!APART.has(i) && value !== before[i] && value !== -1) setOption(fd, level, option, value);
   });
+  // IP_TOS has changed it.
+  if (record.option(PRIORITY) >= 0) setOption(fd, SOL_SOCKET, SO.priority, record.option(PRIORITY));
   if (record.linger.readInt32LE(0) !== 0)
     must(setOption(fd, SOL_SOCKET, SO.linger, record.linger), "setsockopt(SO_LINGER)");
   if (record.receiveTimeout.some((byte) => byte !== 0))
@@ -135,6 +154,14 @@ function restoreListening(fd: number, record: TcpRecord): RestoredTcp {
   setReuseAddress(fd, record);
   setOptions(fd, record);
   setBuffers(fd, record);
+  // Those that its connections will have of it.
+  const before = fresh(fd, record.family);
+  for (const [at, option] of [
+    [LARGEST, TCP.maxSegment],
+    [CLAMP, TCP.windowClamp],
+    [CORK, TCP.cork],
+  ] as const)
+    if (record.option(at) > 0 && record.option(at) !== before[at]) setOption(fd, SOL_TCP, option, record.option(at));
   must(bind(fd, record.local), "bind");
   must(listen(fd, record.backlogLimit), "listen");
   if (record.option(DEFER_ACCEPT) > 0) setTcp(fd, TCP.deferAccept, record.option(DEFER_ACCEPT), "TCP_DEFER_ACCEPT");

@@ -3,9 +3,12 @@
 import { call, closeDescriptor, setStatusFlags, statusFlags, tryCall } from "../../kernel/calls.ts";
 import { bringUp } from "../../kernel/link.ts";
 import { sendMessage } from "../../kernel/message.ts";
-import { AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_DGRAM, SOL_IP, SOL_IPV6, SOL_SOCKET } from "../../kernel/socket.ts";
-import type { CreateContext, DescriptorKind } from "../kind.ts";
+import { AF_INET, AF_INET6, SO, SOCK_CLOEXEC, SOCK_DGRAM, SOL_IP, SOL_IPV6, SOL_SOCKET } from "../../kernel/socket.ts";
+import { attachFilter, LOCK_FILTER, readFilter } from "../../kernel/socket-filter.ts";
+import type { CreateContext, Description, DescriptorKind } from "../kind.ts";
+import { refuseFilter } from "../refusal.ts";
 import { type OptionValue, readOptions, setOptions, socketName } from "../socket-options.ts";
+import { join, type Membership, membershipsOf } from "./memberships.ts";
 import { type Datagram, waitingDatagrams } from "./waiting.ts";
 
 export interface UdpState {
@@ -15,6 +18,11 @@ export interface UdpState {
   local: Buffer;
   remote: Buffer;
   options: OptionValue[];
+  memberships: Membership[];
+  /** Instructions of SO_ATTACH_FILTER; empty: none. */
+  filter: Buffer;
+  /** SO_LOCK_FILTER. */
+  locked: OptionValue[];
   /** In the order in which they came. */
   queue: Datagram[];
 }
@@ -26,19 +34,19 @@ const IPV6_TRANSPARENT = 75;
 const SO_RCVBUFFORCE = 33;
 const PORT_AT = 2;
 
-/** Reuse before the address is bound, the rest with it. */
-const COMMON: Array<[number, number]> = [2, 15, 5, 6, 7, 8, 12, 16, 20, 21, 29, 35, 36, 40, 62].map((option) => [
-  SOL_SOCKET,
-  option,
-]);
-const IPV4: Array<[number, number]> = [1, 2, 6, 8, 10, 11, 12, 13, 15, 19, 20, 24, 32, 33, 34, 49, 50].map((option) => [
-  SOL_IP,
-  option,
-]);
+/** Reuse before the address is bound, the rest with it. Which buffers were sized by hand comes behind their sizes. */
+const COMMON: Array<[number, number]> = [
+  2, 15, 5, 6, 7, 8, 11, 16, 18, 20, 21, 29, 35, 36, 37, 40, 42, 46, 47, 60, 61, 62, 69, 72, 75,
+].map((option) => [SOL_SOCKET, option]);
+const IPV4: Array<[number, number]> = [
+  1, 2, 6, 7, 8, 10, 11, 12, 13, 15, 18, 19, 20, 21, 23, 24, 25, 32, 33, 34, 49, 50, 51,
+].map((option) => [SOL_IP, option]);
 const IPV6: Array<[number, number]> = [
-  16, 17, 18, 19, 23, 25, 26, 29, 49, 51, 56, 58, 60, 61, 62, 66, 67, 70, 74, 75,
+  16, 17, 18, 19, 23, 25, 26, 29, 33, 49, 51, 53, 56, 58, 60, 61, 62, 66, 67, 70, 72, 73, 74, 75, 77,
 ].map((option) => [SOL_IPV6, option]);
 const UDP: Array<[number, number]> = [1, 101, 102, 103, 104].map((option) => [SOL_UDP, option]);
+/** Behind IP_TOS, which changes it. */
+const PRIORITY: [number, number] = [SOL_SOCKET, SO.priority];
 
 function toLocal({ local }: UdpState): Buffer {
   const to = Buffer.from(local);
@@ -108,6 +116,11 @@ function restore(state: UdpState, context: CreateContext): number {
     fd,
     options.filter(([level, option]) => !isEarly(level, option)),
   );
+  // What waited has passed it already.
+  attachFilter(fd, state.filter);
+  setOptions(fd, state.locked);
+  if (state.memberships.length > 0)
+    context.atLife(() => context.inNetwork(() => state.memberships.forEach((one) => join(fd, one))));
   setStatusFlags(fd, state.flags);
   return fd;
 }
@@ -123,31 +136,38 @@ function isEarly(level: number, option: number): boolean {
   return level === SOL_IP && (option === IP_FREEBIND || option === IP_TRANSPARENT);
 }
 
+function look(description: Description, fd: number): UdpState {
+  const local = socketName(fd, "getsockname");
+  const domain = local.readUInt16LE();
+  const filter = readFilter(fd);
+  if (filter === "extended") throw refuseFilter(description);
+  return {
+    domain,
+    flags: statusFlags(fd),
+    local,
+    remote: socketName(fd, "getpeername"),
+    options: readOptions(fd, [...COMMON, ...(domain === AF_INET6 ? [...IPV4, ...IPV6] : IPV4), ...UDP, PRIORITY]),
+    memberships: membershipsOf(description, fd, domain),
+    filter,
+    locked: readOptions(fd, [LOCK_FILTER]),
+    queue: waitingDatagrams(fd, domain),
+  };
+}
+
 /**
- * @kept addresses, options, datagrams that wait, with their senders, empty ones too.
- * @unkept empty datagrams that wait, where the kernel's memory cannot be read.
+ * @kept addresses, options, multicast groups with whom they are heard from, filters (SO_ATTACH_FILTER), datagrams that wait, with their
+ *   senders, empty ones too.
+ * @unkept empty datagrams that wait and multicast groups, where the kernel's memory cannot be read; filters made for bpf(2) (refused);
+ *   programs that spread datagrams over the sockets of a port (SO_ATTACH_REUSEPORT_CBPF).
  */
 export const udp: DescriptorKind<UdpState> = {
   kind: "udp",
-  version: 1,
+  version: 2,
   after: [],
   matches: () => false,
   matchesSocket: ({ domain, type, protocol }) =>
     (domain === AF_INET || domain === AF_INET6) && type === SOCK_DGRAM && protocol === IPPROTO_UDP,
-  dump: (descriptions, context) =>
-    descriptions.map((description) => {
-      const fd = context.take(description);
-      const local = socketName(fd, "getsockname");
-      const domain = local.readUInt16LE();
-      return {
-        domain,
-        flags: statusFlags(fd),
-        local,
-        remote: socketName(fd, "getpeername"),
-        options: readOptions(fd, [...COMMON, ...(domain === AF_INET6 ? [...IPV4, ...IPV6] : IPV4), ...UDP]),
-        queue: waitingDatagrams(fd, domain),
-      };
-    }),
+  dump: (descriptions, context) => descriptions.map((description) => look(description, context.take(description))),
   create: (state, context) => restore(state, context),
   createAll(states, context) {
     // As for TCP: an interface may come later, the loopback is needed now.

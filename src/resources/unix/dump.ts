@@ -5,9 +5,21 @@ import { call, statusFlags } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { MSG_PEEK, MSG_TRUNC, receiveMessage } from "../../kernel/message.ts";
 import { SOL_SOCKET } from "../../kernel/socket.ts";
+import { readFilter } from "../../kernel/socket-filter.ts";
 import type { Description, DumpContext } from "../kind.ts";
+import { refuseFilter } from "../refusal.ts";
+import { readOptions } from "../socket-options.ts";
 import { diagnoseUnix, LISTENING, type UnixDiagnosis } from "./diag.ts";
-import { KEPT_OPTIONS, SO, SOCK_DGRAM, SOCK_STREAM, type UnixMessage, type UnixName, type UnixState } from "./state.ts";
+import {
+  KEPT_OPTIONS,
+  NEWER_OPTIONS,
+  SO,
+  SOCK_DGRAM,
+  SOCK_STREAM,
+  type UnixMessage,
+  type UnixName,
+  type UnixState,
+} from "./state.ts";
 import { readUnaccepted, type Unheard } from "./unaccepted.ts";
 
 const RECEIVE_SHUTDOWN = 1;
@@ -103,6 +115,12 @@ function look(description: Description, diagnosis: UnixDiagnosis, context: DumpC
   const { inode, type, peer, shutdown } = diagnosis;
   const listening = diagnosis.state === LISTENING;
   const fd = context.take(description);
+  const filter = readFilter(fd);
+  if (filter === "extended") throw refuseFilter(description);
+  const newer = readOptions(
+    fd,
+    NEWER_OPTIONS.map((name) => [SOL_SOCKET, name]),
+  );
   const state: UnixState = {
     inode,
     type,
@@ -115,7 +133,11 @@ function look(description: Description, diagnosis: UnixDiagnosis, context: DumpC
     peer: peer ?? -1,
     peerCredentials: peerCredentials(fd, context),
     shutdown,
-    options: KEPT_OPTIONS.map(([name, bytes]): [number, Buffer] => [name, option(fd, name, bytes)]),
+    options: [
+      ...KEPT_OPTIONS.map(([name, bytes]): [number, Buffer] => [name, option(fd, name, bytes)]),
+      ...newer.map(([, name, value]): [number, Buffer] => [name, value]),
+    ],
+    ...(filter.length > 0 && { filter }),
     queue: listening ? [] : peekQueue(fd, diagnosis, context),
   };
   return listening && diagnosis.waiting.length > 0 ? { ...state, unheard: unheardOf(fd, description) } : state;

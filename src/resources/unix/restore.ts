@@ -5,7 +5,9 @@ import { checked } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { sendMessage } from "../../kernel/message.ts";
 import { SOCK_CLOEXEC, SOL_SOCKET } from "../../kernel/socket.ts";
+import { attachFilter } from "../../kernel/socket-filter.ts";
 import type { CreateContext } from "../kind.ts";
+import { readOption } from "../socket-options.ts";
 import { as, Names, newSocket } from "./names.ts";
 import {
   AF_UNIX,
@@ -191,7 +193,11 @@ class UnixRestore {
       closeDescriptor(phantom);
     }
     for (const { state, fd } of this.#sockets) {
-      for (const [option, value] of state.options) setOption(fd, option, value);
+      for (const [option, value] of state.options) {
+        // To say no to one may take another away (SO_TIMESTAMP, SO_TIMESTAMPNS).
+        if (!readOption(fd, SOL_SOCKET, option).equals(value)) setOption(fd, option, value);
+      }
+      if (state.filter) attachFilter(fd, state.filter);
       setStatusFlags(fd, state.flags);
     }
     // Who waits longer than the backlog allows was let in by an earlier one.

@@ -51,6 +51,8 @@ export interface UnixState {
   shutdown: number;
   /** SOL_SOCKET options with their values. */
   options: Array<[option: number, value: Buffer]>;
+  /** Instructions of SO_ATTACH_FILTER, where there is one. */
+  filter?: Buffer;
   queue: UnixMessage[];
 }
 
@@ -70,6 +72,15 @@ export const SO = {
   receiveBufferForce: 33,
   passSecurity: 34,
   peekOffset: 42,
+  timestamp: 29,
+  timestampNs: 35,
+  timestamping: 37,
+  priority: 12,
+  mark: 36,
+  oobInline: 10,
+  receiveQueueOverflow: 40,
+  bufferLock: 72,
+  passPidfd: 76,
 } as const;
 /** Those that are kept, with the sizes of their values. */
 export const KEPT_OPTIONS: ReadonlyArray<[option: number, bytes: number]> = [
@@ -79,4 +90,14 @@ export const KEPT_OPTIONS: ReadonlyArray<[option: number, bytes: number]> = [
   [SO.sendBuffer, 4],
   [SO.receiveBuffer, 4],
   [SO.peekOffset, 4],
+  [SO.passSecurity, 4],
+  [SO.receiveLowWater, 4],
+  [SO.priority, 4],
+  [SO.mark, 4],
+  [SO.oobInline, 4],
+  [SO.receiveQueueOverflow, 4],
+  [SO.timestampNs, 4],
+  [SO.timestamp, 4],
 ];
+/** Those that not every kernel has. */
+export const NEWER_OPTIONS: readonly number[] = [SO.passPidfd, SO.timestamping, SO.bufferLock];

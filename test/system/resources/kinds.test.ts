@@ -15,6 +15,8 @@ testPrograms("more kinds", [
   { program: "pty/terminal", idle: true },
   { program: "pty/session" },
   { program: "udp/six", idle: true },
+  { program: "udp/groups", idle: true },
+  { program: "udp/options", idle: true },
   { program: "epoll/nested" },
   { program: "pipe/packets", idle: true },
   { program: "fifo/edges" },

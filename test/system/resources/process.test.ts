@@ -17,4 +17,5 @@ testPrograms("processes", [
   { program: "time/clocks" },
   { program: "process/privileges", idle: true },
   { program: "process/areas" },
+  { program: "process/memory-wide", idle: true },
 ]);

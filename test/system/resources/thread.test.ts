@@ -6,6 +6,7 @@ testPrograms("threads", [
   { program: "thread/moving", dumps: 10 },
   { program: "thread/registers", dumps: 10 },
   { program: "thread/own", idle: true },
+  { program: "thread/settings", idle: true },
   { program: "thread/robust" },
   { program: "thread/rseq" },
   { program: "thread/vectors" },

@@ -8,4 +8,5 @@ testPrograms("unix sockets", [
   { program: "unix/unheard", idle: true },
   { program: "unix/nested" },
   { program: "unix/datagrams", idle: true },
+  { program: "unix/options", idle: true },
 ]);
