@@ -67,6 +67,8 @@ export interface ProcessResource extends ProcessState {
   lockFuture: number;
   /** Pages that nobody may touch, [start, end] each: see madvise(2), MADV_GUARD_INSTALL. */
   guards: ReadonlyArray<[number, number]>;
+  /** Where a signal has stopped it: whether its parent has collected that. */
+  halted?: { told: boolean };
 }
 
 /** A thread just born may still set up its alternate stack and the like: looked at again in each stop for so long. */

@@ -16,6 +16,7 @@ import { KINDS, kindNamed } from "../resources/kinds.ts";
 import { Contents, type Found } from "../resources/nameless/contents.ts";
 import { namelessAt, namelessBehind } from "../resources/nameless/find.ts";
 import { fatalSignal } from "../resources/process/fatal.ts";
+import { isHaltTold } from "../resources/process/halt.ts";
 import type { TracedThread, Tracees } from "../tree/tracees.ts";
 import { DescriptionGroups } from "./description-groups.ts";
 import type { Resource, ZombieState } from "./operations.ts";
@@ -96,7 +97,9 @@ export class ResourceCapture {
       const { virtualPid } = process.traced;
       const waiting = pending.get(i);
       if (waiting) this.#lookForFatal(waiting, process, this.#threads.get(process.pid)?.record);
-      const state = process.state(parentOf, nowMs, waiting ?? []);
+      const own = process.state(parentOf, nowMs, waiting ?? []);
+      const isHalted = this.#tracees.isHalted(process.traced);
+      const state = isHalted ? { ...own, halted: { told: isHaltTold(process.pid) } } : own;
       resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
     }
     return () => later.flatMap((rest) => rest());

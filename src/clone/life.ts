@@ -11,9 +11,11 @@ import { clocksAhead } from "../kernel/clocks.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { inIpcNamespace, inNamespace } from "../kernel/namespace.ts";
 import { setSessionNice } from "../kernel/procfs.ts";
+import { signalMask } from "../kernel/trace.ts";
 import type { CreateContext, Inside } from "../resources/kind.ts";
 import { inOrder, kindNamed } from "../resources/kinds.ts";
 import { NAMESPACE_KINDS, namespaceKindNamed } from "../resources/namespace-kinds.ts";
+import { halt } from "../resources/process/halt.ts";
 import { type Limits, setLimits } from "../stage/limits.ts";
 import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
 import type { ExpectedWait } from "../tree/timed-waits.ts";
@@ -49,6 +51,8 @@ export interface Prepared {
   ended: Ending[];
   /** Calls with a time limit that threads go on with. */
   waits: ExpectedWait[];
+  /** Threads that the application had stopped. */
+  halted: number[];
   /** To be run, in order, when the application may speak: sockets leave repair mode, timers start. */
   atLife: Array<() => void>;
 }
@@ -78,10 +82,12 @@ export function* prepare(stage: Stage, skeleton: Skeleton, states: States): Gene
   const ended = joinGroups(skeleton, states);
   createInNamespace(stage, skeleton, states);
   const own = yield* createDescriptions(stage, skeleton, states, atLife);
+  const halted: number[] = [];
   try {
     skeleton.terminals.withdraw(skeleton.processes.values(), (process) => stateOf(process, states).terminal >= 0);
-    for (const process of skeleton.processes.values()) {
+    for (const process of haltedFirst(skeleton, states)) {
       const state = stateOf(process, states);
+      collectHalts(skeleton, process, states);
       giveIdentity(stage, process, state);
       yield* installDescriptors(process, states, own);
       const threads = statesOf<ThreadState>(states, "thread").filter((t) => t.process === process.virtualPid);
@@ -89,6 +95,10 @@ export function* prepare(stage: Stage, skeleton: Skeleton, states: States): Gene
       skeleton.unmapWindow(process);
       if (process.session === process.virtualPid) setSessionNice(process.pid, 0);
       finishProcess(stage, process, state, threads);
+      if (state.halted) {
+        halt(process.pid, new Map(threads.map(({ tid, record }) => [process.threads.get(tid)!, maskIn(record)])));
+        halted.push(...process.threads.values());
+      }
       yield;
     }
   } finally {
@@ -100,7 +110,36 @@ export function* prepare(stage: Stage, skeleton: Skeleton, states: States): Gene
   for (const limits of statesOf<Limits>(states, "limits")) setLimits(stage.cgroup, limits);
   const tids = [...skeleton.processes.values()].flatMap((process) => [...process.threads.values()]);
   phaseEnd("restore");
-  return { tids, ended, waits: waitsOf(skeleton, states), atLife };
+  return { tids, ended, waits: waitsOf(skeleton, states), halted, atLife };
+}
+
+/** Whose parents must still be made whole when they are sent word of it: children before them. */
+function haltedFirst(skeleton: Skeleton, states: States): SkeletonProcess[] {
+  const all = [...skeleton.processes.values()];
+  const halted = all.filter((process) => stateOf(process, states).halted);
+  if (halted.length === 0) return all;
+  const depth = (process: SkeletonProcess | undefined): number =>
+    process === undefined ? 0 : 1 + depth(skeleton.processes.get(stateOf(process, states).parent));
+  halted.sort((a, b) => depth(b) - depth(a));
+  return [...halted, ...all.filter((process) => !halted.includes(process))];
+}
+
+const WNOHANG = 1;
+const WUNTRACED = 2;
+
+/** What it had collected with wait(2) of children that are stopped is not told again. */
+function collectHalts(skeleton: Skeleton, parent: SkeletonProcess, states: States): void {
+  for (const child of skeleton.processes.values()) {
+    const { parent: of, halted } = stateOf(child, states);
+    if (of === parent.virtualPid && halted?.told)
+      parent.remote.call("wait4", child.virtualPid, 0, WUNTRACED | WNOHANG, 0);
+  }
+}
+
+function maskIn(record: Buffer): Buffer {
+  const mask = Buffer.alloc(8);
+  mask.writeBigUInt64LE(signalMask(record));
+  return mask;
 }
 
 function waitsOf(skeleton: Skeleton, states: States): ExpectedWait[] {

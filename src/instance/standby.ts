@@ -317,7 +317,7 @@ export class Clone {
     const prepared = yield* prepare(this.stage, this.#skeleton, this.#states);
     const tracees = new Tracees(this.stage.init, false);
     for (const tid of prepared.tids) tracees.add(tid);
-    tracees.adoptStopped(prepared.tids, prepared.ended, prepared.waits);
+    tracees.adoptStopped(prepared.tids, prepared.ended, prepared.waits, prepared.halted);
     // What was collected is delivered last: acknowledgements of what the clone has not sent again yet would be thrown away.
     this.#port.setPort("speaking");
     for (const action of prepared.atLife) action();

@@ -436,9 +436,24 @@ export class Tracees {
     for (const tid of this.#threads.keys()) setTraceOptions(tid, SEIZE_OPTIONS);
   }
 
-  /** Takes threads as stopped that were built stopped (a clone's), and processes as ended that were made as such. */
-  adoptStopped(tids: number[], ended: Ending[] = [], waits: readonly ExpectedWait[] = []): void {
+  /** Whether its application has stopped it (SIGSTOP, SIGTSTP), until somebody sends it SIGCONT. */
+  isHalted({ threads }: TracedProcess): boolean {
+    if (this.#groupStopped.size === 0) return false;
+    return [...threads.keys()].every((tid) => this.#groupStopped.has(tid));
+  }
+
+  /**
+   * Takes threads as stopped that were built stopped (a clone's), and processes as ended that were made as such.
+   * @param halted threads among them that their application had stopped
+   */
+  adoptStopped(
+    tids: number[],
+    ended: Ending[] = [],
+    waits: readonly ExpectedWait[] = [],
+    halted: readonly number[] = [],
+  ): void {
     this.#stopped = Int32Array.from(tids);
+    for (const tid of halted) this.#groupStopped.add(tid);
     this.#waits?.expect(waits);
     for (const ending of ended) this.endings.set(ending.pid, ending);
   }

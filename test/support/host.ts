@@ -196,10 +196,10 @@ const commands = {
   feed,
   live(options: { upper: string }): number {
     copyFiles(options.upper);
-    const { tids, ended, waits, atLife } = atOnce(prepare(stage!, skeleton!, states));
+    const { tids, ended, waits, halted, atLife } = atOnce(prepare(stage!, skeleton!, states));
     const traced = trace(stage!.init);
     for (const tid of tids) traced.add(tid);
-    traced.adoptStopped(tids, ended, waits);
+    traced.adoptStopped(tids, ended, waits, halted);
     traced.liveOn();
     for (const action of atLife) action();
     traced.release();

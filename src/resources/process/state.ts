@@ -8,7 +8,8 @@ import { controllingTerminal } from "../pty/controlling.ts";
  * @kept pids, parents, groups, sessions, ended ones not collected; user and groups, capabilities, securebits, no_new_privs;
  *   limits, umask, name, command line, environment, program, working directory, personality, dumpable, out-of-memory
  *   adjustment; signal actions, pending signals; interval and POSIX timers with what is left of them; seccomp filters;
- *   limits of the cgroup; registrations for membarrier, PR_SET_MDWE, PR_SET_MEMORY_MERGE, what a core holds.
+ *   limits of the cgroup; registrations for membarrier, PR_SET_MDWE, PR_SET_MEMORY_MERGE, what a core holds; that a signal
+ *   has stopped it (job control), and whether its parent has collected that.
  * @unkept namespaces and mounts that it makes itself (refused); memory, descriptors or working directory shared with another process,
  *   or had by one thread alone (refused); its own root (chroot).
  */

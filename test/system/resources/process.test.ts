@@ -18,4 +18,5 @@ testPrograms("processes", [
   { program: "process/privileges", idle: true },
   { program: "process/areas" },
   { program: "process/memory-wide", idle: true },
+  { program: "process/stopped" },
 ]);
