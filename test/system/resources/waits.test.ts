@@ -19,6 +19,7 @@ const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 testPrograms("calls with a time limit", [
   { program: "thread/timed", dumps: 20 },
   { program: "thread/left", dumps: 20 },
+  { program: "thread/woken" },
 ]);
 
 test("a clone's calls end when the original's would have ended", async (t) => {
