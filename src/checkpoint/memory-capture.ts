@@ -4,9 +4,11 @@ import { seenHuge } from "../kernel/huge-pages.ts";
 import { ERRNO, PAGE_BYTES } from "../kernel/numbers.ts";
 import { encodePages } from "../kernel/pages.ts";
 import { HugeObjects } from "../resources/memory/huge-objects.ts";
-import { isTrackable } from "../resources/memory/layout.ts";
+import { type Area, type Backing, isTrackable } from "../resources/memory/layout.ts";
 import { mergeRegions, piecesOf, splitRegions, sumPages } from "../resources/memory/regions.ts";
 import { type MemoryTracker, Staging } from "../resources/memory/tracker.ts";
+import type { ObjectOperation } from "../resources/nameless/state.ts";
+import { segmentOf } from "../resources/shm/state.ts";
 import { BlockPool } from "./blocks.ts";
 import { divide, type HeldByNewcomer, type MemoryNewcomer, MOST_KEPT_PAGES } from "./held-pages.ts";
 import type { Operation } from "./operations.ts";
@@ -39,6 +41,10 @@ export class MemoryCapture {
   readonly hugeObjects: HugeObjects;
   /** Ranges of shared memory whose whole content the clones have got, from whichever process. */
   readonly #sharedSent = new Set<string>();
+  /** Of the last stop, and the shared memory in them. */
+  #layouts: ReadonlyArray<readonly Area[]> = [];
+  #mapped: ReadonlySet<string> = new Set();
+  readonly #ended: ObjectOperation[] = [];
   readonly #staging = new Staging();
   readonly #blocks = new BlockPool();
   readonly #encoded = Buffer.allocUnsafeSlow(CHUNK_BYTES);
@@ -222,6 +228,26 @@ export class MemoryCapture {
     for (const process of processes) this.#taking(process, () => this.#takeMemory(process, true));
     this.#takeUnmapped(processes);
     this.#settleHuge(processes);
+    this.#endUnmapped(processes.map(({ tracker }) => tracker.areas));
+  }
+
+  /** Shared memory that nobody has mapped any more and that the clones know as nothing else: else they would keep it for ever. */
+  #endUnmapped(layouts: ReadonlyArray<readonly Area[]>): void {
+    const before = this.#layouts;
+    if (layouts.length === before.length && layouts.every((areas, i) => areas === before[i])) return;
+    this.#layouts = layouts;
+    const mapped = new Set<string>();
+    for (const areas of layouts) for (const { backing } of areas) if (isObject(backing)) mapped.add(backing.id);
+    for (const id of this.#mapped) {
+      if (mapped.has(id) || this.#around.isKnownFile(id)) continue;
+      this.#ended.push({ op: "object-end", id });
+      this.#forgetSent(id);
+    }
+    this.#mapped = mapped;
+  }
+
+  #forgetSent(id: string): void {
+    for (const range of this.#sharedSent) if (range.startsWith(`${id} `)) this.#sharedSent.delete(range);
   }
 
   /** Shared memory of huge pages, when all that was written of it has been read. */
@@ -229,8 +255,7 @@ export class MemoryCapture {
     if (this.hugeObjects.isEmpty) return;
     const mappings = processes.flatMap(({ tracker }) => tracker.huge.mappings);
     this.hugeObjects.settle(mappings);
-    for (const id of this.hugeObjects.sweep(mappings, (id) => this.#around.isKnownFile(id)))
-      for (const range of this.#sharedSent) if (range.startsWith(`${id} `)) this.#sharedSent.delete(range);
+    for (const id of this.hugeObjects.sweep(mappings, (id) => this.#around.isKnownFile(id))) this.#forgetSent(id);
   }
 
   #settle(trackers: MemoryTracker[]): Set<MemoryTracker> {
@@ -336,6 +361,7 @@ export class MemoryCapture {
   flush(): void {
     this.#around.flushFirst();
     for (const operation of this.hugeObjects.takeOperations()) this.#around.emit(operation);
+    for (const operation of this.#ended.splice(0)) this.#around.emit(operation);
     for (const { process, from, to, layout, dropped } of this.#pending.splice(0)) {
       const pid = process.traced.virtualPid;
       if (layout) this.#around.emit(layout);
@@ -359,6 +385,11 @@ export function unlessEnded<T>(look: () => T): T | undefined {
 }
 
 const NO_REGIONS = new BigUint64Array(0);
+
+/** Shared memory that is no System V segment: those have a life of their own. */
+function isObject(backing: Backing): backing is Extract<Backing, { type: "shared" }> {
+  return backing.type === "shared" && segmentOf(backing) === undefined;
+}
 
 /** Regions from the cursor on. */
 function restOf(regions: BigUint64Array, cursor: Float64Array): BigUint64Array {

@@ -53,7 +53,7 @@ export class Skeleton {
     this.#earlier = earlier;
     this.terminals = new Terminals(stage.rootFd);
     this.segments = new Segments(stage.ipcFd);
-    this.objects = new Objects(stage.rootFd, numbers);
+    this.objects = new Objects(stage.rootFd, (id) => this.#isMapped(id), numbers);
     const numbered = numbers?.files((inode) => this.objects.letGo(inode));
     this.#files = new FileApply(stage.rootFd, { ...files, numbered });
     const { terminals, processes, segments, objects } = this;
@@ -84,9 +84,11 @@ export class Skeleton {
         return;
       case "process-end":
         this.#births.end(operation.pid);
+        this.objects.settle();
         return;
       case "layout":
         this.#areas.layOut(this.process(operation.pid), operation.areas, operation.fresh);
+        this.objects.settle();
         return;
       case "drop":
         this.#areas.drop(this.process(operation.pid), operation.ranges);
@@ -112,6 +114,12 @@ export class Skeleton {
         this.#pages.write(this.process(operation.pid), operation.bytes);
         return;
     }
+  }
+
+  #isMapped(id: string): boolean {
+    for (const { areas } of this.processes.values())
+      if (areas.some(({ backing }) => backing.type === "shared" && backing.id === id)) return true;
+    return false;
   }
 
   #takeEarlier(runs: KeptRun[]): Buffer {

@@ -207,6 +207,8 @@ const commands = {
     return [...traced.processes.values()].find((process) => process.virtualPid === 2)?.pid ?? tids[0]!;
   },
   endings: () => [...endings],
+  /** Files without a name that a clone which does not live yet keeps. */
+  objects: () => skeleton?.objects.count ?? 0,
   sleepers: () => [...(tracees?.threads() ?? [])].filter(({ asleep }) => asleep).length,
   processes: () => [...(tracees?.processes.values() ?? [])].map(({ pid, virtualPid }) => ({ pid, virtualPid })),
   /** Ends everything and is ready for another program. */

@@ -169,6 +169,11 @@ export class Life {
     return new Life(clone, pid);
   }
 
+  /** Files without a name that the clone keeps. */
+  objects(): Promise<number> {
+    return this.#clone!.ask("objects");
+  }
+
   /** Threads that the next stop will leave asleep. */
   sleepers(): Promise<number> {
     return this.#host.ask("sleepers");

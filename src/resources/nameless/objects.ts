@@ -47,10 +47,23 @@ export class Objects {
   /** Let go of before the primary told that they are gone. */
   readonly #released = new Set<string>();
 
-  /** @param rootFd the application's root directory @param numbers of its files, on a disk of its own */
-  constructor(rootFd: number, numbers?: NamelessNumbers) {
+  readonly #isMapped: (id: string) => boolean;
+  /** The primary has them no more; here somebody may have them mapped, until his layout follows. */
+  readonly #ending = new Set<string>();
+
+  /**
+   * @param rootFd the application's root directory
+   * @param isMapped whether any process of the clone has it mapped
+   * @param numbers of its files, on a disk of its own
+   */
+  constructor(rootFd: number, isMapped: (id: string) => boolean, numbers?: NamelessNumbers) {
     this.#rootFd = rootFd;
+    this.#isMapped = isMapped;
     this.#numbers = numbers;
+  }
+
+  get count(): number {
+    return this.#held.size;
   }
 
   apply(operation: ObjectOperation): void {
@@ -82,6 +95,7 @@ export class Objects {
   letGo(inode: number): boolean {
     for (const [id, held] of this.#held) {
       if (!held.unnamed || held.mapped || inodeOf(id) !== inode || held.misses) continue;
+      this.#ending.delete(id);
       this.#held.delete(id);
       this.#released.add(id);
       closeDescriptor(held.fd);
@@ -108,6 +122,7 @@ export class Objects {
    * @param huge bytes of a page, where they are huge
    */
   map(id: string, path: string, bytes: number, huge?: number): number {
+    this.#replaceEnding(id);
     const held = this.#held.get(id) ?? this.#hold(id, path, false, huge);
     held.mapped = true;
     if (call("lseek", held.fd, 0, SEEK_END) < bytes) call("ftruncate", held.fd, bytes);
@@ -125,6 +140,7 @@ export class Objects {
   }
 
   #take({ id, path, huge }: { id: string; path: string; huge?: number }): Held {
+    this.#replaceEnding(id);
     return this.#held.get(id) ?? this.#hold(id, path, huge === undefined && !path.startsWith(MEMFD), huge);
   }
 
@@ -165,17 +181,36 @@ export class Objects {
   }
 
   #end(id: string): void {
-    const held = this.#held.get(id);
-    // Of huge pages there are few: what nobody has mapped any more goes.
-    if (!held || (held.mapped && held.huge === undefined)) return;
+    if (!this.#held.has(id)) return;
+    this.#ending.add(id);
+    this.#let(id);
+  }
+
+  /** After a layout: what was only mapped still and is not any more goes. */
+  settle(): void {
+    for (const id of this.#ending) this.#let(id);
+  }
+
+  #let(id: string): void {
+    if (!this.#isMapped(id)) this.#close(id);
+  }
+
+  /** The same number is another object now; who has the old one mapped keeps it without this process. */
+  #replaceEnding(id: string): void {
+    if (this.#ending.has(id)) this.#close(id);
+  }
+
+  #close(id: string): void {
+    this.#ending.delete(id);
+    closeDescriptor(this.#held.get(id)?.fd ?? -1);
     this.#held.delete(id);
-    closeDescriptor(held.fd);
   }
 
   /** From here on only the application's processes hold them. Idempotent. */
   release(): void {
     for (const { fd } of this.#held.values()) closeDescriptor(fd);
     this.#held.clear();
+    this.#ending.clear();
   }
 }
 

@@ -21,6 +21,7 @@ testPrograms("memory", [
   { program: "memory/reserved", idle: true },
   { program: "memory/stack", idle: true },
   { program: "memory/file", idle: true },
+  { program: "memory/shared-coming" },
   { program: "memory/shared" },
   { program: "memory/shared-exit" },
   { program: "memory/shared-past" },
@@ -41,4 +42,17 @@ test("guards over shared memory that is watched", async () => {
     assert.equal((await life.checkpoint()).error, undefined);
     assert.equal(await life.check(), "ok");
   }
+});
+
+test("shared memory that comes and goes leaves nothing on a clone", async () => {
+  await using life = await runProgram(programPath("memory/shared-coming"));
+  assert.equal(await life.line(0), "ready");
+  const kept: number[] = [];
+  for (let i = 0; i < 12; i++) {
+    assert.equal(await life.check(), "ok");
+    assert.equal((await life.checkpoint()).error, undefined);
+    kept.push(await life.objects());
+  }
+  // Three are mapped, of one more the descriptor is open.
+  assert.ok(Math.max(...kept) <= 4, `the clone kept ${kept.join(", ")} objects`);
 });
