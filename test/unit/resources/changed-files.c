@@ -76,6 +76,14 @@ int main(int argc, char** argv) {
     else if (IS("nonblock")) CHECK(fcntl(a, F_SETFL, fcntl(a, F_GETFL) | O_NONBLOCK) == 0);
     else if (IS("cloexec")) CHECK(fcntl(a, F_SETFD, FD_CLOEXEC) == 0);
     else if (IS("close")) close(a);
+    else if (IS("reset")) {
+      struct linger none = {1, 0};
+      CHECK(setsockopt(a, SOL_SOCKET, SO_LINGER, &none, sizeof none) == 0 && close(a) == 0);
+    } else if (IS("error")) {
+      int error;
+      socklen_t length = sizeof error;
+      CHECK(getsockopt(a, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == b);
+    }
     else if (IS("socket")) fds[0] = as(socket(AF_INET, SOCK_STREAM, 0), a);
     else if (IS("again")) {
       close(a);

@@ -92,6 +92,9 @@ test("what an idle process has open is told of once", () => {
   for (let i = 0; i < 3; i++) assert.deepEqual(look(), { differs: false, touched: [] });
 });
 
+/** ECONNRESET */
+const RESET = 104;
+
 test("of a socket: what comes, is read, is sent, is shut down, an error, each without the others", async () => {
   const [near, far] = (await ask("connect")) as [number, number];
   assert.ok(look().differs);
@@ -106,6 +109,12 @@ test("of a socket: what comes, is read, is sent, is shut down, an error, each wi
   assert.deepEqual((await touchedBy(`keepalive ${far}`)).touched, [far]);
   assert.deepEqual((await touchedBy(`shutdown ${far} 1`)).touched, [near, far]);
   await closeAll(near, far);
+  const [one, other] = (await ask("connect")) as [number, number];
+  look();
+  assert.ok((await touchedBy(`reset ${one}`)).touched.includes(other));
+  // Who asks for an error takes it.
+  assert.deepEqual((await touchedBy(`error ${other} ${RESET}`)).touched, [other]);
+  await closeAll(other);
 });
 
 test("of a socket that listens: who waits, and how many may", async () => {
