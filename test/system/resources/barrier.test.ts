@@ -10,12 +10,11 @@ after(closeHosts);
 test("a vfork whose child takes its time", async (t) => {
   let life = await runProgram(programPath("process/vfork"));
   t.after(() => life.close());
-  life.stopTimeoutUs = 100_000;
   assert.equal(await life.line(0), "ready");
   assert.equal((await life.checkpoint()).error, undefined);
   process.kill(life.pid, "SIGUSR1");
   assert.equal(await life.line(1), "child");
-  const { error } = await life.checkpoint();
+  const { error } = await life.checkpoint({ stopTimeoutUs: 100_000 });
   assert.equal(error, "barrier-timeout");
   assert.equal(await life.line(2), "ok");
   assert.equal((await life.checkpoint()).error, undefined);
