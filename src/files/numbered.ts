@@ -25,7 +25,7 @@ export interface NumberedOptions {
  * What is removed goes a moment later where the kernel looks at it just now (a sync of the whole machine, pages that are written for
  * another cgroup).
  */
-const PATIENCE_MS = 2000;
+const PATIENCE_MS = 10_000;
 const RISING_PATIENCE_MS = 20;
 const PAUSE_MS = 2;
 const pause = new Int32Array(new SharedArrayBuffer(4));
