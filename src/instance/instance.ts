@@ -252,6 +252,8 @@ export class Instance {
     steps.done("role");
     living.tracees.liveOn();
     living.tracees.release();
+    // What hangs because somebody has stopped it would hang here as well.
+    if (this.#standby.takeRestart()) living.tracees.wakeHalted();
     steps.done("threads");
     living.port.announce();
     living.stage.liveOn();

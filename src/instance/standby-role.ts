@@ -40,6 +40,7 @@ function leaveGround({ kept, numbers }: Ground): void {
 
 export class StandbyRole {
   readonly #shell: InstanceShell;
+  #isRestart = false;
   readonly #store: ClusterStore;
   readonly watch: PrimaryWatch;
   /** The last checkpoint's way to the disk. */
@@ -131,6 +132,7 @@ export class StandbyRole {
   }
 
   async #begin(asking: Asking, arrived: Clocks): Promise<void> {
+    this.#isRestart = false;
     this.#after(() => this.#retire());
     const ground = this.#cleared.then(() => (this.#asking === asking ? this.#prepare() : undefined));
     this.#cleared = ground.then(
@@ -261,6 +263,13 @@ export class StandbyRole {
     }
   }
 
+  /** Whether the life that begins is one after a crash or a hang; asked once. */
+  takeRestart(): boolean {
+    const isRestart = this.#isRestart;
+    this.#isRestart = false;
+    return isRestart;
+  }
+
   /** The application has crashed at the primary's. An older checkpoint may lack what clients have seen: the owner's own wish. */
   #restart({ term, step, reason, history }: RestartOrder): void {
     const { view, restarts } = this.#shell;
@@ -273,6 +282,7 @@ export class StandbyRole {
     if (from === undefined) return;
     const older = from !== newest;
     const what = older ? `an older checkpoint, ${from.epoch}: clients may have seen more` : "the newest checkpoint";
+    this.#isRestart = true;
     this.#shell.note("restarting", `${reason}; goes on from ${what}`, { epoch: from.epoch, older });
     view.tell({ kind: "promote", force: false, term, ...(older ? { epoch: from.epoch } : {}) });
   }

@@ -442,6 +442,13 @@ export class Tracees {
     return [...threads.keys()].every((tid) => this.#groupStopped.has(tid));
   }
 
+  /** When all are, nobody inside is left to send it: whoever wants the application to go on does. */
+  wakeHalted(): void {
+    const all = [...this.processes.values()];
+    if (!all.every((traced) => this.isHalted(traced))) return;
+    for (const { pid } of all) process.kill(pid, "SIGCONT");
+  }
+
   /**
    * Takes threads as stopped that were built stopped (a clone's), and processes as ended that were made as such.
    * @param halted threads among them that their application had stopped
