@@ -183,7 +183,7 @@ static Napi::Value restartWaits(const Napi::CallbackInfo& info) {
         if (restarted.size() > 100000) restarted.clear();
         restarted[tids[i]] = regs.orig_rax;
       }
-      if ((found + 1) * 4 > room) break;
+      if ((found + 1) * 4 > room) continue;
       uint64_t call = regs.orig_rax == kRestartSyscall ? originalCall(tids[i], regs) : regs.orig_rax;
       int64_t row[4] = {(int64_t)i, (int64_t)call, 4, 0};
       memcpy(timed + 4 * found++, row, sizeof row);
@@ -207,7 +207,7 @@ static Napi::Value restartWaits(const Napi::CallbackInfo& info) {
       if (process_vm_readv(tids[i], &here, 1, &there, 1, 0) != sizeof time) continue;
       says[1] = time.tv_sec > 9000000000 ? INT64_MAX : time.tv_sec * 1000000000 + time.tv_nsec;
     } else says[0] = limit == Limit::receiving ? 2 : 3;
-    if ((found + 1) * 4 > room) break;
+    if ((found + 1) * 4 > room) continue;
     int64_t row[4] = {(int64_t)i, (int64_t)regs.orig_rax, says[0], says[1]};
     memcpy(timed + 4 * found++, row, sizeof row);
   }

@@ -70,7 +70,7 @@ export interface TimedCall {
 }
 
 const TIMED_WORDS = 4;
-const timedCalls = new BigInt64Array(TIMED_WORDS * 1024);
+const timedCalls = new BigInt64Array(TIMED_WORDS * 16_384);
 
 /** Of the calls that a stop ended so, those without a limit begin again when the threads go on; returns the others. */
 export function restartWaits(tids: Int32Array): TimedCall[] {
