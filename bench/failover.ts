@@ -23,7 +23,8 @@ const WINDOW_MS = 3000;
 const STANDBYS = ["node-b", "node-c"];
 /** Told when a part fails. */
 const LAST_EVENTS = 60;
-const TRAFFIC_NODES = [3, 5, 9];
+/** The first and the last are compared. */
+const TRAFFIC_NODES = [4, 6, 9];
 
 export const failoverBench: Bench = {
   about: "power-off with two standbys and etcd, wrong suspicions, traffic",
@@ -184,9 +185,16 @@ class FailoverRun {
       ],
       [
         "traffic",
-        (traffic ?? []).map(({ nodes, bytesPerSecond }) =>
-          figure(`heartbeats and store, ${nodes} nodes, one idle application each`, bytesPerSecond, "bytes/s per node"),
-        ),
+        [
+          ...(traffic ?? []).map(({ nodes, bytesPerSecond }) =>
+            figure(
+              `heartbeats and store, ${nodes} nodes, one idle application each`,
+              bytesPerSecond,
+              "bytes/s per node",
+            ),
+          ),
+          figure("the same, with the most nodes : with the fewest", growthOf(traffic), "times", { below: 1.2 }),
+        ],
       ],
     ];
     return figures.flatMap(([part, list]) => (this.#wants(part) ? list : []));
@@ -195,6 +203,11 @@ class FailoverRun {
 
 /** Kinds of events that take a peer for lost. */
 const SUSPICIONS = ["primary-silent", "standby-lost", "stream-closed", "went-live"];
+
+function growthOf(traffic: Traffic[] | undefined): number | null {
+  const [first, last] = [traffic?.at(0), traffic?.at(-1)];
+  return first === undefined || last === undefined ? null : last.bytesPerSecond / first.bytesPerSecond;
+}
 
 function lossesOf(result: CounterResult): Losses {
   const { writesMissing, writesUnverified, valuesUnexpected, connectionsBroken } = result;

@@ -1,5 +1,6 @@
 // Starts the application's init, and makes system calls in stopped threads of other processes.
 #include "addon.h"
+#include "alarm.h"
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -66,16 +67,15 @@ static Napi::Value spawn(const Napi::CallbackInfo& info) {
 }
 
 static int waitStop(pid_t tid, int* status, uint64_t timeoutMs) {
-  timespec begin, now;
-  clock_gettime(CLOCK_MONOTONIC, &begin);
-  for (unsigned spin = 0;; spin++) {
-    pid_t r = waitpid(tid, status, __WALL | WNOHANG);
+  const uint64_t patience = timeoutMs * 1000000, deadline = nowNs() + patience;
+  Alarm alarm(patience);
+  if (alarm.error) return alarm.error;
+  for (;;) {
+    const bool late = nowNs() >= deadline;
+    pid_t r = waitpid(tid, status, __WALL | (late ? WNOHANG : 0));
     if (r == tid) return WIFSTOPPED(*status) ? 0 : -ESRCH;
     if (r < 0 && errno != EINTR) return -errno;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if ((uint64_t)(now.tv_sec - begin.tv_sec) * 1000 > timeoutMs) return -ETIMEDOUT;
-    timespec pause = {0, 2000};
-    if (spin > 3) nanosleep(&pause, nullptr);
+    if (late) return -ETIMEDOUT;
   }
 }
 

@@ -71,6 +71,8 @@ const PRECOPY_AGAIN_PAGES = 1500;
 const PRECOPY_PASSES = 3;
 /** Parts in which much of changed files goes ahead; an application that writes faster than they are sent is stopped for the rest. */
 const FILE_PASSES = 64;
+/** So long of each stop goes to asking processes for what has only become old. */
+const SLOW_FACTS_MS = 1;
 
 export interface Dump {
   end: CheckpointEnd;
@@ -391,12 +393,19 @@ export class Capture {
     this.#forgetEnded();
     const changedThreads = this.#changedThreads();
     this.#watchNew();
-    for (const process of this.#processes.values()) process.refreshInner(now, final, changedThreads);
+    this.#refreshInner(now, final, changedThreads);
     this.#memory.take(this.captured());
     // Every layout is that of this stop: which of them are mapped from now on is seen in it, or told by the kernel.
     this.#options.files?.mappingsKnown(this.#mappedFiles(0));
     const rest = this.#resources.take(resources, this.#processes, now, (pid) => this.#parentOf(pid));
     return { resources, rest, clock: monotonicClock() };
+  }
+
+  /** Whose facts are oldest comes first: in a stop there is time for those of some processes only, were there hundreds. */
+  #refreshInner(now: number, final: boolean, changedThreads: Set<TracedThread>): void {
+    const begun = performance.now();
+    for (const process of [...this.#processes.values()].sort((a, b) => a.askedAt - b.askedAt))
+      process.refreshInner(now, final, changedThreads, performance.now() - begun < SLOW_FACTS_MS);
   }
 
   /** Of those that have run since the last stop: nobody changes these facts of a thread but itself. */

@@ -188,12 +188,18 @@ export class ProcessCapture {
     return new Remote(tid, this.#gadget, this.tracker.memoryFd);
   }
 
+  /** Milliseconds since 1970 at which its slow-changing facts were asked for last; 0: never. */
+  get askedAt(): number {
+    return this.#innerAt;
+  }
+
   /**
    * Reads what needs calls in the application, where it is not known or may have changed. All threads are stopped.
    * @param exact nothing is taken as still known
    * @param changedThreads threads that are other than when they were asked last; who is asked here is taken out
+   * @param mayBeSlow there is time for facts that are merely old
    */
-  refreshInner(now: number, exact: boolean, changedThreads: Set<TracedThread>): void {
+  refreshInner(now: number, exact: boolean, changedThreads: Set<TracedThread>, mayBeSlow: boolean): void {
     const masks = this.#readSignalMasks();
     if (exact) this.#stateAt = this.#innerAt = 0;
     const [ignored, caught] = [maskIn(masks, "SigIgn:"), maskIn(masks, "SigCgt:")];
@@ -203,7 +209,7 @@ export class ProcessCapture {
       (t) => exact || changedThreads.has(t) || !this.#threads.has(t.tid) || now - t.bornAt < YOUNG_MS,
     );
     for (const tid of this.#threads.keys()) if (!this.traced.threads.has(tid)) this.#threads.delete(tid);
-    const old = now - this.traced.bornAt < YOUNG_MS || now - this.#innerAt > SLOW_MS;
+    const old = now - this.traced.bornAt < YOUNG_MS || (mayBeSlow && now - this.#innerAt > SLOW_MS);
     const changed = this.#traceless?.changed() ?? false;
     const whole = !this.#inner || masks !== this.#signalMasks || changed || old;
     const timers = !whole && (caught & ALARM_SIGNALS) !== 0n;
