@@ -50,23 +50,30 @@ export class Placer {
     const is = placement?.value ?? noPlacement;
     const shall: Placement = { ...is, without: await this.#awayOf(record, is) };
     const missing = missingStandbys(spec.value, view.value, shall, context.drained);
-    if (missing > 0) shall.extra = await this.#chosen(record, shall, missing);
-    if (JSON.stringify(shall) === JSON.stringify(is)) {
-      if (missing > 0) this.#notBefore.set(name, performance.now() + AGAIN_MS);
-      return;
+    if (missing > 0) {
+      const extra = await this.#chosen(record, shall, missing);
+      if (extra === undefined) {
+        // Who is away may come back: it is still expected.
+        this.#notBefore.set(name, performance.now() + AGAIN_MS);
+        return;
+      }
+      shall.extra = extra;
     }
+    if (JSON.stringify(shall) === JSON.stringify(is)) return;
     await context.store.compareAndSwap(storeKeys.placement(name), placement?.revision ?? 0, shall);
     context.wake();
   }
 
-  async #chosen({ name, view }: ApplicationRecord, shall: Placement, missing: number): Promise<string[]> {
+  /** The chosen nodes from now on, or undefined where there is none to choose. */
+  async #chosen({ name, view }: ApplicationRecord, shall: Placement, missing: number): Promise<string[] | undefined> {
     const context = this.#context;
     const picture = await takePicture(context);
     const known = picture.applications.get(name);
-    if (known === undefined) return shall.extra;
+    if (known === undefined) return undefined;
     // Others may stand in again; those that were chosen before and cannot now are passed over.
-    const extra = shall.extra.filter((node) => known.standbys.includes(node));
     const without = new Set([...shall.without, ...context.drained]);
+    const extra = shall.extra.filter((node) => known.standbys.includes(node) && !without.has(node));
+    const kept = extra.length;
     for (let left = missing; left > 0; left--) {
       const node = chooseStandby(picture, name, without);
       if (node === undefined) break;
@@ -79,10 +86,10 @@ export class Placer {
         details: { node },
       });
     }
-    return extra;
+    return extra.length > kept ? extra : undefined;
   }
 
-  /** Wanted nodes that have been away for longer than the application's owner waits. */
+  /** Nodes that shall hold a clone and have been away for longer than the application's owner waits. */
   async #awayOf({ spec, view }: ApplicationRecord, is: Placement): Promise<string[]> {
     const context = this.#context;
     const afterMs = spec!.value.placement.replaceAfter * 1000;

@@ -5,7 +5,7 @@ import type { ApplicationSpec, View } from "./spec.ts";
 export interface Placement {
   /** In the order in which they stand in for nodes that cannot hold a clone. */
   extra: string[];
-  /** Nodes wished for that have been away for long: they are wanted still, and others stand in for them. */
+  /** Nodes that have been away for long: others stand in for them. Those wished for are wanted still. */
   without: string[];
 }
 
@@ -38,7 +38,10 @@ export function wantedStandbys(
   const wished = [...new Set([...spec.standby, spec.home])].filter(may);
   const there = wished.filter((node) => !placement.without.includes(node));
   const missing = Math.max(0, countNow(spec, view, drained) - there.length);
-  const extra = placement.extra.filter((node) => may(node) && !wished.includes(node));
+  // Nobody wished for a chosen one: when it is away for long, another is chosen in its place.
+  const extra = placement.extra.filter(
+    (node) => may(node) && !wished.includes(node) && !placement.without.includes(node),
+  );
   return [...wished, ...extra.slice(0, missing)];
 }
 

@@ -31,6 +31,14 @@ test("a clone in the other failure domain, not where its owner does not want one
   assert.deepEqual(await chosen(), ["node-d"]);
 });
 
+test("a chosen standby loses power: another is chosen, and not again and again", { timeout: 240_000 }, async () => {
+  await lab.powerOff("node-d");
+  await eventually("another holds a clone", async () => (await site.report()).inSync.includes("node-b"));
+  await lab.powerOn("node-d");
+  assert.deepEqual((await site.untilProtected()).inSync, ["node-b"]);
+  assert.deepEqual(await chosen(), ["node-d", "node-b"]);
+});
+
 test("the primary loses power: another node becomes standby without being asked", { timeout: 240_000 }, async () => {
   await underLoad(site, async (counters) => {
     await answersCome(counters);
