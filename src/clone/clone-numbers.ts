@@ -1,6 +1,7 @@
 /** Inode numbers of a clone's files on a disk of its own: those of the primary's. */
 import { Numbered } from "../files/numbered.ts";
 import { closeDescriptor } from "../kernel/calls.ts";
+import { forgetUnusedNames } from "../kernel/file-systems.ts";
 import { O_NOFOLLOW, O_PATH, Status, tryOpenBelow } from "../kernel/files.ts";
 import type { NamelessNumbers } from "../resources/nameless/objects.ts";
 import type { InodeNumbers } from "../stage/inode-numbers.ts";
@@ -37,7 +38,8 @@ export class CloneNumbers implements NamelessNumbers {
   /** @param release as `NumberedOptions` has it */
   files(release: (inode: number) => boolean): Numbered {
     const missed = (path: string, inode: number) => this.missed(path, inode);
-    return new Numbered(this.#numbers, { release, missed, isRising: () => this.isRising });
+    const forget = () => forgetUnusedNames(this.#rootFd);
+    return new Numbered(this.#numbers, { release, missed, forget, isRising: () => this.isRising });
   }
 
   covers(path: string): boolean {

@@ -19,6 +19,8 @@ export interface NumberedOptions {
   /** Whether the clone shall come to life now: then a file with another number is better than none. */
   isRising?: () => boolean;
   missed?: (path: string, inode: number) => void;
+  /** Makes the clone's root forget names that nobody uses. */
+  forget?: () => void;
 }
 
 /**
@@ -28,6 +30,8 @@ export interface NumberedOptions {
 const PATIENCE_MS = 10_000;
 const RISING_PATIENCE_MS = 20;
 const PAUSE_MS = 2;
+/** A directory that was removed through an overlay stays for good, now and then, because the overlay remembers its name (Linux 6.18). */
+const FORGET_EVERY = 100;
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
 export class Numbered {
@@ -45,10 +49,11 @@ export class Numbered {
       if (inode === undefined) this.#makeSpare(making);
       return;
     }
-    const { release, isRising, missed } = this.#options;
+    const { release, isRising, missed, forget } = this.#options;
     release?.(inode);
     const deadline = performance.now() + (isRising?.() ? RISING_PATIENCE_MS : PATIENCE_MS);
-    while (!this.#try(making, inode)) {
+    for (let failures = 0; !this.#try(making, inode); failures++) {
+      if (failures % FORGET_EVERY === 0) forget?.();
       if (performance.now() < deadline) {
         Atomics.wait(pause, 0, 0, PAUSE_MS);
         yield;

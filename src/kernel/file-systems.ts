@@ -1,11 +1,16 @@
 /** What matters of a file system to those who follow changes in it. */
 import { readFileSync, statfsSync } from "node:fs";
+import { call, closeDescriptor, cString } from "./calls.ts";
 import { Status } from "./files.ts";
 
 /** linux/magic.h */
 const EXT4_MAGIC = 0xef53;
 const TMPFS_MAGIC = 0x01021994;
 const AT_FDCWD = -100;
+/** linux/mount.h */
+const FSPICK_CLOEXEC = 1;
+const FSPICK_EMPTY_PATH = 8;
+const FSCONFIG_CMD_RECONFIGURE = 7;
 
 /** Why the kernel's tracepoints do not tell all that is written there; undefined: they do. */
 export function whyNotTraced(directory: string): string | undefined {
@@ -32,4 +37,18 @@ export function isDax(mountinfo: string, device: string): boolean {
  */
 export function isMemoryOnly(directory: string): boolean {
   return statfsSync(directory).type === TMPFS_MAGIC;
+}
+
+/**
+ * Empties the kernel's memory of names in one file system, as far as nobody uses them: what was removed and is only remembered goes for good.
+ * A mount reconfigured with nothing to change does just that (fs/super.c, reconfigure_super).
+ * @param rootFd of a mount's root
+ */
+export function forgetUnusedNames(rootFd: number): void {
+  const context = call("fspick", rootFd, cString(""), FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
+  try {
+    call("fsconfig", context, FSCONFIG_CMD_RECONFIGURE, null, null, 0);
+  } finally {
+    closeDescriptor(context);
+  }
 }

@@ -185,6 +185,7 @@ export const NR = {
   fsopen: 430,
   fsconfig: 431,
   fsmount: 432,
+  fspick: 433,
   mlockall: 151,
   mseal: 462,
 } as const;

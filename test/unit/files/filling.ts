@@ -4,6 +4,7 @@ import type { EmitOperation, FileCapture, FileNewcomer } from "../../../src/file
 import type { FileOperation } from "../../../src/files/change.ts";
 import { Answers } from "../../../src/files/newcomer.ts";
 import { Numbered } from "../../../src/files/numbered.ts";
+import { forgetUnusedNames } from "../../../src/kernel/file-systems.ts";
 import type { InodeNumbers } from "../../../src/stage/inode-numbers.ts";
 
 export interface FillOptions {
@@ -30,7 +31,7 @@ export class TestClone {
 
   constructor(rootFd: number, blocks?: OfferedBlocks & { holds: boolean }, numbers?: InodeNumbers) {
     this.#holds = blocks?.holds ?? false;
-    const numbered = numbers && new Numbered(numbers);
+    const numbered = numbers && new Numbered(numbers, { forget: () => forgetUnusedNames(rootFd) });
     this.apply = new FileApply(rootFd, { blocks, numbered, answer: (lacking) => this.#answers.push(lacking) });
   }
 
