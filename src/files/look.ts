@@ -10,6 +10,7 @@ import {
   O_NOFOLLOW,
   O_RDONLY,
   readEntries,
+  readHandle,
   Status,
   tryOpenBelow,
   tryReadLink,
@@ -36,6 +37,8 @@ export class Look {
   /** New names that this pass may still take; those that must wait, with their directories. */
   #room = 0;
   #waiting: Array<[directory: Node, name: string]> = [];
+  /** Names taken away in this pass because another inode has their number: something else may stand there now. */
+  #replaced: string[] = [];
   #seenMs = 0;
   /** Numbers of inodes that came in this pass, where that is of interest. */
   readonly numbers: number[] = [];
@@ -67,7 +70,9 @@ export class Look {
     this.#examine = examine;
     this.#room = room;
     this.#seenMs = Date.now();
+    this.#replaced = [];
     this.#look(all);
+    this.#lookAtReplaced();
     return this.#seen;
   }
 
@@ -94,15 +99,31 @@ export class Look {
     }
   }
 
+  /** In the same pass, for it may be the stop's: the directory's own look may be over, or has passed them by for their number. */
+  #lookAtReplaced(): void {
+    for (let path = this.#replaced.pop(); path !== undefined; path = this.#replaced.pop()) {
+      const directory = parentOf(path);
+      const parent = this.#known.paths.get(directory);
+      if (parent && !this.#known.paths.has(path)) this.#lookAtName(directory, parent, nameOf(path), true);
+    }
+  }
+
   #visit(path: string, node: Node, deep: boolean): void {
     const status = this.#status;
     if (status.read(this.#known.rootFd, path) < 0) this.#leave(path);
-    else if (node.kind === "whiteout" ? kindOf(status) === "whiteout" : status.key === node.key)
-      this.#compare(path, node, deep);
+    else if (this.#isStill(node, path)) this.#compare(path, node, deep);
     else {
       this.#leave(path);
       this.#arrive(path);
     }
+  }
+
+  /** Whether it is the node that `#status` tells of, read at `path`. */
+  #isStill(node: Node, path: string): boolean {
+    if (kindOf(this.#status) !== node.kind) return false;
+    if (node.kind === "whiteout") return true;
+    if (this.#status.key !== node.key) return false;
+    return node.handle === undefined || readHandle(this.#known.rootFd, path) === node.handle;
   }
 
   /** `#status` is that of the node at `path`. */
@@ -127,11 +148,15 @@ export class Look {
     node.update(this.#status);
     if (node.isDax) this.#known.follow(node);
     const { exactTimes, mappedByAccess } = this.#known.options;
-    const isRecent = ([seconds, ns]: FileTime) => seconds * 1000 + ns / 1e6 >= this.#seenMs - TICK_MS;
     const unsure =
-      (!exactTimes && isRecent([node.changedSeconds, node.changedNs])) || (mappedByAccess && isRecent(node.accessed));
+      (!exactTimes && this.#isRecent([node.changedSeconds, node.changedNs])) ||
+      (mappedByAccess && this.#isRecent(node.accessed));
     if (unsure) this.#known.suspects.add(node);
     this.#seen.changed.add(node);
+  }
+
+  #isRecent([seconds, ns]: FileTime): boolean {
+    return seconds * 1000 + ns / 1e6 >= this.#seenMs - TICK_MS;
   }
 
   #readDirectory(path: string, node: Node, deep: boolean): void {
@@ -156,6 +181,8 @@ export class Look {
   }
 
   #lookAtName(directory: string, parent: Node, name: string, deep: boolean): void {
+    // It has gone while names were read in it.
+    if (this.#known.paths.get(directory) !== parent) return;
     const path = join(directory, name);
     const known = this.#known.paths.get(path);
     if (!known && this.#room <= 0) {
@@ -169,9 +196,7 @@ export class Look {
       if (known) this.#leave(path);
       return;
     }
-    const same =
-      known && (known.kind === "whiteout" ? kindOf(this.#status) === "whiteout" : known.key === this.#status.key);
-    if (same) {
+    if (known && this.#isStill(known, path)) {
       this.#compare(path, known, deep);
       return;
     }
@@ -197,18 +222,22 @@ export class Look {
     const kind = kindOf(this.#status);
     const keyed = kind !== "directory" && kind !== "whiteout";
     let node = keyed ? this.#known.files.get(this.#status.key) : undefined;
-    if (node) this.#note(node);
+    if (node && this.#isStill(node, path)) this.#note(node);
     else {
       node = new Node(this.#status);
+      if (kind !== "whiteout" && this.#isRecent([this.#status.bornSeconds, this.#status.bornNs]))
+        node.handle = readHandle(this.#known.rootFd, path);
       if (kind === "symlink" && !this.#readTarget(node, path)) return;
+      if (kind !== "whiteout") this.#replaces(node);
+      // Its own directory may have been the one with its number.
+      if (path !== "" && !this.#known.paths.has(parentOf(path))) return;
       if (keyed) this.#known.files.set(node.key, node);
       if (kind !== "whiteout") {
-        this.#replaces(node);
         if (this.#known.options.numbers) this.numbers.push(node.inode);
         this.#known.byInode.set(node.inode, node);
         this.#known.follow(node);
         // What happened between the status and the log's attention is not in the log.
-        if (node.followed && (this.#status.read(this.#known.rootFd, path) < 0 || this.#status.key !== node.key)) {
+        if (node.followed && (this.#status.read(this.#known.rootFd, path) < 0 || !this.#isStill(node, path))) {
           const parent = this.#known.paths.get(parentOf(path));
           if (parent) this.#known.suspects.add(parent);
         } else this.#note(node);
@@ -233,6 +262,7 @@ export class Look {
     if (!before) return;
     for (const path of [...before.paths]) {
       this.#leave(path);
+      this.#replaced.push(path);
       const parent = this.#known.paths.get(parentOf(path));
       if (parent) this.#known.suspects.add(parent);
     }

@@ -25,6 +25,8 @@ export function kindOf(status: Status): NodeKind {
 
 export class Node {
   readonly key: string;
+  /** Of one that was seen right after its birth: another may have been born at the same time, with its number. */
+  handle: string | undefined;
   readonly inode: number;
   readonly kind: NodeKind;
   readonly device: [number, number];

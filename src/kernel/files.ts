@@ -115,10 +115,34 @@ export class Status {
   get isDax(): boolean {
     return (this.#b.readUInt32LE(8) & 0x200000) !== 0;
   }
-  /** The inode number is used again for new files; with the time of birth it is unique. */
-  get key(): string {
-    return `${this.inode}/${this.#wide(80)}.${this.#b.readUInt32LE(88)}`;
+  get bornSeconds(): number {
+    return this.#wide(80);
   }
+  get bornNs(): number {
+    return this.#b.readUInt32LE(88);
+  }
+  /**
+   * The inode number is used again for new files; with the time of birth it is unique, but for what was born in the same tick of the
+   * file system's clock: see `readHandle`.
+   */
+  get key(): string {
+    return `${this.inode}/${this.bornSeconds}.${this.bornNs}`;
+  }
+}
+
+const HANDLE_BYTES = 128;
+const handle = Buffer.alloc(8 + HANDLE_BYTES);
+const mountId = Buffer.alloc(8);
+
+/**
+ * What tells an inode from all that had its number before (name_to_handle_at(2): number and generation, on ext4). Undefined where the file
+ * system has no such thing, or the name is gone.
+ */
+export function readHandle(directoryFd: number, path: string): string | undefined {
+  handle.writeUInt32LE(HANDLE_BYTES, 0);
+  const flags = path === "" ? AT_EMPTY_PATH : 0;
+  if (tryCall("name_to_handle_at", directoryFd, rawPath(path), handle, mountId, flags) < 0) return undefined;
+  return handle.toString("latin1", 4, 8 + handle.readUInt32LE(0));
 }
 
 const entries = Buffer.alloc(64 * 1024);

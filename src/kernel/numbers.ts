@@ -174,6 +174,7 @@ export const NR = {
   inotify_init1: 294,
   inotify_add_watch: 254,
   inotify_rm_watch: 255,
+  name_to_handle_at: 303,
   open_by_handle_at: 304,
   memfd_create: 319,
   mlock2: 325,
