@@ -7,7 +7,7 @@ import type { FileOperation } from "../../../src/files/change.ts";
 import type { FileLog } from "../../../src/files/log.ts";
 import { findLog } from "./file-log.ts";
 import { TestClone } from "./filling.ts";
-import { type Layer, MS_STRICTATIME, Overlays, ownMounts } from "./overlays.ts";
+import { type Layer, MS_STRICTATIME, numbersIn, Overlays, ownMounts } from "./overlays.ts";
 import { describe } from "./program.ts";
 
 export interface Pair {
@@ -21,8 +21,8 @@ export interface Pair {
 
 /** Path of what is in memory, see `inMemory`. */
 export const MEMORY = "/memory";
-/** What is in memory only: nothing, a volume, the whole layer. */
-type Memory = "nothing" | "volume" | "layer";
+/** What is in memory only: nothing, a volume, the whole layer; or the layer is on a disk of its own. */
+type Where = "nothing" | "volume" | "layer" | "disk";
 
 let log: FileLog | undefined;
 before(async () => {
@@ -33,23 +33,26 @@ after(() => log?.close());
 
 async function onPair(
   way: FileLog | false | undefined,
-  memory: Memory,
+  where: Where,
   body: (pair: Pair) => void | Promise<void>,
 ): Promise<void> {
   const overlays = new Overlays();
   try {
     const lower = overlays.path("lower");
     // As a stage mounts them: stage/root.ts.
-    if (memory === "layer") overlays.mountMemory("primary");
-    const primary = overlays.mount("primary", lower, memory === "layer" ? MS_STRICTATIME : 0);
-    const clone = overlays.mount("clone", lower);
+    if (where === "layer") overlays.mountMemory("primary");
+    const mount = (name: string, flags = 0) =>
+      where === "disk" ? overlays.mountOnDisk(name, lower, name === "clone") : overlays.mount(name, lower, flags);
+    const primary = mount("primary", where === "layer" ? MS_STRICTATIME : 0);
+    const clone = mount("clone");
     fs.mkdirSync(`${primary.root}${MEMORY}`);
-    if (memory === "volume") fs.mkdirSync(`${clone.root}${MEMORY}`);
-    const volumes = memory === "volume" ? [{ path: MEMORY, directory: overlays.mountMemory("volume") }] : [];
+    if (where === "volume") fs.mkdirSync(`${clone.root}${MEMORY}`);
+    const volumes = where === "volume" ? [{ path: MEMORY, directory: overlays.mountMemory("volume") }] : [];
     for (const { directory } of volumes) overlays.bind(directory, `${primary.root}${MEMORY}`);
     const mounts = volumes.map(({ path }) => path);
-    const capture = new FileCapture({ filesDirectory: primary.directory, lower, log: way, mounts, volumes });
-    const filled = new TestClone(clone.rootFd);
+    const { directory: filesDirectory, numbers } = primary;
+    const capture = new FileCapture({ filesDirectory, lower, log: way, mounts, volumes, numbers });
+    const filled = new TestClone(clone.rootFd, undefined, clone.numbers);
     const emit = (operation: FileOperation) => filled.apply.apply(operation);
     const cut = (hints?: CutHints) => {
       const operations = capture.cut(hints);
@@ -66,11 +69,21 @@ async function onPair(
   }
 }
 
-export const same = (pair: Pair) => assert.deepEqual(describe(pair.clone.root), describe(pair.primary.root));
+export function same({ clone, primary }: Pair): void {
+  assert.deepEqual(describe(clone.root), describe(primary.root));
+  if (primary.numbers) assert.deepEqual(numbersIn(clone), numbersIn(primary));
+}
 
 export function twice(name: string, body: (pair: Pair) => void | Promise<void>): void {
   test(`${name}, by comparing`, () => onPair(false, "nothing", body));
   test(`${name}, as the kernel's log tells`, () => onPair(log, "nothing", body));
+}
+
+/** With layers on disks of their own: the numbers of inodes are the same as well. */
+export function onDisk(name: string, body: (pair: Pair) => void | Promise<void>): void {
+  test(`${name}, by comparing`, () => onPair(false, "disk", body));
+  // A log of its own: the disk is another device.
+  test(`${name}, as the kernel's log tells`, () => onPair(undefined, "disk", body));
 }
 
 /** What only the log can do. Without one, the clone is filled all the same, and the capture tells what is missing. */
