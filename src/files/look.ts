@@ -104,7 +104,9 @@ export class Look {
     for (let path = this.#replaced.pop(); path !== undefined; path = this.#replaced.pop()) {
       const directory = parentOf(path);
       const parent = this.#known.paths.get(directory);
-      if (parent && !this.#known.paths.has(path)) this.#lookAtName(directory, parent, nameOf(path), true);
+      // A symbolic link may have come in the directory's place: what it leads to is not in this one.
+      if (parent?.kind === "directory" && !this.#known.paths.has(path))
+        this.#lookAtName(directory, parent, nameOf(path), true);
     }
   }
 
