@@ -57,6 +57,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
     log,
     startedAt: new Date().toISOString(),
     problems: new Map(),
+    placed: new Map(),
     protecting: new Map(),
     switching: new Map(),
     drained: new Set(),

@@ -71,6 +71,10 @@ export interface ApplicationReport {
   onUnprotectable: OnUnprotectable;
   home: string;
   wanted: string[];
+  /** Clones that are wanted and for which there is no node. */
+  missing: number;
+  /** Of the specification by which the wanted nodes have been chosen; 0: they have not been yet. */
+  placed: number;
   createdAt: string;
   ended?: { reason: string; at: string };
   standbys: StandbyStatus[];
@@ -143,7 +147,7 @@ export interface FileListing {
 }
 
 export interface DrainProgress {
-  step: "switching" | "failed";
+  step: "switching" | "failed" | "waiting";
   application: string;
   message: string;
 }

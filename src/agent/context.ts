@@ -35,6 +35,8 @@ export interface AgentContext {
   switching: Map<string, Promise<unknown>>;
   /** Nodes that are being emptied, or are empty, for maintenance. */
   drained: Set<string>;
+  /** By application whose primary is here: the revision of the specification by which its clones have been placed. */
+  placed: Map<string, number>;
   load: LoadMeter;
   /** Asks for a look at everything soon. */
   wake(): void;

@@ -1,4 +1,5 @@
 /** What is told about an application and about the nodes. */
+import { missingStandbys, noPlacement } from "../cluster/standbys.ts";
 import type { InstanceStatus } from "../instance/control.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { ApplicationReport, ApplicationState, NodeReport } from "./api-types.ts";
@@ -10,11 +11,13 @@ import { wanted } from "./wanted.ts";
 
 /** The report as this node sees it. @throws OperatingError `application-unknown` */
 export async function report(context: AgentContext, name: string): Promise<ApplicationReport> {
+  // Before the record: what has been placed by now is in it.
+  const placed = context.placed.get(name) ?? 0;
   const record = await context.records.known(name);
   const isPrimary = record.view?.value.primary === context.node;
   const instance = isPrimary ? context.instances.get(name) : undefined;
   await instance?.refresh();
-  return describe(context, record, stateHere(context, record), instance?.status ?? null);
+  return describe(context, record, stateHere(context, record), instance?.status ?? null, placed);
 }
 
 function stateHere(context: AgentContext, { name, view }: ApplicationRecord): ApplicationState {
@@ -34,12 +37,19 @@ function describe(
   record: ApplicationRecord,
   state: ApplicationState,
   instance: InstanceStatus | null,
+  placed: number,
 ): ApplicationReport {
-  const { name, spec, view } = record;
+  const { name, spec, view, placement } = record;
   const { command, commit, period, keep, home, address, createdAt, minInSync, onTooFew, onUnprotectable } = spec!.value;
   const primary = view?.value.primary ?? null;
   const problems = [...(context.problems.get(name) ?? [])].map(([node, failure]) => ({ node, failure }));
   const shall = wanted(context, record);
+  const missing = missingStandbys(
+    spec!.value,
+    { primary: primary ?? home },
+    placement?.value ?? noPlacement,
+    context.drained,
+  );
   return {
     name,
     state,
@@ -56,6 +66,8 @@ function describe(
     onUnprotectable,
     home,
     wanted: shall,
+    missing,
+    placed,
     createdAt,
     ...(view?.value.ended && { ended: view.value.ended }),
     // A clone that is not wanted any more is not lost.
