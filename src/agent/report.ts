@@ -43,19 +43,17 @@ function describe(
   const { command, commit, period, keep, home, address, createdAt, minInSync, onTooFew, onUnprotectable } = spec!.value;
   const primary = view?.value.primary ?? null;
   const problems = [...(context.problems.get(name) ?? [])].map(([node, failure]) => ({ node, failure }));
-  const shall = wanted(context, record);
-  const missing = missingStandbys(
-    spec!.value,
-    { primary: primary ?? home },
-    placement?.value ?? noPlacement,
-    context.drained,
-  );
+  // Of one that has ended the record keeps who was in sync; there are no clones any more.
+  const ended = view?.value.ended;
+  const shall = ended ? [] : wanted(context, record);
+  const place = { primary: primary ?? home };
+  const missing = ended ? 0 : missingStandbys(spec!.value, place, placement?.value ?? noPlacement, context.drained);
   return {
     name,
     state,
     primary,
     term: view?.value.term ?? 0,
-    inSync: view?.value.inSync ?? [],
+    inSync: ended ? [] : (view?.value.inSync ?? []),
     address,
     command,
     minInSync,
@@ -69,7 +67,7 @@ function describe(
     missing,
     placed,
     createdAt,
-    ...(view?.value.ended && { ended: view.value.ended }),
+    ...(ended && { ended }),
     // A clone that is not wanted any more is not lost.
     standbys: (instance?.standbys ?? []).filter((one) => one.state !== "lost" || shall.includes(one.node)),
     instance,
