@@ -39,7 +39,7 @@ export type Action =
   | { kind: "clone"; application: string; node: string }
   /**
    * End the instance with `pid` (if any) and remove everything. `graceful`: ask it before killing it. `handsOver`: it may
-   * be answering its caller (the end of a switch or stop), so not at once.
+   * be answering its caller (the end of a switch or stop), or about to become a standby by itself, so not at once.
    */
   | {
       kind: "remove";
@@ -104,7 +104,7 @@ function asPrimary({ application, instance, initAlive }: Seen, wanted: string[])
 
 function asOther(
   node: string,
-  { application, instance, initAlive }: Seen,
+  { application, spec, instance, initAlive }: Seen,
   view: View,
   { isWanted, stays }: { isWanted: boolean; stays: boolean },
   remove: Remove,
@@ -129,7 +129,9 @@ function asOther(
   // Unknown yet, or it knows of a term that this look at the store does not show.
   if (instance.said === undefined || instance.said.term > view.term) return [];
   if (instance.said.role === "standby" || mayGoOn) return [];
-  const handsOver = instance.said.state === "switching";
+  // It learns of that itself in a moment, and keeps for the next clone what it has in memory. Only one that is silent has the time.
+  const isSilent = spec?.commit === "checkpoint" && instance.said.state !== "running";
+  const handsOver = instance.said.state === "switching" || isSilent;
   return remove(`"${view.primary}" took over with term ${view.term}`, false, {
     handsOver,
     ...(isWanted && { files: "aside" as const }),
