@@ -77,6 +77,8 @@ export interface ApplicationReport {
   placed: number;
   createdAt: string;
   ended?: { reason: string; at: string };
+  /** The store does not answer: term, primary and who is in sync are what it has told last. */
+  stale?: true;
   standbys: StandbyStatus[];
   /** What the primary's instance says; null when it cannot be asked. */
   instance: InstanceStatus | null;

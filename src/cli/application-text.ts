@@ -39,6 +39,9 @@ export function applicationText(report: ApplicationReport): string {
     ["state", report.state + (ended ? `: ${ended.reason} (${ended.at})` : "")],
     ["primary", `${report.primary ?? "none"}, term ${report.term}`],
     ["in sync", (report.inSync.join(", ") || "none") + tooFew(report) + lacking(report)],
+    ...(report.stale
+      ? [["store", "does not answer: the three lines above are as it told last"] as [string, string]]
+      : []),
     ["address", report.address],
     ["command", shellWords(report.command)],
     ["policy", `commit ${report.commit}, period ${report.period}, keep ${report.keep}`],
