@@ -16,6 +16,7 @@ import type { AgentContext } from "./context.ts";
 import { diagnose } from "./diagnosis.ts";
 import { EventLog } from "./events.ts";
 import { Instances } from "./instances.ts";
+import { KnownRecords } from "./known-records.ts";
 import { layoutOf } from "./layout.ts";
 import { limits } from "./limits.ts";
 import { LoadMeter } from "./load.ts";
@@ -26,6 +27,7 @@ import { Reconciler } from "./reconcile.ts";
 import { type NodeRecord, Records } from "./records.ts";
 import { keepRenewed } from "./renewal.ts";
 import { serveTls, serveUnix } from "./servers.ts";
+import { watchStore } from "./store-watch.ts";
 
 export interface Agent {
   /** Ends the agent; instances live on. */
@@ -48,6 +50,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
     layout,
     store,
     records,
+    known: new KnownRecords(),
     peers: new Peers(records, identity, callerHeaders),
     events,
     audit: new AuditTrail(layout.auditFile),
@@ -57,9 +60,11 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
     log,
     startedAt: new Date().toISOString(),
     problems: new Map(),
+    placed: new Map(),
     protecting: new Map(),
     switching: new Map(),
     drained: new Set(),
+    storeAway: false,
     get load() {
       return load;
     },
@@ -88,6 +93,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
   };
   load.start(ended.signal);
   void keepRenewed(context, identity, ended.signal);
+  void watchStore(context, ended.signal);
   void register(context, node, ended.signal)
     .then(() => undoHalfDone(context))
     .catch((error) => log.error({ err: error }, "undoing what was half done failed"))

@@ -71,8 +71,14 @@ export interface ApplicationReport {
   onUnprotectable: OnUnprotectable;
   home: string;
   wanted: string[];
+  /** Clones that are wanted and for which there is no node. */
+  missing: number;
+  /** Of the specification by which the wanted nodes have been chosen; 0: they have not been yet. */
+  placed: number;
   createdAt: string;
   ended?: { reason: string; at: string };
+  /** The store does not answer: term, primary and who is in sync are what it has told last. */
+  stale?: true;
   standbys: StandbyStatus[];
   /** What the primary's instance says; null when it cannot be asked. */
   instance: InstanceStatus | null;
@@ -143,7 +149,7 @@ export interface FileListing {
 }
 
 export interface DrainProgress {
-  step: "switching" | "failed";
+  step: "switching" | "failed" | "waiting";
   application: string;
   message: string;
 }

@@ -27,9 +27,10 @@ import { lineStream } from "./line-stream.ts";
 import { checkpointNow, checkpoints, promoteHere, promoteSomewhere, stop, switchPlanned, tree } from "./operations.ts";
 import { nodeHeader, passOn } from "./pass-on.ts";
 import { placementRoutes } from "./placement-routes.ts";
-import { report, reportAll, reportNodes } from "./report.ts";
+import { report, reportAll, reportAnywhere, reportNodes } from "./report.ts";
 import { atPrimary, forwardedHeader, type Question } from "./route.ts";
 import { startAtHome } from "./start-at-home.ts";
+import { isStoreAway } from "./store-watch.ts";
 
 const SWITCH_TIMEOUT_MS = 60_000;
 const FORCED_SWITCH_TIMEOUT_MS = 5_000;
@@ -85,13 +86,16 @@ export function createApi(context: AgentContext): Hono {
   });
   api.get("/v1/applications/:name", async (c) => {
     const name = c.req.param("name");
+    // Without the primary's answer there is the record's: no reason to wait long.
+    const asked = { ...question(c, name), timeoutMs: 2 * limits.peerHealthTimeoutMs };
+    const withoutStore = () => (asked.forwarded ? report(context, name) : reportAnywhere(context, name));
+    if (context.storeAway) return c.json(await withoutStore());
     try {
-      // Without the primary's answer there is the record's: no reason to wait long.
-      const asked = { ...question(c, name), timeoutMs: 2 * limits.peerHealthTimeoutMs };
       return c.json(await atPrimary(context, asked, () => report(context, name)));
     } catch (error) {
       if (error instanceof OperatingError && error.code === "primary-unreachable")
         return c.json(await report(context, name));
+      if (isStoreAway(error)) return c.json(await withoutStore());
       throw error;
     }
   });

@@ -67,7 +67,8 @@ function wished(application: Application, is: ApplicationSpec | undefined, node:
 
 async function checkChange(context: AgentContext, plan: ApplyPlan, shall: ApplicationSpec): Promise<void> {
   const changed = new Set<string>(plan.changes.map(({ key }) => key));
-  if (changed.has("standby") || changed.has("home") || changed.has("minInSync")) await checkStandbys(context, shall);
+  const ofStandbys = ["standby", "placement", "home", "minInSync"];
+  if (ofStandbys.some((key) => changed.has(key))) await checkStandbys(context, shall);
   if (changed.has("address")) await checkAddressFree(context, shall);
 }
 
@@ -119,7 +120,7 @@ function contended(name: string): OperatingError {
   });
 }
 
-/** The primary's instance goes by the specification of this revision, and (with `wait`) every standby wanted is in sync. */
+/** The primary's instance and its agent go by the specification of this revision, and (with `wait`) as many are in sync as it wants. */
 async function untilFollowed(
   context: AgentContext,
   name: string,
@@ -133,7 +134,7 @@ async function untilFollowed(
   for (;;) {
     signal.throwIfAborted();
     const report = await reportAnywhere(context, name);
-    const follows = (report.instance?.specification ?? 0) >= revision;
+    const follows = (report.instance?.specification ?? 0) >= revision && report.placed >= revision;
     const waiting = report.wanted.filter((node) => !report.inSync.includes(node));
     for (const node of report.wanted) {
       if (waiting.includes(node) && !told.has(node)) {
@@ -141,7 +142,9 @@ async function untilFollowed(
         progress({ step: "clone", node, message: `Bringing "${node}" in sync` });
       }
     }
-    if ((follows && (!wait || waiting.length === 0)) || report.ended) return report;
+    if ((follows && (!wait || waiting.length + report.missing === 0)) || report.ended) return report;
+    // Those that there are nodes for are in sync: there is nothing more to wait for now.
+    if (follows && waiting.length === 0) throw stalled(report, follows, waiting);
     const now = JSON.stringify([report.primary, report.inSync, report.standbys.map((one) => one.remainingBytes)]);
     if (now !== seen) changedMs = performance.now();
     seen = now;
@@ -150,9 +153,11 @@ async function untilFollowed(
   }
 }
 
-function stalled({ name, problems }: ApplicationReport, follows: boolean, waiting: string[]): OperatingError {
+function stalled({ name, problems, missing }: ApplicationReport, follows: boolean, waiting: string[]): OperatingError {
   const why = problems.map(({ failure }) => ` ${failure.message}.`).join("");
-  const what = follows ? `${waiting.join(", ")} does not come in sync` : "its instance does not answer";
+  const lacking = missing > 0 ? `there is no node for ${missing} of its clones` : undefined;
+  const late = waiting.length > 0 ? `${waiting.join(", ")} does not come in sync` : undefined;
+  const what = follows ? [late, lacking].filter(Boolean).join(", and ") : "its instance does not answer";
   return new OperatingError("not-followed-yet", `"${name}" is changed, but ${what}.${why}`, {
     remedy: `It is tried on by itself; see: understudy status ${name}`,
     details: { application: name },

@@ -1,9 +1,10 @@
 /**
  * Makes the moves of `balance: auto`. One agent does it for all, so that two do not fill the same node: who has written the store's
- * key `balancer` last, among those that run such an application; another takes it when it has not been renewed for some looks.
+ * key `balancer` last, among those that run such an application; another takes it when it has not been renewed for some looks. With
+ * it goes what has been moved lately, so that it rests for the next one, too.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { lookForMoves, startAutoBalance } from "../cluster/auto-balance.ts";
+import { lookForMoves, restsOf, startAutoBalance, startWith } from "../cluster/auto-balance.ts";
 import { storeKeys } from "../cluster/store.ts";
 import { toFailure } from "../kernel/failure.ts";
 import { makeMoves } from "./balance.ts";
@@ -14,6 +15,14 @@ import type { ApplicationRecord } from "./records.ts";
 const PERIOD_MS = 10_000;
 /** The balancer has not renewed its word for so many looks of this agent. */
 const STALE_LOOKS = 3;
+
+/** `balancer` in the store. */
+interface Word {
+  node: string;
+  at: string;
+  /** Milliseconds for which applications that were moved stay where they are. */
+  rests?: Record<string, number>;
+}
 
 export class AutoBalancer {
   readonly #context: AgentContext;
@@ -33,14 +42,15 @@ export class AutoBalancer {
       await sleep(PERIOD_MS, undefined, { signal, ref: false }).catch(() => {});
       if (signal.aborted) return;
       try {
-        await this.#look(signal);
+        await this.look(signal);
       } catch (error) {
         this.#context.log.warn({ failure: toFailure(error) }, "cannot look for moves that share the load");
       }
     }
   }
 
-  async #look(signal: AbortSignal): Promise<void> {
+  /** What is done every few seconds. */
+  async look(signal: AbortSignal): Promise<void> {
     const context = this.#context;
     const auto = [...this.#records()].filter(({ spec, view }) => spec?.value.balance === "auto" && !view?.value.ended);
     if (!auto.some(({ view }) => view?.value.primary === context.node) || !(await this.#isBalancer())) {
@@ -62,19 +72,23 @@ export class AutoBalancer {
     const progress = ({ step, application, message }: { step: string; application: string; message: string }) => {
       if (step === "failed") context.events.add({ kind: "not-balanced", application, message });
     };
+    if (moves.length === 0) return;
+    // This node may run none of them any more after that.
+    await this.#isBalancer();
     await makeMoves(context, moves, { progress, signal });
   }
 
   async #isBalancer(): Promise<boolean> {
     const { store, node } = this.#context;
-    const found = await store.get<{ node: string }>(storeKeys.balancer);
+    const found = await store.get<Word>(storeKeys.balancer);
     if (found !== undefined && found.value.node !== node) {
       const looks = found.revision === this.#other.revision ? this.#other.looks + 1 : 0;
       this.#other = { revision: found.revision, looks };
       if (looks < STALE_LOOKS) return false;
     }
-    return (
-      await store.compareAndSwap(storeKeys.balancer, found?.revision ?? 0, { node, at: new Date().toISOString() })
-    ).ok;
+    const now = performance.now();
+    if (this.#state === startAutoBalance) this.#state = startWith(found?.value.rests ?? {}, now);
+    const word: Word = { node, at: new Date().toISOString(), rests: restsOf(this.#state, now) };
+    return (await store.compareAndSwap(storeKeys.balancer, found?.revision ?? 0, word)).ok;
   }
 }

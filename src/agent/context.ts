@@ -7,6 +7,7 @@ import type { Backoff } from "./backoff.ts";
 import type { AgentConfig } from "./config.ts";
 import type { EventLog } from "./events.ts";
 import type { Instances } from "./instances.ts";
+import type { KnownRecords } from "./known-records.ts";
 import type { Layout } from "./layout.ts";
 import type { LoadMeter } from "./load.ts";
 import type { Locks } from "./locks.ts";
@@ -19,6 +20,8 @@ export interface AgentContext {
   layout: Layout;
   store: ClusterStore;
   records: Records;
+  /** The same as the store has told of them last. */
+  known: KnownRecords;
   peers: Peers;
   events: EventLog;
   audit: AuditTrail;
@@ -35,6 +38,10 @@ export interface AgentContext {
   switching: Map<string, Promise<unknown>>;
   /** Nodes that are being emptied, or are empty, for maintenance. */
   drained: Set<string>;
+  /** By application whose primary is here: the revision of the specification by which its clones have been placed. */
+  placed: Map<string, number>;
+  /** The store has not answered this agent's last questions: see store-watch.ts. */
+  storeAway: boolean;
   load: LoadMeter;
   /** Asks for a look at everything soon. */
   wake(): void;

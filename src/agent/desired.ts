@@ -4,7 +4,7 @@
  * had its record by then.
  */
 import type { ApplicationSpec, View } from "../cluster/spec.ts";
-import { type Placement, wantedStandbys } from "../cluster/standbys.ts";
+import { type Placement, wantedStandbys, whyStays } from "../cluster/standbys.ts";
 import type { StandbyStatus } from "../instance/control.ts";
 
 export interface SeenInstance {
@@ -39,7 +39,7 @@ export type Action =
   | { kind: "clone"; application: string; node: string }
   /**
    * End the instance with `pid` (if any) and remove everything. `graceful`: ask it before killing it. `handsOver`: it may
-   * be answering its caller (the end of a switch or stop), so not at once.
+   * be answering its caller (the end of a switch or stop), or about to become a standby by itself, so not at once.
    */
   | {
       kind: "remove";
@@ -86,7 +86,9 @@ function desiredFor(node: string, seen: Seen, drained: ReadonlySet<string>): Act
   if (isUsers && seen.onlyFiles && instance === undefined) return [];
   if (view.ended) return remove("the application has ended", true, { handsOver: instance?.said?.role === "primary" });
   const wanted = wantedStandbys(spec, view, seen.placement, drained);
-  return view.primary === node ? asPrimary(seen, wanted) : asOther(node, seen, view, wanted, remove);
+  if (view.primary === node) return asPrimary(seen, wanted);
+  const stays = whyStays(node, spec, view, seen.placement, drained) !== undefined;
+  return asOther(node, seen, view, { isWanted: wanted.includes(node), stays }, remove);
 }
 
 function asPrimary({ application, instance, initAlive }: Seen, wanted: string[]): Action[] {
@@ -102,15 +104,14 @@ function asPrimary({ application, instance, initAlive }: Seen, wanted: string[])
 
 function asOther(
   node: string,
-  { application, instance, initAlive }: Seen,
+  { application, spec, instance, initAlive }: Seen,
   view: View,
-  wanted: string[],
+  { isWanted, stays }: { isWanted: boolean; stays: boolean },
   remove: Remove,
 ): Action[] {
   // Until the new primary lives, the old one's copy is what goes on if it never does: silent, but there.
   const mayGoOn = view.inSync.includes(node);
   if (instance === undefined && initAlive && mayGoOn) return [{ kind: "attach", application }];
-  const isWanted = wanted.includes(node);
   if (instance === undefined)
     return remove(
       `"${view.primary}" runs the application in term ${view.term}`,
@@ -120,16 +121,17 @@ function asOther(
   const { role, state } = instance.said ?? {};
   // What was the primary is never asked to stop: it would end the application for everybody.
   if (!isWanted && role !== "primary") {
-    // One that may take over stays until those that shall have come can; an old primary until the new one lives.
+    // An old primary stays until the new one lives.
     const handsOver = state === "switching";
-    const replaced = wanted.every((other) => view.inSync.includes(other)) && !handsOver;
-    if (mayGoOn && !replaced) return [];
+    if (mayGoOn && (stays || handsOver)) return [];
     return remove("no clone is wanted here", role === "standby" && !handsOver, { handsOver });
   }
   // Unknown yet, or it knows of a term that this look at the store does not show.
   if (instance.said === undefined || instance.said.term > view.term) return [];
   if (instance.said.role === "standby" || mayGoOn) return [];
-  const handsOver = instance.said.state === "switching";
+  // It learns of that itself in a moment, and keeps for the next clone what it has in memory. Only one that is silent has the time.
+  const isSilent = spec?.commit === "checkpoint" && instance.said.state !== "running";
+  const handsOver = instance.said.state === "switching" || isSilent;
   return remove(`"${view.primary}" took over with term ${view.term}`, false, {
     handsOver,
     ...(isWanted && { files: "aside" as const }),

@@ -17,9 +17,13 @@ export interface Evidence {
   instance?: { there: boolean; answers: boolean };
   /** Whether other nodes reach the peer's agent; empty: there are none that answer. */
   reachedByOthers: boolean[];
+  /** It was a standby of this node's primary, which has lost its term by now, or given it away. */
+  overtaken: boolean;
 }
 
-export function failureKind({ how, instance, reachedByOthers }: Evidence): FailureKind {
+/** Undefined: none, a standby that goes on in another term has ended the stream itself. */
+export function failureKind({ how, instance, reachedByOthers, overtaken }: Evidence): FailureKind | undefined {
+  if (overtaken && how !== "silent" && instance?.answers) return undefined;
   if (instance === undefined) {
     if (reachedByOthers.length === 0) return "unknown";
     return reachedByOthers.includes(true) ? "link" : "node";
@@ -58,19 +62,32 @@ function isOfDisk({ message, details }: AgentEvent): boolean {
 
 async function tell(context: AgentContext, event: AgentEvent, node: string, how: string): Promise<void> {
   try {
-    add(context, event, node, failureKind(await evidence(context, event.application, node, how)));
+    const failure = failureKind(await evidence(context, event, node, how));
+    if (failure !== undefined) add(context, event, node, failure);
   } catch (error) {
     context.log.warn({ node, failure: toFailure(error) }, "what failed could not be found out");
   }
 }
 
-async function evidence(context: AgentContext, application: string | undefined, node: string, how: string) {
+async function evidence(
+  context: AgentContext,
+  { kind, application }: AgentEvent,
+  node: string,
+  how: string,
+): Promise<Evidence> {
   const instance = await instanceOn(context, node, application);
-  if (instance) return { how, instance, reachedByOthers: [] };
+  const overtaken = kind === "standby-lost" && (await isOvertaken(context, application));
+  if (instance) return { how, instance, reachedByOthers: [], overtaken };
   const others = (await context.records.nodes()).map(({ name }) => name);
   const asked = others.filter((name) => name !== node && name !== context.node);
   const answers = await Promise.all(asked.map((name) => reaches(context, name, node)));
-  return { how, reachedByOthers: answers.filter((answer) => answer !== undefined) };
+  return { how, reachedByOthers: answers.filter((answer) => answer !== undefined), overtaken };
+}
+
+async function isOvertaken(context: AgentContext, application = ""): Promise<boolean> {
+  // Without the store no term is over.
+  const record = await context.records.application(application).catch(() => undefined);
+  return record?.view !== undefined && record.view.value.primary !== context.node;
 }
 
 type InstanceSeen = NonNullable<Evidence["instance"]>;

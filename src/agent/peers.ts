@@ -4,6 +4,7 @@ import type { Health } from "./api-types.ts";
 import { AgentClient } from "./client.ts";
 import { limits } from "./limits.ts";
 import type { Records } from "./records.ts";
+import { isStoreAway } from "./store-watch.ts";
 
 export class Peers {
   readonly #records: Records;
@@ -24,8 +25,13 @@ export class Peers {
 
   /** @throws OperatingError `node-unknown` */
   async client(node: string): Promise<AgentClient> {
-    const { api } = await this.#records.node(node);
     const known = this.#clients.get(node);
+    const record = await this.#records.node(node).catch((error: unknown) => {
+      // Where it was is where it is.
+      if (known !== undefined && isStoreAway(error)) return known;
+      throw error;
+    });
+    const { api } = record;
     if (known?.api === api) return known.client;
     known?.client.close();
     const client = AgentClient.tls(api, this.#identity.options, node, this.#headers);

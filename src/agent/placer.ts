@@ -1,10 +1,10 @@
 /**
  * Finds nodes for clones that are wanted and have none: because their number alone is given, because a node is emptied, or because
- * one has been away for long. Each primary's agent looks after its own applications.
+ * one has been away for long, or its owner does not want it where it is any more. Each primary's agent looks after its own applications.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { chooseStandby } from "../cluster/placement.ts";
-import { missingStandbys, noPlacement, type Placement, standbyCount, wantedStandbys } from "../cluster/standbys.ts";
+import { chooseStandby, isAllowed } from "../cluster/placement.ts";
+import { missingStandbys, noPlacement, type Placement, standbyCount } from "../cluster/standbys.ts";
 import { storeKeys } from "../cluster/store.ts";
 import { toFailure } from "../kernel/failure.ts";
 import type { AgentContext } from "./context.ts";
@@ -21,6 +21,10 @@ export class Placer {
   /** Since when nodes do not answer. */
   readonly #away = new Map<string, number>();
   readonly #notBefore = new Map<string, number>();
+  /** By application: clones for which there was no node. */
+  readonly #lacking = new Map<string, number>();
+  /** By application: chosen nodes that its specification, as of that revision, does not allow. */
+  readonly #refused = new Map<string, { revision: number; nodes: string[] }>();
 
   /** @param records of all applications, as far as they are known here */
   constructor(context: AgentContext, records: () => Iterable<ApplicationRecord>) {
@@ -46,22 +50,34 @@ export class Placer {
     const { name, spec, view, placement } = record;
     const context = this.#context;
     if (!spec || !view || view.value.ended || view.value.primary !== context.node) return;
-    if (context.locks.held(name) || (this.#notBefore.get(name) ?? 0) > performance.now()) return;
+    if (context.locks.held(name)) return;
     const is = placement?.value ?? noPlacement;
-    const shall: Placement = { ...is, without: await this.#awayOf(record, is) };
+    const without = new Set([...(await this.#refusedOf(record, is)), ...(await this.#awayOf(record, is))]);
+    const shall: Placement = { ...is, without: [...without] };
     const missing = missingStandbys(spec.value, view.value, shall, context.drained);
-    if (missing > 0) {
+    if (missing > 0 && (this.#notBefore.get(name) ?? 0) < performance.now()) {
       const extra = await this.#chosen(record, shall, missing);
-      if (extra === undefined) {
-        // Who is away may come back: it is still expected.
-        this.#notBefore.set(name, performance.now() + AGAIN_MS);
-        return;
-      }
-      shall.extra = extra;
+      // Who is away may come back: it is still expected.
+      if (extra === undefined) this.#notBefore.set(name, performance.now() + AGAIN_MS);
+      else shall.extra = extra;
+      this.#tellLacking(name, missingStandbys(spec.value, view.value, shall, context.drained));
+    } else if (missing === 0) this.#lacking.delete(name);
+    if (JSON.stringify(shall) !== JSON.stringify(is)) {
+      const swap = await context.store.compareAndSwap(storeKeys.placement(name), placement?.revision ?? 0, shall);
+      if (!swap.ok) return;
+      context.wake();
     }
-    if (JSON.stringify(shall) === JSON.stringify(is)) return;
-    await context.store.compareAndSwap(storeKeys.placement(name), placement?.revision ?? 0, shall);
-    context.wake();
+    context.placed.set(name, spec.revision);
+  }
+
+  /** Once each time it has changed. */
+  #tellLacking(name: string, count: number): void {
+    if (this.#lacking.get(name) === count) return;
+    this.#lacking.set(name, count);
+    if (count === 0) return;
+    const clones = count === 1 ? "one more clone" : `${count} more clones`;
+    const message = `No node is there that may hold ${clones} of "${name}"`;
+    this.#context.events.add({ kind: "no-node-for-standby", application: name, message, details: { count } });
   }
 
   /** The chosen nodes from now on, or undefined where there is none to choose. */
@@ -89,12 +105,27 @@ export class Placer {
     return extra.length > kept ? extra : undefined;
   }
 
-  /** Nodes that shall hold a clone and have been away for longer than the application's owner waits. */
+  /** Chosen nodes that the owner's wishes, which have changed since, or a node's labels speak against. */
+  async #refusedOf({ name, spec }: ApplicationRecord, { extra }: Placement): Promise<string[]> {
+    const { revision } = spec!;
+    if (this.#refused.get(name)?.revision !== revision) {
+      this.#notBefore.delete(name);
+      const picture = extra.length > 0 ? await takePicture(this.#context) : undefined;
+      const application = picture?.applications.get(name);
+      const nodes = extra.filter((node) => application !== undefined && !isAllowed(picture!, application, node));
+      this.#refused.set(name, { revision, nodes });
+    }
+    return this.#refused.get(name)!.nodes.filter((node) => extra.includes(node));
+  }
+
+  /** Nodes that shall hold a clone, or stand in, and have been away for longer than the application's owner waits. */
   async #awayOf({ spec, view }: ApplicationRecord, is: Placement): Promise<string[]> {
     const context = this.#context;
     const afterMs = spec!.value.placement.replaceAfter * 1000;
     if (standbyCount(spec!.value) === 0) return [];
-    const nodes = wantedStandbys(spec!.value, view!.value, is, context.drained);
+    const { standby, home } = spec!.value;
+    const may = (node: string) => node !== view!.value.primary && !context.drained.has(node);
+    const nodes = [...new Set([...standby, home, ...is.extra])].filter(may);
     // Who is in sync answers the stream; its agent need not be asked.
     const asked = nodes.filter((node) => !view!.value.inSync.includes(node));
     for (const node of nodes) if (!asked.includes(node)) this.#away.delete(node);

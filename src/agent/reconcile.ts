@@ -6,7 +6,6 @@ import { tryClone } from "./clones.ts";
 import type { AgentContext } from "./context.ts";
 import { type Action, desired, type Seen, type SeenInstance } from "./desired.ts";
 import { followDrained } from "./drained-nodes.ts";
-import { KnownRecords } from "./known-records.ts";
 import { initAlive, keptNames, localNames, onlyFilesLeft } from "./leftovers.ts";
 import { limits } from "./limits.ts";
 import type { LocalInstance } from "./local-instance.ts";
@@ -19,7 +18,6 @@ const GATHER_MS = 20;
 export class Reconciler {
   readonly #context: AgentContext;
   readonly #abort = new AbortController();
-  readonly #known = new KnownRecords();
   /** Since when an instance should be gone that may still answer its caller. */
   readonly #handOver = new Map<string, number>();
   #wakeUp: (() => void) | undefined;
@@ -31,11 +29,11 @@ export class Reconciler {
   }
 
   start(): void {
-    this.#known.follow(this.#context.store, () => this.wake(), this.#abort.signal);
+    this.#context.known.follow(this.#context.store, () => this.wake(), this.#abort.signal);
     followDrained(this.#context.drained, this.#context.store, () => this.wake(), this.#abort.signal);
     void this.#loop();
-    void new Placer(this.#context, () => this.#known.all()).run(this.#abort.signal);
-    void new AutoBalancer(this.#context, () => this.#known.all()).run(this.#abort.signal);
+    void new Placer(this.#context, () => this.#context.known.all()).run(this.#abort.signal);
+    void new AutoBalancer(this.#context, () => this.#context.known.all()).run(this.#abort.signal);
   }
 
   stop(): void {
@@ -88,8 +86,8 @@ export class Reconciler {
       ...(placement && { placement: placement.value }),
     });
     // What was told may be old: only where something seems to be amiss the store is asked.
-    const seen = [...new Set([...local.keys(), ...this.#known.names()])]
-      .map((name) => see(this.#known.get(name) ?? { name }))
+    const seen = [...new Set([...local.keys(), ...this.#context.known.names()])]
+      .map((name) => see(this.#context.known.get(name) ?? { name }))
       .filter((one) => desired(context.node, [one], context.drained).length > 0);
     for (const { application } of seen)
       for (const action of desired(

@@ -1,4 +1,5 @@
 /** What is told about an application and about the nodes. */
+import { missingStandbys, noPlacement } from "../cluster/standbys.ts";
 import type { InstanceStatus } from "../instance/control.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { ApplicationReport, ApplicationState, NodeReport } from "./api-types.ts";
@@ -6,15 +7,21 @@ import type { AgentContext } from "./context.ts";
 import { initAlive } from "./leftovers.ts";
 import { limits } from "./limits.ts";
 import type { ApplicationRecord } from "./records.ts";
+import { isStoreAway } from "./store-watch.ts";
 import { wanted } from "./wanted.ts";
+
+/** `stale`: the store does not answer, and this is what it has told last. */
+type ReportedRecord = ApplicationRecord & { stale?: true };
 
 /** The report as this node sees it. @throws OperatingError `application-unknown` */
 export async function report(context: AgentContext, name: string): Promise<ApplicationReport> {
-  const record = await context.records.known(name);
+  // Before the record: what has been placed by now is in it.
+  const placed = context.placed.get(name) ?? 0;
+  const record = await knownRecord(context, name);
   const isPrimary = record.view?.value.primary === context.node;
   const instance = isPrimary ? context.instances.get(name) : undefined;
   await instance?.refresh();
-  return describe(context, record, stateHere(context, record), instance?.status ?? null);
+  return describe(context, record, stateHere(context, record), instance?.status ?? null, placed);
 }
 
 function stateHere(context: AgentContext, { name, view }: ApplicationRecord): ApplicationState {
@@ -31,21 +38,26 @@ function stateHere(context: AgentContext, { name, view }: ApplicationRecord): Ap
 
 function describe(
   context: AgentContext,
-  record: ApplicationRecord,
+  record: ReportedRecord,
   state: ApplicationState,
   instance: InstanceStatus | null,
+  placed: number,
 ): ApplicationReport {
-  const { name, spec, view } = record;
+  const { name, spec, view, placement } = record;
   const { command, commit, period, keep, home, address, createdAt, minInSync, onTooFew, onUnprotectable } = spec!.value;
   const primary = view?.value.primary ?? null;
   const problems = [...(context.problems.get(name) ?? [])].map(([node, failure]) => ({ node, failure }));
-  const shall = wanted(context, record);
+  // Of one that has ended the record keeps who was in sync; there are no clones any more.
+  const ended = view?.value.ended;
+  const shall = ended ? [] : wanted(context, record);
+  const place = { primary: primary ?? home };
+  const missing = ended ? 0 : missingStandbys(spec!.value, place, placement?.value ?? noPlacement, context.drained);
   return {
     name,
     state,
     primary,
     term: view?.value.term ?? 0,
-    inSync: view?.value.inSync ?? [],
+    inSync: ended ? [] : (view?.value.inSync ?? []),
     address,
     command,
     minInSync,
@@ -56,8 +68,11 @@ function describe(
     onUnprotectable,
     home,
     wanted: shall,
+    missing,
+    placed,
     createdAt,
-    ...(view?.value.ended && { ended: view.value.ended }),
+    ...(ended && { ended }),
+    ...(record.stale && { stale: true as const }),
     // A clone that is not wanted any more is not lost.
     standbys: (instance?.standbys ?? []).filter((one) => one.state !== "lost" || shall.includes(one.node)),
     instance,
@@ -65,32 +80,57 @@ function describe(
   };
 }
 
+/** The store's, or, where that does not answer, as it has told of it last. @throws OperatingError `application-unknown` */
+async function knownRecord(context: AgentContext, name: string): Promise<ReportedRecord> {
+  const last = context.known.get(name);
+  if (context.storeAway && last?.spec !== undefined) return { ...last, stale: true };
+  try {
+    return await context.records.known(name);
+  } catch (error) {
+    if (!isStoreAway(error) || last?.spec === undefined) throw error;
+    return { ...last, stale: true };
+  }
+}
+
+async function allRecords(context: AgentContext): Promise<ReportedRecord[]> {
+  const last = () => context.known.all().map((record) => ({ ...record, stale: true as const }));
+  if (context.storeAway) return last();
+  try {
+    return [...(await context.records.applications()).values()];
+  } catch (error) {
+    if (!isStoreAway(error)) throw error;
+    return last();
+  }
+}
+
 /** Every application, asked of its primary's agent; one whose primary does not answer is told from the store. */
 export async function reportAll(context: AgentContext): Promise<ApplicationReport[]> {
-  const records = [...(await context.records.applications()).values()].filter(({ spec }) => spec !== undefined);
+  const records = (await allRecords(context)).filter(({ spec }) => spec !== undefined);
   return Promise.all(records.map((record) => askOrTell(context, record)));
 }
 
 /** As its primary's agent sees it, else told from the store. @throws OperatingError `application-unknown` */
 export async function reportAnywhere(context: AgentContext, name: string): Promise<ApplicationReport> {
-  return askOrTell(context, await context.records.known(name));
+  return askOrTell(context, await knownRecord(context, name));
 }
 
-async function askOrTell(context: AgentContext, { name, view }: ApplicationRecord): Promise<ApplicationReport> {
+async function askOrTell(context: AgentContext, { name, view, stale }: ReportedRecord): Promise<ApplicationReport> {
   const primary = view?.value.primary;
   if (primary === undefined || primary === context.node || view?.value.ended) return report(context, name);
-  return (await askPrimary(context, name, primary)) ?? report(context, name);
+  return (await askPrimary(context, name, primary, stale)) ?? report(context, name);
 }
 
 async function askPrimary(
   context: AgentContext,
   name: string,
   primary: string,
+  stale = false,
 ): Promise<ApplicationReport | undefined> {
   try {
     const peer = await context.peers.client(primary);
     return await peer.json<ApplicationReport>("GET", `/v1/applications/${name}`, {
-      timeoutMs: limits.peerHealthTimeoutMs,
+      // It may have to wait for the store first.
+      timeoutMs: stale ? limits.peerTimeoutMs : limits.peerHealthTimeoutMs,
       headers: { "understudy-forwarded": context.node },
     });
   } catch (error) {

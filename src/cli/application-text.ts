@@ -38,7 +38,10 @@ export function applicationText(report: ApplicationReport): string {
     ["application", report.name],
     ["state", report.state + (ended ? `: ${ended.reason} (${ended.at})` : "")],
     ["primary", `${report.primary ?? "none"}, term ${report.term}`],
-    ["in sync", (report.inSync.join(", ") || "none") + tooFew(report)],
+    ["in sync", (report.inSync.join(", ") || "none") + tooFew(report) + lacking(report)],
+    ...(report.stale
+      ? [["store", "does not answer: the three lines above are as it told last"] as [string, string]]
+      : []),
     ["address", report.address],
     ["command", shellWords(report.command)],
     ["policy", `commit ${report.commit}, period ${report.period}, keep ${report.keep}`],
@@ -82,6 +85,10 @@ export function applicationText(report: ApplicationReport): string {
 function tooFew({ inSync, minInSync, onTooFew, state }: ApplicationReport): string {
   if (inSync.length >= minInSync || state === "ended") return "";
   return ` (${minInSync} wanted; output ${onTooFew === "hold" ? "waits" : "goes on"})`;
+}
+
+function lacking({ missing, state }: ApplicationReport): string {
+  return missing > 0 && state !== "ended" ? ` (no node yet for ${missing} more)` : "";
 }
 
 function standbysTable(standbys: readonly StandbyStatus[]): string {

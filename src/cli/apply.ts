@@ -1,6 +1,6 @@
 /** `understudy apply` and `understudy diff`: applications as files say. */
 import type { Command } from "commander";
-import type { ApplyPlan, ApplyRequest, ApplyResult, StreamLine } from "../agent/api-types.ts";
+import type { ApplicationReport, ApplyPlan, ApplyRequest, ApplyResult, StreamLine } from "../agent/api-types.ts";
 import type { Application } from "../cluster/application.ts";
 import { fromFailure, OperatingError } from "../kernel/failure.ts";
 import type { Connection } from "./connect.ts";
@@ -34,7 +34,7 @@ export function registerApply(program: Command): void {
       if (options.json) return printJson({ applications: results });
       for (const { plan, report } of results) {
         print(
-          `"${plan.application}" ${OUTCOMES[plan.action]}: on ${report.primary}, in sync on ${list(report.inSync)}.`,
+          `"${plan.application}" ${OUTCOMES[plan.action]}: on ${report.primary}, in sync on ${list(report.inSync)}${more(report)}.`,
         );
       }
     });
@@ -106,4 +106,5 @@ function planText({ application, action, changes }: ApplyPlan): string {
 
 const value = (one: unknown) => (one === undefined ? "(not set)" : typeof one === "string" ? one : JSON.stringify(one));
 
+const more = ({ missing }: ApplicationReport) => (missing > 0 ? `, ${missing} more to come` : "");
 const list = (nodes: string[]) => (nodes.length === 0 ? "no node" : nodes.join(", "));

@@ -89,7 +89,8 @@ async function run(command: string[], options: Options): Promise<void> {
   const request = await requestOf(command, options);
   const report = await withAgent(options, (agent) => ask(agent, request));
   if (options.json) return printJson(report);
-  const standbys = report.inSync.length > 0 ? `, in sync on ${report.inSync.join(", ")}` : "";
+  const more = report.missing > 0 ? `, ${report.missing} more to come` : "";
+  const standbys = (report.inSync.length > 0 ? `, in sync on ${report.inSync.join(", ")}` : "") + more;
   print(`"${report.name}" runs on ${report.primary} under ${report.address}${standbys}.`);
   if (report.wanted.length === 0) say("It has no standby: its checkpoints protect it from nothing yet.");
 }

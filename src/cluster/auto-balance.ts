@@ -26,6 +26,28 @@ export interface AutoBalanceState {
 
 export const startAutoBalance: AutoBalanceState = { full: new Map(), high: new Map(), movedAt: new Map() };
 
+/** For how many milliseconds applications that were moved stay where they are: what whoever looks next has to know. */
+export function restsOf(
+  { movedAt }: AutoBalanceState,
+  now: number,
+  { restMs } = autoBalanceDefaults,
+): Record<string, number> {
+  const left = [...movedAt].map(([name, at]): [string, number] => [name, at + restMs - now]);
+  return Object.fromEntries(left.filter(([, ms]) => ms > 0));
+}
+
+/** The state of one that looks for the first time. */
+export function startWith(
+  rests: Record<string, number>,
+  now: number,
+  { restMs } = autoBalanceDefaults,
+): AutoBalanceState {
+  return {
+    ...startAutoBalance,
+    movedAt: new Map(Object.entries(rests).map(([name, ms]) => [name, now + ms - restMs])),
+  };
+}
+
 /**
  * One look. The moves are to be made in their order; the picture is left as it would be then.
  * @param mayMove applications whose owners wish for it

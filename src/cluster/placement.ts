@@ -111,8 +111,13 @@ export function copyLoad(load: Load, isPrimary: boolean): Load {
 
 /** Whether the application may have a copy there at all. */
 export function mayHold(picture: Picture, application: ApplicationPicture, node: string): boolean {
+  return picture.nodes.get(node)?.open === true && isAllowed(picture, application, node);
+}
+
+/** Whether the owner's wishes let it have one there. */
+export function isAllowed(picture: Picture, application: ApplicationPicture, node: string): boolean {
   const found = picture.nodes.get(node);
-  if (found === undefined || !found.open) return false;
+  if (found === undefined) return false;
   const { require, avoid, apart } = application.wishes;
   if (avoid.includes(node)) return false;
   for (const label in require) if (found.labels[label] !== require[label]) return false;

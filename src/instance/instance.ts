@@ -55,7 +55,9 @@ export class Instance {
   private constructor(config: InstanceConfig, store: ClusterStore, identity: Identity) {
     this.#config = config;
     this.#store = store;
-    this.#view = new ViewShell(config.node, config.application, store, (action) => this.#act(action));
+    const { node, application } = config;
+    const act = (action: ViewAction) => this.#act(action);
+    this.#view = new ViewShell(node, application, store, act, () => this.#changed());
     const shell: InstanceShell = {
       config,
       view: this.#view,

@@ -15,24 +15,30 @@ export class ViewShell {
   readonly #store: ClusterStore;
   readonly #key: string;
   readonly #act: (action: ViewAction) => void | Promise<void>;
+  readonly #seen: () => void;
   readonly #stop = new AbortController();
   readonly #queue: ViewEvent[] = [];
   /** Of the last step, those not begun yet. */
   #actions: ViewAction[] = [];
+  /** The last step brought another record. */
+  #news = false;
   #stepping = false;
   /** An action that takes its time. */
   #underWay: Promise<void> | undefined;
 
+  /** `seen` is called after each change of the record, when the actions that follow from it are done: there may be none. */
   constructor(
     node: string,
     application: ApplicationSpec,
     store: ClusterStore,
     act: (action: ViewAction) => void | Promise<void>,
+    seen: () => void = () => {},
   ) {
     this.state = initialViewState(node, { holdBelow: holdBelow(application) });
     this.#store = store;
     this.#key = storeKeys.view(application.name);
     this.#act = act;
+    this.#seen = seen;
   }
 
   /** Begins to follow the store; the first event must have been told before. */
@@ -66,9 +72,12 @@ export class ViewShell {
     this.#stepping = true;
     try {
       while (this.#doActions()) {
+        if (this.#news) this.#seen();
+        this.#news = false;
         const next = this.#queue.shift();
         if (!next) return;
         const { state, actions } = step(this.state, next);
+        this.#news = state.confirmed?.revision !== this.state.confirmed?.revision;
         this.state = state;
         this.#actions = actions;
       }

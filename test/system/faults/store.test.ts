@@ -102,3 +102,32 @@ test("all members are away: nobody runs in circles, and a standby that is lost i
   await site.untilProtected({ standbys: 2 });
   await assertOneCopy(site);
 });
+
+test("an old primary that was cut off from everybody, the store among them, becomes a standby by difference", {
+  timeout: 180_000,
+}, async () => {
+  const { primary, term } = await site.untilProtected({ standbys: 2 });
+  const others = nodes.filter((node) => node !== primary);
+  await underLoad(site, async (counters) => {
+    await Promise.all(others.map((node) => lab.cut(primary!, node)));
+    const heir = await eventually("another takes over", async () => {
+      for (const node of others)
+        for (const { role, term: its } of (await health(lab, node)).instances)
+          if (role === "primary" && its > term) return node;
+      return undefined;
+    });
+    await sleep(1000);
+    const since = new Date().toISOString();
+    await Promise.all(others.map((node) => lab.heal(primary!, node)));
+    await answersCome(counters);
+    const { details } = await eventually("it has everything", async () =>
+      (await site.events()).find(
+        ({ kind, at, details }) => kind === "synchronised" && at > since && details?.node === primary,
+      ),
+    );
+    const { bytes, keptBytes } = details as { bytes: number; keptBytes: number };
+    assert.ok(keptBytes > 0.3 * bytes, `${keptBytes} of ${bytes} bytes were there`);
+    assert.equal((await site.untilProtected({ standbys: 2 })).primary, heir);
+  });
+  await assertOneCopy(site);
+});

@@ -250,6 +250,8 @@ describe("agent", { timeout: 120_000 }, () => {
   it("ends an application whose program ends, and keeps its record until it is stopped or replaced", async () => {
     await cluster.protect("node-a", { command: ["sleep", "1.2"], standby: ["node-b"] });
     await eventually(async () => (await cluster.report("node-b")).state === "ended", "The application has ended");
+    const { inSync, wanted } = await cluster.report("node-b");
+    assert.deepEqual([inSync, wanted], [[], []], "No clone of it is left, and none is said to be");
     await nothingLeft();
     const again = await cluster.protect("node-b", {});
     assert.equal(again.primary, "node-b");

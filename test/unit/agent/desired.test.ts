@@ -74,13 +74,19 @@ describe("desired", () => {
     assert.deepEqual(kinds("node-a", { spec, view: rising, leftovers: true }), ["remove"]);
   });
 
-  it("removes an old primary, at once unless it may still answer the one who asked for the switch", () => {
+  it("removes an old primary, at once unless it may still answer the one who asked for the switch, or is silent", () => {
     const higher = { term: 2, primary: "node-b", inSync: [] };
-    const [now] = desired("node-a", [{ ...calm, spec, view: higher, instance }]);
-    assert.deepEqual([now?.kind, now?.kind === "remove" && now.handsOver], ["remove", false]);
-    const switching = { ...instance, said: { ...said, state: "switching", standbys: [] } };
-    const [later] = desired("node-a", [{ ...calm, spec, view: higher, instance: switching }]);
-    assert.deepEqual([later?.kind, later?.kind === "remove" && later.handsOver], ["remove", true]);
+    const handsOver = (state: string, commit: "checkpoint" | "none") => {
+      const seen = { ...calm, spec: { ...spec, commit }, view: higher };
+      const [action] = desired("node-a", [
+        { ...seen, instance: { ...instance, said: { ...said, state, standbys: [] } } },
+      ]);
+      return action?.kind === "remove" && action.handsOver;
+    };
+    assert.equal(handsOver("running", "checkpoint"), false, "Its output is free");
+    assert.equal(handsOver("protected", "none"), false);
+    assert.equal(handsOver("protected", "checkpoint"), true);
+    assert.equal(handsOver("switching", "none"), true);
   });
 
   it("does not act on a look at the store that is older than what the instance says", () => {
