@@ -130,7 +130,8 @@ export class Capture {
     const around: MemorySurroundings = {
       emit: (operation) => this.#emit(operation),
       flushFirst: () => this.#flushFirst(),
-      aheadOfLayout: () => this.#aheadOfLayout(),
+      aheadOfLayout: (process) => this.#aheadOfLayout(process),
+      announceMapped: (process) => this.#announceMapped(process),
       sharedSent: ({ tracker }, regions) => this.#objects.forget(tracker.areas, regions),
       writtenUnseen: (id) => this.#resources.contents.touch(id),
       isKnownFile: (id) => this.#resources.contents.isSent(id),
@@ -244,9 +245,10 @@ export class Capture {
       process.tracker.shadow = makeShadow(Math.floor(this.#options.shadowBytes / PAGE_BYTES));
       this.#processes.set(traced.pid, process);
       this.#pendingFirst.push(...this.#namespace.announce());
+      const layout = process.layoutOperation([]);
+      this.#announceMapped(process);
       this.#flushFirst();
       this.#emit(this.#birth(process));
-      const layout = process.layoutOperation([]);
       if (layout) this.#emit(layout);
       added.push(process);
     }
@@ -270,11 +272,13 @@ export class Capture {
     this.#namespace.reset();
     this.#memory.forgetShared();
     this.#resources.contents.reset();
+    for (const process of this.captured()) this.#announceMapped(process);
+    const mapped = this.#resources.contents.takeOperations();
     const processes = [...this.#processes.values()].flatMap((process): Operation[] => [
       this.#birth(process),
       { op: "layout", pid: process.traced.virtualPid, areas: process.emitted, fresh: [] },
     ]);
-    return [...this.#namespace.announce(), ...processes];
+    return [...this.#namespace.announce(), ...mapped, ...processes];
   }
 
   /** The last checkpoint's resources, and memory areas by pid as the application sees it; undefined when there was none. */
@@ -299,16 +303,28 @@ export class Capture {
   /** Whole content of a process while it runs, as far as it comes before it ends: see `MemoryCapture.copyAll`. */
   async copyAll(process: ProcessCapture, newcomer: MemoryNewcomer): Promise<void> {
     try {
-      for (const _piece of this.#objects.copy(() => namelessOf(process.pid))) await newcomer.pause();
+      const nameless = () => [
+        ...namelessOf(process.pid),
+        ...this.#resources.mapped.of({ pid: process.pid, areas: process.emitted }),
+      ];
+      for (const _piece of this.#objects.copy(nameless)) await newcomer.pause();
       await this.#memory.copyAll(process, newcomer);
     } catch (error) {
       if (!(error instanceof SystemCallError && error.code === "ESRCH")) throw error;
     }
   }
 
-  #aheadOfLayout(): void {
+  #aheadOfLayout(process: ProcessCapture): void {
+    this.#announceMapped(process);
+    this.#objects.flush();
     this.#aheadFiles();
     for (const operation of this.#namespace.announce()) this.#emit(operation);
+  }
+
+  /** Files without a name that its layout, as the clones get it now, maps. */
+  #announceMapped({ pid, emitted }: ProcessCapture): void {
+    const { contents, mapped } = this.#resources;
+    for (const found of mapped.of({ pid, areas: emitted })) contents.announce(found);
   }
 
   #aheadFiles(mapped = this.#mappedFiles()): boolean {

@@ -26,7 +26,9 @@ export interface MemorySurroundings {
   /** What was put back for the clones to know first. */
   flushFirst(): void;
   /** While the application runs: what a new layout may map (a file made a moment ago, a segment) is told before it. */
-  aheadOfLayout(): void;
+  aheadOfLayout(process: ProcessCapture): void;
+  /** In the stop: likewise, as far as `flushFirst` does not tell it. */
+  announceMapped(process: ProcessCapture): void;
   /** Pages of a process with shared memory go to the clones. */
   sharedSent(process: ProcessCapture, regions: BigUint64Array): void;
   /** Something wrote to shared memory that nobody has mapped any more. */
@@ -135,8 +137,8 @@ export class MemoryCapture {
     const { tracker } = process;
     if (!tracker.layoutChanged()) return;
     const layout = process.layoutOperation(tracker.refresh(true).fresh);
-    for (const regions of this.#unsentShared(process)) tracker.owe(regions);
-    this.#around.aheadOfLayout();
+    for (const regions of [...process.takeReplaced(), ...this.#unsentShared(process)]) tracker.owe(regions);
+    this.#around.aheadOfLayout(process);
     if (layout) this.#around.emit(layout);
   }
 
@@ -305,7 +307,14 @@ export class MemoryCapture {
     first: boolean,
   ): void {
     const { tracker } = process;
+    if (tracker.areas !== process.emitted) regions ??= tracker.takeRegions(count);
     const layout = process.layoutOperation(fresh);
+    const replaced = process.takeReplaced();
+    if (regions && replaced.length > 0) {
+      regions = mergeRegions([regions, ...replaced]);
+      count = regions.length / 3;
+    }
+    if (layout) this.#around.announceMapped(process);
     const from = this.#staging.pages;
     const fits = tracker.copy(regions, count, this.#staging);
     if (fits && tracker.shared.length > 0) this.#around.sharedSent(process, regions ?? tracker.takeRegions(count));

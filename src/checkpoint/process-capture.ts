@@ -306,7 +306,7 @@ export class ProcessCapture {
 
   /** @param parentOf asked only when slow-changing facts are read again */
   state(parentOf: (pid: number) => number, now: number, pending: Buffer[]): ProcessResource {
-    if (!this.#state || now - this.#stateAt > SLOW_MS) {
+    if (!this.#state || now - this.#stateAt > SLOW_MS || this.#programHasMoved()) {
       this.#stateAt = this.#state ? now : this.#begins(now);
       this.#state = readProcess(this.pid, parentOf(this.pid));
     }
@@ -319,6 +319,20 @@ export class ProcessCapture {
       lockFuture: this.tracker.futureFlags,
       guards: this.tracker.takeGuards(),
     };
+  }
+
+  #lookedAt: readonly Area[] = [];
+  #programMapped = false;
+
+  /** Since the last look, whether the file of its program has another name, or none any more: its text is mapped under that. */
+  #programHasMoved(): boolean {
+    const { areas } = this.tracker;
+    if (areas === this.#lookedAt) return false;
+    this.#lookedAt = areas;
+    const before = this.#programMapped;
+    const executable = this.#state?.executable;
+    this.#programMapped = areas.some(({ backing }) => backing.type === "file" && backing.path === executable);
+    return before && !this.#programMapped;
   }
 
   threadState(thread: TracedThread, record: Buffer, pending: Buffer[], wait: TimedWait | undefined): ThreadState {
@@ -340,11 +354,26 @@ export class ProcessCapture {
   layoutOperation(fresh: Array<[number, number]>): Operation | undefined {
     const { areas } = this.tracker;
     if (areas === this.emitted && fresh.length === 0) return undefined;
-    for (const step of layoutSteps(this.emitted, areas, fresh))
+    const replaced: Array<[number, number]> = [];
+    for (const step of layoutSteps(this.emitted, areas, fresh)) {
       if (step.step === "unmap") this.tracker.dropShadow(step.start, step.end);
+      else if (step.step === "map" && step.area.backing.type === "file")
+        replaced.push([step.area.start, step.area.end]);
+    }
+    // Under another name a clone maps it anew: the pages of its own that lay over it are gone there.
+    this.#replaced = this.emitted.length > 0 ? this.tracker.ownIn(replaced) : undefined;
     this.emitted = areas;
     this.knownRanges = joinedRanges(areas);
     return { op: "layout", pid: this.traced.virtualPid, areas, fresh };
+  }
+
+  #replaced: BigUint64Array | undefined;
+
+  /** Regions that a clone lacks with the last layout, though nobody has written there. */
+  takeReplaced(): BigUint64Array[] {
+    const regions = this.#replaced;
+    this.#replaced = undefined;
+    return regions && regions.length > 0 ? [regions] : [];
   }
 
   close(): void {

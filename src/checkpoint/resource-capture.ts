@@ -14,7 +14,8 @@ import {
 import { DescriptorTables } from "../resources/descriptor/table.ts";
 import { KINDS, kindNamed } from "../resources/kinds.ts";
 import { Contents, type Found } from "../resources/nameless/contents.ts";
-import { namelessAt, namelessBehind } from "../resources/nameless/find.ts";
+import { namelessAt, namelessBehind, namelessProgram } from "../resources/nameless/find.ts";
+import { MappedFiles } from "../resources/nameless/mapped.ts";
 import { fatalSignal } from "../resources/process/fatal.ts";
 import { isHaltTold } from "../resources/process/halt.ts";
 import type { TracedThread, Tracees } from "../tree/tracees.ts";
@@ -47,6 +48,7 @@ export class ResourceCapture {
   readonly #descriptors = new DescriptorTables();
   /** Of files without a name. */
   readonly contents = new Contents();
+  readonly mapped = new MappedFiles();
   readonly #groups = new DescriptionGroups();
   readonly #inFlight = new DescriptionGroups();
   #records = Buffer.alloc(0);
@@ -66,11 +68,13 @@ export class ResourceCapture {
 
   /** As of the last checkpoint; while the application runs. */
   nameless(): Found[] {
-    return this.#descriptors.ofKind("nameless").flatMap((description) => namelessAt(description) ?? []);
+    const open = this.#descriptors.ofKind("nameless").flatMap((description) => namelessAt(description) ?? []);
+    return [...open, ...this.mapped.held()];
   }
 
   close(): void {
     this.#descriptors.close();
+    this.mapped.close();
     for (const { forget } of KINDS) forget?.();
   }
 
@@ -98,11 +102,18 @@ export class ResourceCapture {
       const waiting = pending.get(i);
       if (waiting) this.#lookForFatal(waiting, process, this.#threads.get(process.pid)?.record);
       const own = process.state(parentOf, nowMs, waiting ?? []);
+      if (own.executableId !== undefined && !this.mapped.has(own.executableId)) this.#takeProgram(process.pid);
       const isHalted = this.#tracees.isHalted(process.traced);
       const state = isHalted ? { ...own, halted: { told: isHaltTold(process.pid) } } : own;
       resources.set(`process/${virtualPid}`, { kind: "process", version: 1, state });
     }
     return () => later.flatMap((rest) => rest());
+  }
+
+  /** A program's file that has no name and that it has not mapped any more. */
+  #takeProgram(pid: number): void {
+    const found = namelessProgram(pid);
+    if (found) this.contents.settle(found);
   }
 
   #takeThreads(resources: Resources, processes: Processes, nowMs: number): void {
@@ -196,7 +207,15 @@ export class ResourceCapture {
       if (ownerless.length === 0) continue;
       later.push(() => [new Map(ownerless.map(([id, state]) => [`description/${id}`, { kind, version, state }]))]);
     }
+    this.#takeMapped(processes);
     this.#takeReadOnly(processes);
+  }
+
+  #takeMapped(processes: Processes): void {
+    for (const { pid, tracker } of processes.values())
+      for (const found of this.mapped.of({ pid, areas: tracker.areas }))
+        if (!this.contents.isSettled(found.id)) this.contents.settle(found);
+    this.mapped.sweep([...processes.values()].map(({ tracker }) => tracker.areas));
   }
 
   /** Memory that those who map it may never write: nobody's pages bring it. */

@@ -10,7 +10,7 @@ import { parseMaps } from "../kernel/procfs.ts";
 import { type RemoteCall, SCRATCH_BYTES } from "../kernel/remote.ts";
 import { AREA_FLAG } from "../resources/memory/area-flags.ts";
 import { isLackOfHugePages, lackingHugePages } from "../resources/memory/lacking.ts";
-import { type Area, hasFlag, layoutSteps } from "../resources/memory/layout.ts";
+import { type Area, hasFlag, isNameless, layoutSteps } from "../resources/memory/layout.ts";
 import type { Objects } from "../resources/nameless/objects.ts";
 import type { Segments } from "../resources/shm/segments.ts";
 import { segmentOf } from "../resources/shm/state.ts";
@@ -131,8 +131,10 @@ export class Areas {
         return { flags: MAP.private | MAP.anonymous | MAP.noReserve | MAP.growsDown | MAP.stack, offset: 0, fd: -1 };
       case "file": {
         const writes = backing.shared && (area.protection & 2) !== 0;
-        const fd = openInRoot(this.#rootFd, backing.path, writes ? O_RDWR : O_RDONLY);
-        own.push(fd);
+        // Nobody may be a writer of what is executed (ETXTBSY), not even by a mapping.
+        const fd = isNameless(area)
+          ? readOnly(this.#objects.behind(area.backing.id), own)
+          : this.#open(backing.path, writes ? O_RDWR : O_RDONLY, own);
         return { flags: (backing.shared ? MAP.shared : MAP.private) | MAP.noReserve, offset: backing.offset, fd };
       }
       case "shared": {
@@ -144,6 +146,11 @@ export class Areas {
         };
       }
     }
+  }
+
+  #open(path: string, flags: number, own: number[]): number {
+    own.push(openInRoot(this.#rootFd, path, flags));
+    return own.at(-1)!;
   }
 
   /** Descriptors of this process, fetched into the clone's: their numbers there, lowest free ones. */

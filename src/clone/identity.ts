@@ -2,9 +2,11 @@
 import { writeFileSync } from "node:fs";
 import type { ProcessResource } from "../checkpoint/process-capture.ts";
 import { call, closeDescriptor, openInRoot } from "../kernel/calls.ts";
+import { O_RDONLY } from "../kernel/files.ts";
 import type { Remote, RemoteCall } from "../kernel/remote.ts";
 import { permitTiles } from "../resources/process/tiles.ts";
-import { INSTANCE_HANDLE, type Stage } from "../stage/stage.ts";
+import { INSTANCE_HANDLE } from "../stage/stage.ts";
+import type { Skeleton } from "./skeleton.ts";
 import type { SkeletonProcess } from "./skeleton-process.ts";
 
 const PR_SET_MM = 35;
@@ -31,12 +33,15 @@ function memoryMap(remote: Remote, process: SkeletonProcess, state: ProcessResou
 }
 
 /** Everything about the process that is not of one thread and not a descriptor. Needs the instance's handle. */
-export function giveIdentity(stage: Stage, process: SkeletonProcess, state: ProcessResource): void {
+export function giveIdentity(skeleton: Skeleton, process: SkeletonProcess, state: ProcessResource): void {
   const { remote, pid } = process;
   const { inner } = state;
   raiseDescriptorLimit(pid);
   remote.reset();
-  const executable = openInRoot(stage.rootFd, state.executable, 0);
+  const named = state.executableId === undefined;
+  const executable = named
+    ? openInRoot(skeleton.stage.rootFd, state.executable, O_RDONLY)
+    : skeleton.objects.program(state.executableId!);
   try {
     const [theirs] = remote.batchChecked([["pidfd_getfd", INSTANCE_HANDLE, executable, 0]]);
     const map = remote.put(memoryMap(remote, process, state, theirs!));
@@ -49,7 +54,7 @@ export function giveIdentity(stage: Stage, process: SkeletonProcess, state: Proc
       ...permitTiles(inner.tilesPermitted),
     ]);
   } finally {
-    closeDescriptor(executable);
+    if (named) closeDescriptor(executable);
   }
   if (state.oomScoreAdjustment !== "0") writeFileSync(`/proc/${pid}/oom_score_adj`, state.oomScoreAdjustment);
 }

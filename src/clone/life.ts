@@ -88,7 +88,7 @@ export function* prepare(stage: Stage, skeleton: Skeleton, states: States): Gene
     for (const process of haltedFirst(skeleton, states)) {
       const state = stateOf(process, states);
       collectHalts(skeleton, process, states);
-      giveIdentity(stage, process, state);
+      giveIdentity(skeleton, process, state);
       yield* installDescriptors(process, states, own);
       const threads = statesOf<ThreadState>(states, "thread").filter((t) => t.process === process.virtualPid);
       for (const thread of threads) restoreThread(process, thread);

@@ -40,7 +40,8 @@ export class Scratch {
   beforeLayout(operation: Operation): void {
     if (this.#paths.length === 0 || operation.op !== "layout") return;
     for (const { backing, start, end } of operation.areas)
-      if (backing.type === "file") this.#needFile(backing.path, backing.offset + end - start);
+      if (backing.type === "file" && backing.id === undefined)
+        this.#needFile(backing.path, backing.offset + end - start);
   }
 
   /** Before life. */

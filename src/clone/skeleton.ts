@@ -118,7 +118,8 @@ export class Skeleton {
 
   #isMapped(id: string): boolean {
     for (const { areas } of this.processes.values())
-      if (areas.some(({ backing }) => backing.type === "shared" && backing.id === id)) return true;
+      if (areas.some(({ backing }) => (backing.type === "shared" || backing.type === "file") && backing.id === id))
+        return true;
     return false;
   }
 

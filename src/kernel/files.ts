@@ -70,8 +70,11 @@ export class Status {
     return this.#b.readUInt16LE(28);
   }
   get inode(): number {
-    // Of files below a layer with numbers of its own the highest bit may be set.
     return this.#b.readUInt32LE(32) + this.#b.readUInt32LE(36) * 2 ** 32;
+  }
+  /** Of files below a layer on another disk the highest bits are set: more than a number can hold exactly. */
+  get exactInode(): bigint {
+    return this.#b.readBigUInt64LE(32);
   }
   get size(): number {
     return this.#wide(40);

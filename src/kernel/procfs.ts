@@ -34,6 +34,8 @@ export interface MapsEntry {
   offset: number;
   device: string;
   inode: number;
+  /** `device:inode`, exact however large that is. */
+  id: string;
   path: string;
 }
 
@@ -59,6 +61,7 @@ export function parseMaps(text: string): MapsEntry[] {
       offset: Number.parseInt(m[7]!, 16),
       device: m[8]!,
       inode: Number(m[9]),
+      id: `${m[8]}:${m[9]}`,
       path: unescapeOctal(m[10]!),
     });
   }

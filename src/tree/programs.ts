@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readSync } from "node:fs";
 import { OperatingError } from "../kernel/failure.ts";
-import type { Area } from "../resources/memory/layout.ts";
+import type { Area, Backing, FileBacking } from "../resources/memory/layout.ts";
 import { buildIdOf } from "./files.ts";
 import { lookAtFile } from "./regular-file.ts";
 
@@ -49,7 +49,7 @@ export class MappedPrograms {
   /** Those that are mapped in these, whether they were told of or not. */
   all(layouts: Iterable<readonly Area[]>): Program[] {
     const mapped = new Set<string>();
-    for (const areas of layouts) for (const { backing } of areas) if (backing.type === "file") mapped.add(backing.path);
+    for (const areas of layouts) for (const { backing } of areas) if (isNodes(backing)) mapped.add(backing.path);
     return [...mapped].flatMap((path) => (this.#known.has(path) ? this.#known.get(path) : this.#identify(path)) ?? []);
   }
 
@@ -60,7 +60,7 @@ export class MappedPrograms {
       if (this.#seen.has(areas)) continue;
       this.#seen.add(areas);
       for (const { backing } of areas) {
-        if (backing.type !== "file" || this.#known.has(backing.path)) continue;
+        if (!isNodes(backing) || this.#known.has(backing.path)) continue;
         const program = this.#identify(backing.path);
         this.#known.set(backing.path, program);
         if (program) found.push(program);
@@ -76,6 +76,10 @@ export class MappedPrograms {
     // Looked at last: it may have become the application's own meanwhile.
     return existsSync(layer + path) ? undefined : program;
   }
+}
+
+function isNodes(backing: Backing): backing is FileBacking {
+  return backing.type === "file" && backing.id === undefined;
 }
 
 /** Undefined for what is not there or no regular file. */

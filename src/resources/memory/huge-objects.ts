@@ -155,7 +155,8 @@ export function openMapping(pid: number, { start, end, backing }: HugeMapping["a
   const path = `/proc/${pid}/map_files/${start.toString(16)}-${end.toString(16)}`;
   const fd = unlessGone(() => openPath(path, O_RDONLY | O_NOATIME));
   if (fd === undefined) return undefined;
-  if (status.read(fd, "") >= 0 && objectId(status.ownMajor, status.ownMinor, status.inode) === backing.id) return fd;
+  if (status.read(fd, "") >= 0 && objectId(status.ownMajor, status.ownMinor, status.exactInode) === backing.id)
+    return fd;
   closeDescriptor(fd);
   return undefined;
 }

@@ -10,8 +10,24 @@ export type Backing =
   | { type: "anonymous" }
   | { type: "stack" }
   | { type: "kernel"; name: string }
-  | { type: "file"; path: string; offset: number; shared: boolean }
+  | FileBacking
   | SharedBacking;
+
+export interface FileBacking {
+  type: "file";
+  path: string;
+  offset: number;
+  shared: boolean;
+  /** It has no name any more (deleted, replaced by an upgrade, a memfd), mapped private: what is in it travels by itself. */
+  id?: string;
+}
+
+/** An area over a file that no name leads to. */
+export type NamelessArea = Area & { backing: FileBacking & { id: string } };
+
+export function isNameless(area: Area): area is NamelessArea {
+  return area.backing.type === "file" && area.backing.id !== undefined;
+}
 
 export interface SharedBacking {
   type: "shared";
@@ -23,7 +39,8 @@ export interface SharedBacking {
 /**
  * @kind memory
  * @kept private and shared, anonymous, of files, the heap, stacks that grow, reserved space, protections; only pages that
- *   were written travel. Advice given with madvise, mlock and mlockall, seals; guards (MADV_GUARD_INSTALL, kernel 6.16);
+ *   were written travel. Private mappings of files that were deleted or replaced since (a library after an upgrade), and of
+ *   memfd. Advice given with madvise, mlock and mlockall, seals; guards (MADV_GUARD_INSTALL, kernel 6.16);
  *   huge pages of hugetlb of any size, private, shared, memfd and System V.
  * @unkept memory under a protection key (refused); what may be dropped at any time (MAP_DROPPABLE) is; files of a mounted hugetlbfs and
  *   private mappings of a memfd of huge pages (refused); shared memory with content under a guard (refused).
@@ -55,7 +72,7 @@ const HUGE_PRIVATE = "/anon_hugepage (deleted)";
 const KERNEL_AREAS = new Set(["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"]);
 
 function backingOf(entry: MapsEntry): Backing {
-  const { path, shared, offset, inode, device } = entry;
+  const { path, shared, offset, inode, id } = entry;
   if (KERNEL_AREAS.has(path)) return { type: "kernel", name: path };
   if (path === HUGE_PRIVATE && !shared) return { type: "anonymous" };
   if (path === "[stack]") return { type: "stack" };
@@ -67,8 +84,8 @@ function backingOf(entry: MapsEntry): Backing {
     path.startsWith("/memfd:") ||
     path.startsWith("/SYSV") ||
     path.startsWith("[anon_shmem:");
-  if (shared && nameless) return { type: "shared", id: `${device}:${inode}`, offset, path };
-  return { type: "file", path, offset, shared };
+  if (!nameless) return { type: "file", path, offset, shared };
+  return shared ? { type: "shared", id, offset, path } : { type: "file", path, offset, shared, id };
 }
 
 export function parseLayout(text: string): Area[] {
@@ -109,13 +126,16 @@ export function trackableRanges(areas: Area[], wanted: (area: Area) => boolean =
   return ranges.filter(([start, end]) => areas.some((a) => wanted(a) && a.start >= start && a.end <= end));
 }
 
+function sameFile(a: FileBacking, b: FileBacking): boolean {
+  return a.shared === b.shared && a.id === b.id && (a.id !== undefined || a.path === b.path);
+}
+
 /** Whether `b` continues or is the same memory as `a` where they overlap. */
 function sameBacking(a: Area, b: Area): boolean {
   if (a.huge !== b.huge) return false;
   const x = a.backing;
   const y = b.backing;
-  if (x.type === "file" && y.type === "file")
-    return x.path === y.path && x.shared === y.shared && x.offset - a.start === y.offset - b.start;
+  if (x.type === "file" && y.type === "file") return sameFile(x, y) && x.offset - a.start === y.offset - b.start;
   if (x.type === "shared" && y.type === "shared") return x.id === y.id && x.offset - a.start === y.offset - b.start;
   if (x.type === "kernel" || y.type === "kernel") return x.type === y.type;
   return x.type === y.type || (x.type !== "file" && x.type !== "shared" && y.type !== "file" && y.type !== "shared");

@@ -3,25 +3,10 @@ import { OperatingError } from "../../kernel/failure.ts";
 import { AREA_FLAG } from "./area-flags.ts";
 import { type Area, hasFlag } from "./layout.ts";
 
-const MEMFD = "/memfd:";
-
 /** @throws OperatingError for the first area that a clone could not have */
 export function refuseAreas(areas: readonly Area[]): void {
   refuseHugePages(areas);
-  refuseCopies(areas);
   refuseKeys(areas);
-}
-
-/** A clone would need the file as it is now behind pages that nobody has written: no name leads to it. */
-function refuseCopies(areas: readonly Area[]): void {
-  for (const { backing, start, end, huge } of areas) {
-    if (huge !== undefined || backing.type !== "file" || backing.shared || !backing.path.startsWith(MEMFD)) continue;
-    throw new OperatingError(
-      "unprotectable-private-memfd",
-      `The application has a memfd mapped private (${backing.path}, ${(end - start) >> 10} KiB), which cannot be copied`,
-      { remedy: "Map it shared.", details: { path: backing.path, start: start.toString(16) } },
-    );
-  }
 }
 
 /** What of it can be kept is told by the layout: a size, and memory that is private or an object's. */

@@ -435,6 +435,11 @@ export class MemoryTracker {
     return regions.subarray(0, 3 * n);
   }
 
+  /** The same of private file mappings in these ranges, kept beyond the next scan. */
+  ownIn(ranges: Array<[number, number]>): BigUint64Array | undefined {
+    return ranges.length > 0 ? this.#scanOwn(wordsOf(ranges)).slice() : undefined;
+  }
+
   /** Copies at most `most` pages from the cursor on straight into a page stream; returns its bytes. */
   copyEncode(regions: BigUint64Array, cursor: Float64Array, most: number, out: Buffer, whole: boolean): number {
     const { pid, memoryFd, shadow, shared } = this;

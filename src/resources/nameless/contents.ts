@@ -6,7 +6,7 @@
 import { closeDescriptor, makeMemory } from "../../kernel/calls.ts";
 import { nextData, nextHole, readAt, Status, writeAt } from "../../kernel/files.ts";
 import { type Differences, Digests, PIECE_BYTES, pageUp } from "../memory/digests.ts";
-import type { ObjectOperation } from "./state.ts";
+import type { Access, ObjectOperation } from "./state.ts";
 
 /** A file as it is found at one moment. */
 export interface Found {
@@ -16,6 +16,7 @@ export interface Found {
   /** Of `status`: when it changed last, as far as that can be told; see `stampOf`. */
   stamp: string | undefined;
   size: number;
+  access?: Access;
   /** Of memory of huge pages, which gives some back without another time: bytes of a page, and how much of it is there. */
   huge?: { pageBytes: number; blocks: number };
   /** A descriptor of this process that reads it, and leaves its times alone. The caller closes it. */
@@ -125,13 +126,29 @@ export class Contents {
     known.stamp = found.stamp;
   }
 
-  *#compare(known: Known, { id, path, size, huge, open }: Found): Generator<void> {
+  /** The clones know that it is there, and its size: what is mapped of it may come before what is in it. */
+  announce(found: Found): void {
+    this.#resize(this.#know(found.id, found.path), found);
+  }
+
+  #resize(known: Known, { id, path, size, huge, access }: Found): void {
+    if (known.size === size) return;
+    known.digests.truncate(size);
+    this.#operations.push({
+      op: "object",
+      id,
+      path,
+      size,
+      ...(huge && { huge: huge.pageBytes }),
+      ...(access && { access }),
+    });
+    known.size = size;
+  }
+
+  *#compare(known: Known, found: Found): Generator<void> {
+    const { id, size, huge, open } = found;
     known.blocks = huge?.blocks;
-    if (known.size !== size) {
-      known.digests.truncate(size);
-      this.#operations.push({ op: "object", id, path, size, ...(huge && { huge: huge.pageBytes }) });
-      known.size = size;
-    }
+    this.#resize(known, found);
     const differences: Differences = {
       content: (offset, bytes) => this.#operations.push({ op: "object-bytes", id, offset, bytes }),
       zeros: (from, to) => this.#operations.push({ op: "object-hole", id, from, to }),

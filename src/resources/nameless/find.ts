@@ -1,11 +1,12 @@
 /** Files without a name as they are found while nobody dumps their descriptors. */
+import { readlinkSync } from "node:fs";
 import { closeDescriptor, openPath } from "../../kernel/calls.ts";
 import { O_NOATIME, O_NONBLOCK, O_RDONLY, Status } from "../../kernel/files.ts";
 import { hugePageBytesOf } from "../../kernel/huge-pages.ts";
 import { descriptorLinks } from "../../kernel/procfs.ts";
 import type { Area } from "../memory/layout.ts";
 import { type Found, stampOf } from "./contents.ts";
-import { DELETED, MEMFD, objectId, REGULAR, TYPE } from "./state.ts";
+import { DELETED, isRegularMode, MEMFD, objectId, withoutDeleted } from "./state.ts";
 
 const status = new Status();
 
@@ -16,22 +17,22 @@ function findAt(place: string, link: string): Found | undefined {
   if (fd === undefined) return undefined;
   const failed = status.read(fd, "") < 0;
   closeDescriptor(fd);
-  if (failed || (status.mode & TYPE) !== REGULAR) return undefined;
-  const path = link.endsWith(DELETED) ? link.slice(0, -DELETED.length) : link;
-  return { ...foundAs(status, path), open };
+  if (failed || !isRegularMode(status.mode)) return undefined;
+  return { ...foundAs(status, withoutDeleted(link)), open };
 }
 
 /** What a file's status says of it. @param path without " (deleted)" */
 export function foundAs(status: Status, path: string): Omit<Found, "open"> {
-  const { size, ownMajor, ownMinor, inode, blocks } = status;
+  const { size, ownMajor, ownMinor, exactInode, blocks, mode, uid, gid } = status;
   const isMemory = path.startsWith(MEMFD);
   const pageBytes = isMemory || path === HUGE ? hugePageBytesOf(status) : undefined;
   return {
-    id: objectId(ownMajor, ownMinor, inode),
+    id: objectId(ownMajor, ownMinor, exactInode),
     path,
     // The times of memory of huge pages are those of the kernel's ticks.
     stamp: stampOf(status, isMemory && pageBytes === undefined),
     size,
+    access: { mode: mode & 0o7777, uid, gid },
     ...(pageBytes === undefined ? {} : { huge: { pageBytes, blocks } }),
   };
 }
@@ -60,6 +61,13 @@ export function namelessOf(pid: number): Found[] {
 
 export function namelessAt({ pid, fd, link }: { pid: number; fd: number; link: string }): Found | undefined {
   return findAt(`/proc/${pid}/fd/${fd}`, link);
+}
+
+/** What a process executes. */
+export function namelessProgram(pid: number): Found | undefined {
+  const place = `/proc/${pid}/exe`;
+  const link = unlessGone(() => readlinkSync(place));
+  return link === undefined ? undefined : findAt(place, link);
 }
 
 /** What is behind an area of shared memory; undefined when it is a System V segment. */

@@ -1,8 +1,21 @@
 /** The files without a name of a clone that does not live yet: kept open by this process, which fills them. */
-import { call, closeDescriptor, makeMemory, openInRoot, tryCall } from "../../kernel/calls.ts";
+import { call, closeDescriptor, makeMemory, openInRoot, openPath, tryCall } from "../../kernel/calls.ts";
 import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
-import { nextData, O_RDWR, readAt, Status, writeAt } from "../../kernel/files.ts";
+import {
+  AT_EMPTY_PATH,
+  ERRNO_FILES,
+  nextData,
+  O_DIRECTORY,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+  openBelow,
+  rawPath,
+  readAt,
+  Status,
+  writeAt,
+} from "../../kernel/files.ts";
 import { hugeMemoryFlags, writeHuge } from "../../kernel/huge-pages.ts";
 import { lackingHugePages } from "../memory/lacking.ts";
 import { inodeOf, MEMFD, type ObjectOperation } from "./state.ts";
@@ -12,11 +25,13 @@ const MFD_ALLOW_SEALING = 2;
 const O_TMPFILE = 0o20200000;
 const FALLOC_PUNCH_HOLE_KEEP_SIZE = 3;
 const SEEK_END = 2;
+const AT_FDCWD = -100;
+const AT_SYMLINK_FOLLOW = 0x400;
 const ZEROS = Buffer.alloc(1 << 20);
 
 interface Held {
   fd: number;
-  /** On a disk: gets the name that it had when the application lives, to lose it at once. */
+  /** On a disk: gets the name that it had when it is mapped or the application lives, to lose it at once. */
   unnamed: boolean;
   mapped: boolean;
   /** Bytes of a page, where they are huge. */
@@ -71,7 +86,7 @@ export class Objects {
     else if (this.#released.has(operation.id)) return;
     switch (operation.op) {
       case "object":
-        call("ftruncate", this.#take(operation).fd, operation.size);
+        this.#resize(operation);
         return;
       case "object-bytes":
         write(this.#get(operation.id), operation.bytes, operation.offset);
@@ -129,6 +144,66 @@ export class Objects {
     return held.fd;
   }
 
+  /** The descriptor behind private mappings; what is mapped so shows the name that it had. It stays this object's. */
+  behind(id: string): number {
+    const held = this.#get(id);
+    held.mapped = true;
+    if (held.unnamed) this.#showName(held);
+    return held.fd;
+  }
+
+  /** The same of a program: nobody can write to what is executed, this process neither from here on. */
+  program(id: string): number {
+    const fd = this.behind(id);
+    const held = this.#get(id);
+    held.fd = openPath(`/proc/self/fd/${fd}`, O_RDONLY);
+    closeDescriptor(fd);
+    return held.fd;
+  }
+
+  #resize(operation: Extract<ObjectOperation, { op: "object" }>): void {
+    const { size, access } = operation;
+    const { fd } = this.#take(operation);
+    call("ftruncate", fd, size);
+    if (access === undefined) return;
+    call("fchmod", fd, access.mode);
+    tryCall("fchownat", fd, Buffer.from("\0"), access.uid, access.gid, AT_EMPTY_PATH);
+  }
+
+  /** Opened by the name that it had, or one beside it, which is gone again at once: links in /proc tell it from then on. */
+  #showName(held: Held): void {
+    const from = rawPath(`/proc/self/fd/${held.fd}`);
+    const make = () =>
+      this.#linkBeside(held.path, (fd, name) => {
+        const made = tryCall("linkat", AT_FDCWD, from, fd, rawPath(name), AT_SYMLINK_FOLLOW);
+        if (made === ERRNO_FILES.exists) return undefined;
+        checked(made, "linkat", held.path);
+        try {
+          return openBelow(fd, name, O_RDWR);
+        } finally {
+          tryCall("unlinkat", fd, rawPath(name), 0);
+        }
+      });
+    const named = this.#numbers ? this.#numbers.with(undefined, make) : make();
+    closeDescriptor(held.fd);
+    held.fd = named;
+    held.unnamed = false;
+  }
+
+  /** @param link to a name in a directory; undefined: there is one */
+  #linkBeside(path: string, link: (directoryFd: number, name: string) => number | undefined): number {
+    const at = path.lastIndexOf("/") + 1;
+    const directory = this.#nearest(path, O_PATH | O_DIRECTORY);
+    try {
+      for (let n = 0; ; n++) {
+        const fd = link(directory, n === 0 ? path.slice(at) : `${path.slice(at)}.~${n}`);
+        if (fd !== undefined) return fd;
+      }
+    } finally {
+      closeDescriptor(directory);
+    }
+  }
+
   #get(id: string): Held {
     const held = this.#held.get(id);
     if (!held)
@@ -167,12 +242,16 @@ export class Objects {
     return { fd: numbers.with(undefined, make), misses: true };
   }
 
-  /** In its directory, or in the nearest above that is there. */
   #makeBeside(path: string): number {
+    return this.#nearest(path, O_TMPFILE | O_RDWR, 0o600);
+  }
+
+  /** Opens its directory, or the nearest above that is there. */
+  #nearest(path: string, flags: number, mode = 0): number {
     for (let directory = path; ; ) {
       directory = directory.slice(0, directory.lastIndexOf("/"));
       try {
-        return openInRoot(this.#rootFd, directory || "/", O_TMPFILE | O_RDWR, 0o600);
+        return openInRoot(this.#rootFd, directory || "/", flags, mode);
       } catch (error) {
         const gone = error instanceof SystemCallError && (error.code === "ENOENT" || error.code === "ENOTDIR");
         if (!gone || directory === "") throw error;

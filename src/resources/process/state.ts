@@ -1,12 +1,17 @@
 /** A process and its threads as plain data; how they are read from outside. */
 import { readFileSync, readlinkSync } from "node:fs";
+import { closeDescriptor, openPath } from "../../kernel/calls.ts";
+import { checked } from "../../kernel/errors.ts";
+import { O_PATH, Status } from "../../kernel/files.ts";
 import { type MemoryMarks, memoryMarks, readSmall, readStatus, statFields, statusField } from "../../kernel/procfs.ts";
+import { DELETED, objectId } from "../nameless/state.ts";
 import { controllingTerminal } from "../pty/controlling.ts";
 
 /**
  * @kind process
  * @kept pids, parents, groups, sessions, ended ones not collected; user and groups, capabilities, securebits, no_new_privs;
- *   limits, umask, name, command line, environment, program, working directory, personality, dumpable, out-of-memory
+ *   limits, umask, name, command line, environment, program (also one that was deleted or replaced since, or is a memfd's),
+ *   working directory, personality, dumpable, out-of-memory
  *   adjustment; signal actions, pending signals; interval and POSIX timers with what is left of them; seccomp filters;
  *   limits of the cgroup; registrations for membarrier, PR_SET_MDWE, PR_SET_MEMORY_MERGE, what a core holds; that a signal
  *   has stopped it (job control), and whether its parent has collected that.
@@ -22,6 +27,8 @@ export interface ProcessState {
   /** Made by a fork of `parent`'s memory; its memory begins as a copy. */
   name: string;
   executable: string;
+  /** As layouts name it, where no name leads to it any more. */
+  executableId?: string;
   workingDirectory: string;
   root: string;
   umask: number;
@@ -51,6 +58,8 @@ export interface Credentials {
   noNewPrivileges: boolean;
 }
 
+const status = new Status();
+
 function numbers(text: string): number[] {
   return text ? text.trim().split(/\s+/).map(Number) : [];
 }
@@ -77,6 +86,19 @@ function readLimits(pid: number): Array<[number, number]> {
   return [...readSmall(`/proc/${pid}/limits`).matchAll(LIMIT_LINE)].map((m) => [value(m[1]!), value(m[2]!)]);
 }
 
+function readExecutable(pid: number): Pick<ProcessState, "executable" | "executableId"> {
+  const place = `/proc/${pid}/exe`;
+  const executable = readlinkSync(place);
+  if (!executable.endsWith(DELETED)) return { executable };
+  const fd = openPath(place, O_PATH);
+  try {
+    checked(status.read(fd, ""), "statx", place);
+    return { executable, executableId: objectId(status.ownMajor, status.ownMinor, status.exactInode) };
+  } finally {
+    closeDescriptor(fd);
+  }
+}
+
 /** Reads a stopped process. `pid` is the one this program sees. */
 export function readProcess(pid: number, parent: number): ProcessState {
   const status = readStatus(pid);
@@ -88,7 +110,7 @@ export function readProcess(pid: number, parent: number): ProcessState {
     group: inner("NSpgid"),
     session: inner("NSsid"),
     name: readFileSync(`/proc/${pid}/comm`, "latin1").slice(0, -1),
-    executable: readlinkSync(`/proc/${pid}/exe`),
+    ...readExecutable(pid),
     workingDirectory: readlinkSync(`/proc/${pid}/cwd`),
     root: readlinkSync(`/proc/${pid}/root`),
     umask: Number.parseInt(statusField(status, "Umask"), 8),

@@ -1,4 +1,4 @@
-// Holds memory of the kind that is named, a private mapping of a memfd (of huge pages) or what is under a guard, and does nothing.
+// Holds memory of the kind that is named, a private mapping of a memfd of huge pages or what is under a guard, and does nothing.
 #include "program.h"
 
 #define BYTES (2 << 20)
@@ -9,10 +9,6 @@ int main(int argc, char** argv) {
     int fd = memfd_create("huge", MFD_HUGETLB);
     check(!ftruncate(fd, BYTES));
     check(mmap(NULL, BYTES, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0) != MAP_FAILED);
-  } else if (!strcmp(kind, "copy")) {
-    int fd = memfd_create("copy", 0);
-    check(!ftruncate(fd, BYTES));
-    check(mmap(NULL, BYTES, PROT_READ, MAP_PRIVATE, fd, 0) != MAP_FAILED);
   } else if (!strcmp(kind, "guarded")) {
     char* at = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     memset(at, 1, BYTES);

@@ -21,6 +21,7 @@ testPrograms("memory", [
   { program: "memory/reserved", idle: true },
   { program: "memory/stack", idle: true },
   { program: "memory/file", idle: true },
+  { program: "memory/deleted", idle: true },
   { program: "memory/shared-coming" },
   { program: "memory/shared" },
   { program: "memory/shared-exit" },

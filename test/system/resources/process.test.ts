@@ -8,6 +8,7 @@ testPrograms("processes", [
   { program: "process/tree" },
   { program: "process/moving", dumps: 10 },
   { program: "process/exec" },
+  { program: "process/upgraded", idle: true },
   { program: "process/identity", idle: true },
   { program: "process/scheduling" },
   { program: "process/posix-timers" },

@@ -19,7 +19,6 @@ before(() => {
 after(closeHosts);
 
 const HUGE = /unprotectable-huge-pages|has huge pages of a memfd, mapped private/;
-const COPY = /unprotectable-private-memfd|has a memfd mapped private/;
 const SHARED = /unprotectable-sharing|of the application share their/;
 const OWN = /unprotectable-own-table|of its own/;
 const FILTER = /unprotectable-socket-filter|has a filter on the TCP socket/;
@@ -28,7 +27,6 @@ const GUARDED = /unprotectable-guarded-memory|has shared memory with content und
 
 for (const [name, kind, what] of [
   ["memory", "huge-copy", HUGE] as const,
-  ["memory", "copy", COPY] as const,
   ["memory", "guarded", GUARDED] as const,
   ...["memory", "descriptors", "directory"].map((kind) => ["sharing", kind, SHARED] as const),
   ...["own-descriptors", "own-directory"].map((kind) => ["sharing", kind, OWN] as const),
