@@ -1,9 +1,11 @@
 /** The application's network: a veth between its namespace and the node's bridge, its address, and what may pass. */
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { isIPv6 } from "node:net";
+import { closeDescriptor, makeMemory, openPath, spawn } from "../kernel/calls.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { O_RDWR, writeAt } from "../kernel/files.ts";
 import { FrameSender, FrameTap, interfaceIndex } from "../kernel/link.ts";
 import { closeNamespace, inNamespace, openNamespace } from "../kernel/namespace.ts";
 import { announcement } from "./announcement.ts";
@@ -183,14 +185,21 @@ export class ApplicationInterface {
    * Restoring: a route with a first window of 60000 segments, so that a restored connection sends its whole queue at once (a
    * peer may acknowledge more than the clone has sent so far; that is ignored until it was sent). Otherwise the kernel's
    * usual values, right for a live connection whose round trips include the hold. Returns at once; done some ms later.
+   * The event loop must not know of the program: `Tracees` takes every child's end, so it would wait for that pid for ever, and take
+   * what a thread of the application tells that gets the number later.
    */
   tuneRoutes(restoring: boolean): void {
-    const child = inNamespace(this.#namespaceFd, () =>
-      spawn("ip", ["-batch", "-"], { stdio: ["pipe", "ignore", "ignore"] }),
-    );
-    child.on("error", () => {});
-    child.stdin.on("error", () => {});
-    child.stdin.end(routes(this.#options, restoring).join("\n"));
+    const commands = makeMemory("routes");
+    const nothing = openPath("/dev/null", O_RDWR);
+    try {
+      writeAt(commands, Buffer.from(routes(this.#options, restoring).join("\n")), 0);
+      const argv = ["env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "ip", "-batch", "-"];
+      const descriptors = Int32Array.of(commands, 0, nothing, 1, nothing, 2);
+      inNamespace(this.#namespaceFd, () => spawn("/usr/bin/env", argv, descriptors));
+    } finally {
+      closeDescriptor(commands);
+      closeDescriptor(nothing);
+    }
   }
 
   /** Closes what this process holds; the interface itself stays (for `adopt`). */

@@ -273,8 +273,10 @@ export class Tracees {
       case TRACE_EVENT.clone: {
         const child = eventMessage(tid);
         try {
-          this.add(child);
-          if (event === TRACE_EVENT.vfork) this.#vforks.set(child, tid);
+          // What the child tells may come first: it may have run another program by now, or have come and gone.
+          if (!this.#threads.has(child) && !isTraced(child)) break;
+          const { process } = this.add(child);
+          if (event === TRACE_EVENT.vfork && process.image === 0) this.#vforks.set(child, tid);
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
         }
@@ -468,6 +470,11 @@ export class Tracees {
   get options(): number {
     return this.#options;
   }
+}
+
+/** False of one whose end has been taken and that its parent has not collected. */
+function isTraced(tid: number): boolean {
+  return statusField(readStatus(tid), "TracerPid") !== "0";
 }
 
 /** The signal that ends a thread on its way out; 0: none, or a SIGKILL has swept it away just now, as its wait status will tell. */

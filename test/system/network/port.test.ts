@@ -145,6 +145,18 @@ test("held output leaves in order at its release, to the own node too; a dead ow
   assert.equal(ask(2), "0,1");
 });
 
+test("routes are tuned by a program that the event loop does not know of", async () => {
+  const known = () => process.getActiveResourcesInfo().filter((kind) => kind === "ProcessWrap").length;
+  const before = known();
+  for (const restoring of [true, false]) {
+    node.run(() => port.tuneRoutes(restoring));
+    assert.equal(known(), before);
+    const isTuned = () => application.exec("ip", "route").includes("initcwnd");
+    for (let i = 0; i < 100 && isTuned() !== restoring; i++) await pause(20);
+    assert.equal(isTuned(), restoring);
+  }
+});
+
 test("a successor adopts the interface as it is", () => {
   const options = { application: NAME, initPid: application.pid, bridge: "br0", address: `${ADDRESS}/24` };
   const adopted = node.run(() => ApplicationInterface.adopt(options));

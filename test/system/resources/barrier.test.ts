@@ -48,6 +48,15 @@ test("an application that vforks all the time is stopped each time", async (t) =
   assert.equal(await life.check(), "ok");
 });
 
+test("children that are gone before their birth is told of are not followed", async (t) => {
+  const life = await runProgram(programPath("process/vforking"));
+  t.after(() => life.close());
+  assert.equal(await life.line(0), "ready");
+  await new Promise((done) => setTimeout(done, 1000));
+  const { length } = await life.processes();
+  assert.ok(length < 20, `${length} processes`);
+});
+
 test("an end in the middle of everything leaves nothing to wait for", async (t) => {
   const life = await runProgram(programPath("process/moving"));
   t.after(() => life.close());
