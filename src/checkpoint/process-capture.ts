@@ -18,6 +18,7 @@ import {
   readRobustList,
   readRseq,
 } from "../resources/process/inner.ts";
+import { Places } from "../resources/process/places.ts";
 import { type PosixTimer, readPosixTimers } from "../resources/process/posix-timers.ts";
 import { readScheduling, type Scheduling } from "../resources/process/scheduling.ts";
 import { readIoPriority, type ThreadSettings } from "../resources/process/settings.ts";
@@ -134,6 +135,7 @@ export class ProcessCapture {
     this.#status = new Reader(openPath(`/proc/${traced.pid}/status`, 0));
     this.#timers = new Reader(openPath(`/proc/${traced.pid}/timers`, 0));
     this.tracker = new MemoryTracker(traced.pid, names, objects);
+    this.#places = new Places(traced.pid);
   }
 
   get pid(): number {
@@ -306,7 +308,8 @@ export class ProcessCapture {
 
   /** @param parentOf asked only when slow-changing facts are read again */
   state(parentOf: (pid: number) => number, now: number, pending: Buffer[]): ProcessResource {
-    if (!this.#state || now - this.#stateAt > SLOW_MS || this.#programHasMoved()) {
+    const moved = [this.#places.changed(), this.#programHasMoved()].includes(true);
+    if (!this.#state || now - this.#stateAt > SLOW_MS || moved) {
       this.#stateAt = this.#state ? now : this.#begins(now);
       this.#state = readProcess(this.pid, parentOf(this.pid));
     }
@@ -321,6 +324,7 @@ export class ProcessCapture {
     };
   }
 
+  readonly #places: Places;
   #lookedAt: readonly Area[] = [];
   #programMapped = false;
 
