@@ -334,7 +334,7 @@ export class ProcessCapture {
     if (areas === this.#lookedAt) return false;
     this.#lookedAt = areas;
     const before = this.#programMapped;
-    const executable = this.#state?.executable;
+    const executable = this.#state && Buffer.from(this.#state.executable).toString("latin1");
     this.#programMapped = areas.some(({ backing }) => backing.type === "file" && backing.path === executable);
     return before && !this.#programMapped;
   }

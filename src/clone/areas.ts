@@ -149,7 +149,7 @@ export class Areas {
   }
 
   #open(path: string, flags: number, own: number[]): number {
-    own.push(openInRoot(this.#rootFd, path, flags));
+    own.push(openInRoot(this.#rootFd, Buffer.from(path, "latin1"), flags));
     return own.at(-1)!;
   }
 

@@ -13,6 +13,7 @@ import {
   O_PATH,
   O_RDWR,
   openBelow,
+  pathText,
   rawPath,
   Status,
 } from "../kernel/files.ts";
@@ -41,7 +42,7 @@ export class Scratch {
     if (this.#paths.length === 0 || operation.op !== "layout") return;
     for (const { backing, start, end } of operation.areas)
       if (backing.type === "file" && backing.id === undefined)
-        this.#needFile(backing.path, backing.offset + end - start);
+        this.#needFile(pathText(backing.path), backing.offset + end - start);
   }
 
   /** Before life. */

@@ -102,13 +102,17 @@ export function sameOpenFile(pidA: number, fdA: number, pidB: number, fdB: numbe
 const OPEN_HOW_BYTES = 24;
 const RESOLVE_IN_ROOT = 0x10;
 
-/** Opens a path as if `rootFd` were the root directory, symbolic links included (openat2, kernel 5.6). */
-export function openInRoot(rootFd: number, path: string, flags: number, mode = 0): number {
+/**
+ * Opens a path as if `rootFd` were the root directory, symbolic links included (openat2, kernel 5.6).
+ * @param path text, or its bytes where it need not be UTF-8
+ */
+export function openInRoot(rootFd: number, path: string | Buffer, flags: number, mode = 0): number {
   const how = Buffer.alloc(OPEN_HOW_BYTES);
   how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0);
   how.writeBigUInt64LE(BigInt(mode), 8);
   how.writeBigUInt64LE(BigInt(RESOLVE_IN_ROOT), 16);
-  return checked(addon.syscall(NR.openat2, rootFd, cString(path), how, OPEN_HOW_BYTES), "openat2", path);
+  const name = typeof path === "string" ? cString(path) : Buffer.concat([path, Buffer.alloc(1)]);
+  return checked(addon.syscall(NR.openat2, rootFd, name, how, OPEN_HOW_BYTES), "openat2", String(path));
 }
 
 /** Reads a descriptor from offset 0 (a /proc file is made anew by that) into a reused buffer that grows. */

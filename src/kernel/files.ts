@@ -43,6 +43,11 @@ export function rawPath(path: string): Buffer {
   return Buffer.from(path + "\0", "latin1");
 }
 
+/** A path of one byte a character, as /proc/PID/maps is read, as text; what is not UTF-8 in it is lost. */
+export function pathText(path: string): string {
+  return Buffer.from(path, "latin1").toString();
+}
+
 /** A struct statx that is filled again and again: reading it costs no garbage. */
 export class Status {
   readonly #b = Buffer.alloc(STATX_BYTES);

@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readSync } from "node:fs";
 import { OperatingError } from "../kernel/failure.ts";
+import { pathText } from "../kernel/files.ts";
 import type { Area, Backing, FileBacking } from "../resources/memory/layout.ts";
 import { buildIdOf } from "./files.ts";
 import { lookAtFile } from "./regular-file.ts";
@@ -49,7 +50,8 @@ export class MappedPrograms {
   /** Those that are mapped in these, whether they were told of or not. */
   all(layouts: Iterable<readonly Area[]>): Program[] {
     const mapped = new Set<string>();
-    for (const areas of layouts) for (const { backing } of areas) if (isNodes(backing)) mapped.add(backing.path);
+    for (const areas of layouts)
+      for (const { backing } of areas) if (isNodes(backing)) mapped.add(pathText(backing.path));
     return [...mapped].flatMap((path) => (this.#known.has(path) ? this.#known.get(path) : this.#identify(path)) ?? []);
   }
 
@@ -60,9 +62,10 @@ export class MappedPrograms {
       if (this.#seen.has(areas)) continue;
       this.#seen.add(areas);
       for (const { backing } of areas) {
-        if (!isNodes(backing) || this.#known.has(backing.path)) continue;
-        const program = this.#identify(backing.path);
-        this.#known.set(backing.path, program);
+        const path = isNodes(backing) ? pathText(backing.path) : undefined;
+        if (path === undefined || this.#known.has(path)) continue;
+        const program = this.#identify(path);
+        this.#known.set(path, program);
         if (program) found.push(program);
       }
     }

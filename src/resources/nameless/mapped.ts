@@ -4,7 +4,7 @@
  */
 import { closeDescriptor, openPath } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
-import { O_NOATIME, O_PATH, O_RDONLY, Status } from "../../kernel/files.ts";
+import { O_NOATIME, O_PATH, O_RDONLY, pathText, Status } from "../../kernel/files.ts";
 import { type Area, isNameless, type NamelessArea } from "../memory/layout.ts";
 import type { Found } from "./contents.ts";
 import { foundAs, unlessGone } from "./find.ts";
@@ -69,7 +69,7 @@ export class MappedFiles {
       const place = `/proc/${pid}/map_files/${start.toString(16)}-${end.toString(16)}`;
       const fd = unlessGone(() => openPath(place, O_PATH));
       if (fd === undefined) return undefined;
-      this.#held.set(id, { fd, path: withoutDeleted(path) });
+      this.#held.set(id, { fd, path: withoutDeleted(pathText(path)) });
       this.#refuseOthers(id);
     }
     return this.#found(id);

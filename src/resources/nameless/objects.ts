@@ -1,5 +1,5 @@
 /** The files without a name of a clone that does not live yet: kept open by this process, which fills them. */
-import { call, closeDescriptor, makeMemory, openInRoot, openPath, tryCall } from "../../kernel/calls.ts";
+import { call, closeDescriptor, cString, makeMemory, openInRoot, openPath, tryCall } from "../../kernel/calls.ts";
 import { checked, SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import {
@@ -11,7 +11,6 @@ import {
   O_RDONLY,
   O_RDWR,
   openBelow,
-  rawPath,
   readAt,
   Status,
   writeAt,
@@ -172,16 +171,16 @@ export class Objects {
 
   /** Opened by the name that it had, or one beside it, which is gone again at once: links in /proc tell it from then on. */
   #showName(held: Held): void {
-    const from = rawPath(`/proc/self/fd/${held.fd}`);
+    const from = cString(`/proc/self/fd/${held.fd}`);
     const make = () =>
       this.#linkBeside(held.path, (fd, name) => {
-        const made = tryCall("linkat", AT_FDCWD, from, fd, rawPath(name), AT_SYMLINK_FOLLOW);
+        const made = tryCall("linkat", AT_FDCWD, from, fd, cString(name), AT_SYMLINK_FOLLOW);
         if (made === ERRNO_FILES.exists) return undefined;
         checked(made, "linkat", held.path);
         try {
-          return openBelow(fd, name, O_RDWR);
+          return openBelow(fd, Buffer.from(name).toString("latin1"), O_RDWR);
         } finally {
-          tryCall("unlinkat", fd, rawPath(name), 0);
+          tryCall("unlinkat", fd, cString(name), 0);
         }
       });
     const named = this.#numbers ? this.#numbers.with(undefined, make) : make();

@@ -52,8 +52,8 @@ static int makeFile(const char* path) {
 }
 
 int main(void) {
-  Mapped deleted = map(makeFile("/tmp/mapped-deleted"), 1000);
-  check(!unlink("/tmp/mapped-deleted") && !close(deleted.fd));
+  Mapped deleted = map(makeFile("/tmp/mapped-\xc3\xbc"), 1000);
+  check(!unlink("/tmp/mapped-\xc3\xbc") && !close(deleted.fd));
   Mapped replaced = map(makeFile("/tmp/mapped-replaced"), 2000);
   int other = makeFile("/tmp/mapped-new");
   fillFile(other, 9000);

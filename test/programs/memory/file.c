@@ -1,10 +1,10 @@
-// A private file mapping: pages changed (copy on write), pages of the file, changed ones given back to the file.
+// A private mapping of a file whose name is not ASCII: pages changed (copy on write), pages of the file, changed ones given back to the file.
 #include "program.h"
 
 #define PAGES 32
 
 int main(void) {
-  int fd = open("/tmp/mapped", O_CREAT | O_RDWR | O_TRUNC, 0600);
+  int fd = open("/tmp/mapped-\xc3\xbc", O_CREAT | O_RDWR | O_TRUNC, 0600);
   char page[4096];
   for (int i = 0; i < PAGES; i++) {
     fill(page, 4096, 500 + i);
