@@ -28,7 +28,8 @@ function read(description: Description, context: DumpContext): FileState {
 /**
  * @kept path, flags, position, directories, `/dev/null`, `zero`, `full`, `random`, `urandom`; the content travels with the
  *   file log.
- * @unkept other devices (refused); files of other file systems than the root and `/dev/shm`, which are the node's.
+ * @unkept other devices (refused); files of other file systems than the root and `/dev/shm`, which are the node's; attributes
+ *   that chattr(1) sets (FS_IOC_SETFLAGS).
  */
 export const file: DescriptorKind<FileState> = {
   kind: "file",
