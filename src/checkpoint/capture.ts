@@ -22,6 +22,7 @@ import { MappedPrograms, type Program } from "../tree/programs.ts";
 import { Sharing } from "../tree/sharing.ts";
 import { Surroundings } from "../tree/surroundings.ts";
 import type { TracedProcess, TracedThread, Tracees } from "../tree/tracees.ts";
+import { afterDump, isWorthAhead, nothingKnown } from "./copy-ahead.ts";
 import type { MemoryNewcomer } from "./held-pages.ts";
 import { MemoryCapture, type MemorySurroundings, unlessEnded } from "./memory-capture.ts";
 import { NamespaceCapture } from "./namespace-capture.ts";
@@ -62,10 +63,6 @@ export interface CaptureOptions {
   shadowBytes: number;
 }
 
-/** So few pages are copied in the stop rather than before it: a pass has a price of its own. */
-const PRECOPY_WORTH_PAGES = 600;
-/** After so long without a checkpoint the one before says nothing about the next. */
-const RECENT_MS = 100;
 /** So many found by a pass: many will have been written again meanwhile, another pass is worth it. */
 const PRECOPY_AGAIN_PAGES = 1500;
 const PRECOPY_PASSES = 3;
@@ -104,9 +101,10 @@ export class Capture {
   readonly #limits: LimitsWatch;
   readonly #threadFacts = ThreadFacts.tryOpen<TracedThread>();
   readonly #sharing = this.#threadFacts && new Sharing(this.#threadFacts);
-  /** Of the checkpoint before, and when it was. */
-  #lastPages = 0;
-  #lastDump = 0;
+  #ahead = nothingKnown;
+  /** Of the checkpoint that is being made: pages that the first pass copied, and all of them. */
+  #firstPass = 0;
+  #copiedAhead = 0;
   #bytes = 0;
   readonly #pendingFirst: Operation[] = [];
   /** What the last checkpoint found, for those who ask what the application consists of. */
@@ -158,7 +156,7 @@ export class Capture {
     for (const process of this.#processes.values()) process.close();
     this.#processes.clear();
     this.#states.reset();
-    this.#lastDump = 0;
+    this.#ahead = nothingKnown;
     this.#namespace.reset();
     this.#memory.forgetShared();
     this.#memory.hugeObjects.reset();
@@ -360,10 +358,12 @@ export class Capture {
     this.#readAhead(Date.now());
     yield* this.#objects.copy(() => this.#resources.nameless());
     const all = this.captured().some((process) => process.needsAll);
-    const recent = performance.now() - this.#lastDump < RECENT_MS;
-    if (!all && recent && this.#lastPages < PRECOPY_WORTH_PAGES) return;
+    if (!all && !isWorthAhead(this.#ahead, performance.now())) return;
     for (let pass = 0; pass < PRECOPY_PASSES; pass++) {
-      if ((yield* this.#memory.precopyPass(this.captured())) < PRECOPY_AGAIN_PAGES) break;
+      const pages = yield* this.#memory.precopyPass(this.captured());
+      if (pass === 0) this.#firstPass = pages;
+      this.#copiedAhead += pages;
+      if (pages < PRECOPY_AGAIN_PAGES) break;
       yield;
     }
   }
@@ -464,8 +464,8 @@ export class Capture {
     const areas = new Map([...this.#processes.values()].map((p): [number, Area[]] => [p.traced.virtualPid, p.emitted]));
     const resources = () => new Map(groups.flatMap((group) => [...group]));
     this.#last = { epoch: end.epoch, term, at: end.at, resources, areas };
-    this.#lastPages = this.#memory.pages;
-    this.#lastDump = performance.now();
+    this.#ahead = afterDump(this.#ahead, performance.now(), this.#firstPass, end.pages - this.#copiedAhead);
+    this.#firstPass = this.#copiedAhead = 0;
     this.#memory.pages = 0;
     this.#bytes = 0;
     return end;

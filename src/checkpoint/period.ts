@@ -15,11 +15,25 @@ export interface PeriodOptions {
   longestIdleMs: number;
   /** With output waiting: the shortest time between the starts of two checkpoints, so that one carries many answers. */
   gatherMs: number;
+  /**
+   * Where many packets went with the last checkpoint: as many are expected, and waited for until none has come for `quietMs`, for
+   * `expectMs` at most. Who asks next only when his answer is there would be left for another checkpoint by one that begins at once.
+   */
+  quietMs: number;
+  expectMs: number;
+}
+
+/** Output that waits for the next checkpoint: when its first and its last packet came, milliseconds of a monotonic clock. */
+export interface Waiting {
+  firstMs: number;
+  lastMs: number;
 }
 
 /** So many pages in one checkpoint: more would gather in a long pause than a stop should have to copy. */
 const BUSY_PAGES = 1000;
 const BUSY_MS = 50;
+/** So many packets in one checkpoint are many. */
+const MANY_PACKETS = 16;
 
 export const periodDefaults: PeriodOptions = {
   period: "auto",
@@ -27,6 +41,8 @@ export const periodDefaults: PeriodOptions = {
   idleMs: 200,
   longestIdleMs: 1000,
   gatherMs: 4,
+  quietMs: 1,
+  expectMs: 6,
 };
 
 export interface PeriodState {
@@ -35,27 +51,33 @@ export interface PeriodState {
   lastStopMs: number;
   /** Pages of the last checkpoint. */
   lastPages: number;
+  /** Packets that the last checkpoint let go. */
+  lastPackets: number;
   /** So many checkpoints in a row found nothing. */
   empty: number;
 }
 
-export const noCheckpoint: PeriodState = { lastStart: 0, lastStopMs: 0, lastPages: 0, empty: 0 };
+export const noCheckpoint: PeriodState = { lastStart: 0, lastStopMs: 0, lastPages: 0, lastPackets: 0, empty: 0 };
 
-/** After a checkpoint that began at `lastStart`. */
+/** After a checkpoint that began at `lastStart`, and covers so many packets. */
 export function taken(
   before: PeriodState,
   lastStart: number,
   { stopUs, pages, bytes, changed, gone }: Pick<CheckpointEnd, "stopUs" | "pages" | "bytes" | "changed" | "gone">,
+  lastPackets = 0,
 ): PeriodState {
   const isEmpty = pages === 0 && bytes === 0 && changed.length === 0 && gone.length === 0;
-  return { lastStart, lastStopMs: stopUs / 1000, lastPages: pages, empty: isEmpty ? before.empty + 1 : 0 };
+  const nothings = isEmpty ? before.empty + 1 : 0;
+  return { lastStart, lastStopMs: stopUs / 1000, lastPages: pages, lastPackets, empty: nothings };
 }
 
 /** Instant at which the next checkpoint is due. */
-export function dueAt(state: PeriodState, outputWaits: boolean, options: PeriodOptions): number {
+export function dueAt(state: PeriodState, waiting: Waiting | undefined, options: PeriodOptions): number {
   if (options.period !== "auto") return state.lastStart + options.period;
   const rest = state.lastStopMs / options.stopShare;
   const idle = Math.min(options.idleMs * 2 ** Math.max(0, state.empty - 1), options.longestIdleMs);
   const calm = state.lastPages < BUSY_PAGES ? idle : BUSY_MS;
-  return state.lastStart + Math.max(outputWaits ? options.gatherMs : calm, rest);
+  const due = state.lastStart + Math.max(waiting ? options.gatherMs : calm, rest);
+  if (!waiting || state.lastPackets < MANY_PACKETS) return due;
+  return Math.max(due, Math.min(waiting.lastMs + options.quietMs, waiting.firstMs + options.expectMs));
 }

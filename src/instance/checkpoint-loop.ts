@@ -40,6 +40,8 @@ export class CheckpointLoop {
   readonly #options: LoopOptions;
   #period: PeriodOptions = periodDefaults;
   #last = noCheckpoint;
+  /** Packets that the last cut covers. */
+  #covered = 0;
   /** The checkpoint that is being made, up to its dump. */
   #making: Promise<void> = Promise.resolve();
   #closed = false;
@@ -149,7 +151,7 @@ export class CheckpointLoop {
     const { output, underWay, standbys } = this.#options;
     if (output.isFrozen || underWay.isFull || standbys.ready().length === 0) return Number.POSITIVE_INFINITY;
     if (standbys.joining().length > 0 || underWay.isRequested) return 0;
-    return dueAt(this.#last, output.isWaiting, this.#period) - performance.now();
+    return dueAt(this.#last, output.waiting, this.#period) - performance.now();
   }
 
   #pause(ms: number): Promise<void> {
@@ -191,7 +193,7 @@ export class CheckpointLoop {
     if (standbys.ready().length === 0) return;
     const joining = standbys.joining();
     const { end, all, programs } = capture.dump((epoch) => this.#cut(epoch, final), final, parts.term);
-    this.#last = taken(this.#last, begun, end);
+    this.#last = taken(this.#last, begun, end, this.#covered);
     this.#lastFailure = "";
     this.#failedInARow = 0;
     output.protectableAgain();
@@ -218,7 +220,7 @@ export class CheckpointLoop {
     const newest = output.drain();
     if (markTcpHandshakes() > 0 && this.#postponed++ < MOST_POSTPONED) throw postponed();
     this.#postponed = 0;
-    output.mark(epoch, newest);
+    this.#covered = output.mark(epoch, newest);
     if (!final) shell.tell({ kind: "epochCut", epoch });
   }
 }

@@ -1,4 +1,5 @@
 /** What the application sends: whether it waits for checkpoints, which epoch covers which packets, and what becomes of it while none can be taken. */
+import type { Waiting } from "../checkpoint/period.ts";
 import { type Failure, type OperatingError, toFailure } from "../kernel/failure.ts";
 import type { PrimaryParts, PrimaryShell } from "./primary-parts.ts";
 
@@ -15,20 +16,26 @@ export class OutputCommit {
   readonly #marks = new Map<number, number>();
   /** Packets held since the last checkpoint's mark. */
   #uncovered = 0;
+  #firstMs = 0;
+  #lastMs = 0;
 
   /** @param onPacket called after every packet that is held */
   constructor(parts: PrimaryParts, shell: PrimaryShell, onPacket: () => void) {
     this.#parts = parts;
     this.#shell = shell;
     parts.hold.onPacket((packets) => {
+      const now = performance.now();
+      if (this.#uncovered === 0) this.#firstMs = now;
+      this.#lastMs = now;
       this.#uncovered += packets;
       onPacket();
     });
   }
 
-  /** Whether packets wait for a checkpoint that is still to be taken. */
-  get isWaiting(): boolean {
-    return this.#uncovered > 0 && this.#parts.hold.holding;
+  /** Packets that wait for a checkpoint that is still to be taken. */
+  get waiting(): Waiting | undefined {
+    if (this.#uncovered === 0 || !this.#parts.hold.holding) return undefined;
+    return { firstMs: this.#firstMs, lastMs: this.#lastMs };
   }
 
   passThrough(on: boolean): void {
@@ -68,10 +75,12 @@ export class OutputCommit {
     return hold.drain().lastId;
   }
 
-  /** The checkpoint of this epoch covers what was sent up to `packet`. */
-  mark(epoch: number, packet: number): void {
+  /** The checkpoint of this epoch covers what was sent up to `packet`. Returns how many packets that are. */
+  mark(epoch: number, packet: number): number {
     this.#marks.set(epoch, packet);
+    const covered = this.#uncovered;
     this.#uncovered = 0;
+    return covered;
   }
 
   release(epoch: number): void {
