@@ -14,10 +14,13 @@ test("where checkpoints find nothing they come ever more seldom, down to a limit
   assert.deepEqual(waits, [200, 400, 800, 1000, 1000, 1000]);
 });
 
+test("pages with the content that they had are nothing: a stop makes a thread write", () => {
+  assert.equal(calm(after([empty, empty, empty, { ...empty, pages: 1 }])), 1000);
+});
+
 test("the first that finds something makes them as frequent as before", () => {
   assert.equal(calm(after([empty, empty, empty, some])), 200);
-  // The same content again: it has run.
-  assert.equal(calm(after([empty, empty, empty, { ...empty, pages: 1 }])), 200);
+  assert.equal(calm(after([empty, empty, empty, { ...empty, bytes: 36 }])), 200);
   const ended: typeof empty = { ...empty, gone: ["descriptors/7"] as never[] };
   assert.equal(calm(after([empty, empty, empty, ended])), 200);
 });
