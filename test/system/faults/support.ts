@@ -102,6 +102,14 @@ export async function answersCome(counters: Awaited<ReturnType<typeof startWorkl
   });
 }
 
+/** A planned switch, asked for until it is made: a store that has lost its leader has another in a moment. */
+export async function moveTo(site: RedisSite, to: string): Promise<void> {
+  await eventually(
+    `"${to}" runs it`,
+    async () => (await site.report()).primary === to || (await site.switchTo(to)).to === to,
+  );
+}
+
 export function assertNothingLost(result: CounterResult): void {
   const { connectionsBroken, writesMissing, writesUnverified, valuesUnexpected, errorReplies, findings } = result;
   assert.deepEqual(
