@@ -5,12 +5,15 @@ import * as fs from "node:fs";
 import { test } from "node:test";
 import { FileCapture } from "../../../src/files/capture.ts";
 import type { FileOperation } from "../../../src/files/change.ts";
+import type { FileLog } from "../../../src/files/log.ts";
 import { findLog } from "./file-log.ts";
 import { TestClone } from "./filling.ts";
 import { Overlays, ownMounts } from "./overlays.ts";
 
 const FILES = 100_000;
 const IN_A_DIRECTORY = 1000;
+/** Each takes a block, three times. */
+const APART_BYTES = 4 * 2 ** 30;
 /** Names that may be told before others have a turn. */
 const MOST_AT_ONCE = 500;
 
@@ -29,12 +32,16 @@ function makeFiles(directory: string): void {
 }
 
 test("100,000 small files to one clone, then, while it follows, to another", { timeout: 280_000 }, async () => {
-  const log = await findLog();
   ownMounts();
   const overlays = new Overlays();
+  let log: FileLog | undefined;
   try {
     const lower = overlays.path("lower");
-    const [primary, first, second] = ["primary", "first", "second"].map((name) => overlays.mount(name, lower));
+    const apart = overlays.mountApart("apart", APART_BYTES);
+    log = await findLog(apart);
+    const [primary, first, second] = ["primary", "first", "second"].map((name) =>
+      overlays.mount(`apart/${name}`, lower),
+    );
     makeFiles(`${primary!.directory}/upper`);
     const capture = new FileCapture({ filesDirectory: primary!.directory, lower, log });
     const follower = new TestClone(first!.rootFd);

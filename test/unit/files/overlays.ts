@@ -1,5 +1,6 @@
 /** Overlays for tests: in a mount namespace of the test process's own, so that nothing is left when it ends. */
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { call, cString, openPath } from "../../../src/kernel/calls.ts";
@@ -85,6 +86,21 @@ export class Overlays {
     call("mount", cString("overlay"), cString(root), cString("overlay"), 0, cString(options));
     this.#mounted.push(root);
     return { directory, lower, root, rootFd: openPath(root, O_PATH), numbers };
+  }
+
+  /**
+   * An ext4 of its own, which goes with all that is in it: where the machine's discards what is freed at once, as `mount -o discard` has it,
+   * a hundred thousand small files would go one after the other.
+   */
+  mountApart(name: string, bytes: number): string {
+    const directory = this.path(name);
+    const image = join(this.directory, `${name}.img`);
+    writeFileSync(image, "");
+    truncateSync(image, bytes);
+    execFileSync("mkfs.ext4", ["-q", "-F", "-i", "4096", image]);
+    execFileSync("mount", ["-o", "loop", image, directory]);
+    this.#mounted.unshift(directory);
+    return directory;
   }
 
   /** A file system in memory, with times of every access, over a directory. */
