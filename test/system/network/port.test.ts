@@ -150,7 +150,8 @@ test("routes are tuned by a program that the event loop does not know of", async
   const before = known();
   for (const restoring of [true, false]) {
     node.run(() => port.tuneRoutes(restoring));
-    assert.equal(known(), before);
+    // One of those before may have ended meanwhile.
+    assert.ok(known() <= before);
     const isTuned = () => application.exec("ip", "route").includes("initcwnd");
     for (let i = 0; i < 100 && isTuned() !== restoring; i++) await pause(20);
     assert.equal(isTuned(), restoring);
