@@ -40,10 +40,16 @@ const NEEDED_BY_APPS = [
   ["tmux", "tmux"],
   ["nano", "nano"],
 ];
+/** With --bench: what is measured against, or with. */
+const NEEDED_BY_BENCH = [
+  ["etcd", "etcd-server"],
+  ["rsync", "rsync"],
+];
 const needed = [
   ...NEEDED,
   ...(process.argv.includes("--tests") ? NEEDED_BY_TESTS : []),
   ...(process.argv.includes("--apps") ? NEEDED_BY_APPS : []),
+  ...(process.argv.includes("--bench") ? NEEDED_BY_BENCH : []),
 ];
 const OLDEST_KERNEL = [6, 7];
 const POLICY = "/usr/sbin/policy-rc.d";
