@@ -4,7 +4,12 @@
  */
 const SMALLEST_BYTES = 64 << 10;
 /** So many blocks of a size are kept. */
-const KEPT = 8;
+const KEPT = 16;
+
+export interface Room {
+  bytes: Buffer;
+  release?: () => void;
+}
 
 export class BlockPool {
   readonly #free = new Map<number, Buffer[]>();
@@ -14,6 +19,16 @@ export class BlockPool {
     let size = SMALLEST_BYTES;
     while (size < bytes) size *= 2;
     return this.#free.get(size)?.pop() ?? Buffer.allocUnsafeSlow(size);
+  }
+
+  /**
+   * Room for so many bytes, and the way to give it back; for fewer than `least`, which may be kept for long, a block is too large:
+   * they are the collector's.
+   */
+  room(bytes: number, least = SMALLEST_BYTES / 2): Room {
+    if (bytes < least) return { bytes: Buffer.allocUnsafeSlow(bytes) };
+    const block = this.take(bytes);
+    return { bytes: block.subarray(0, bytes), release: () => this.give(block) };
   }
 
   give(block: Buffer): void {

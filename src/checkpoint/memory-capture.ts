@@ -346,10 +346,9 @@ export class MemoryCapture {
 
   #emitStream(process: ProcessCapture, bytes: number): void {
     if (bytes === 0) return;
-    const block = this.#blocks.take(bytes);
-    this.#encoded.copy(block, 0, 0, bytes);
-    const release = () => this.#blocks.give(block);
-    this.#around.emit({ op: "pages", pid: process.traced.virtualPid, bytes: block.subarray(0, bytes), release });
+    const room = this.#blocks.room(bytes, 0);
+    this.#encoded.copy(room.bytes, 0, 0, bytes);
+    this.#around.emit({ op: "pages", pid: process.traced.virtualPid, ...room });
   }
 
   /** Encodes staged pages into operations. */

@@ -35,6 +35,12 @@ export type Operation =
   /** One step of the application's files, before the layouts of the same checkpoint. */
   | FileOperation;
 
+/** The operation has been taken or sent: the memory of what it carries may be used again. */
+export function release(operation: Operation): void {
+  if (operation.op === "pages") operation.release?.();
+  else if (operation.op === "file" && operation.change.type === "write") operation.change.release?.();
+}
+
 /** A resource's state under its key, e.g. `thread/2/5`, `description/17`. */
 export interface Resource {
   kind: string;

@@ -50,6 +50,11 @@ export interface FileApplyOptions {
 }
 
 const PUNCH_HOLE_KEEP_SIZE = 3;
+/**
+ * Written in one call. For more the page cache takes large folios, and those come from what a guest has given back to its
+ * hypervisor (free page reporting, of whole page blocks): it faults in 4 KiB by 4 KiB, at a fifteenth of the speed.
+ */
+const WRITE_BYTES = 64 << 10;
 /** Kept by the overlay, or by a security module that the standby may not have. */
 const NOT_OURS = /^(trusted\.overlay\.|security\.(selinux|ima|evm)$)/;
 
@@ -88,7 +93,7 @@ export class FileApply {
   *steps({ change }: FileOperation): Generator<void, void> {
     switch (change.type) {
       case "write":
-        writeAt(this.#open(change.path), change.bytes, change.at);
+        this.#write(change.path, change.bytes, change.at);
         return;
       case "zero":
         yield* this.#zero(change.path, change.at, change.length);
@@ -181,6 +186,12 @@ export class FileApply {
     const fd = openBelow(this.#rootFd, path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
     this.#file = { path, fd };
     return fd;
+  }
+
+  #write(path: string, bytes: Buffer, at: number): void {
+    const fd = this.#open(path);
+    for (let done = 0; done < bytes.length; done += WRITE_BYTES)
+      writeAt(fd, bytes.subarray(done, done + WRITE_BYTES), at + done);
   }
 
   #takeOffered({ path, id, at, length, digests, last }: Extract<FileChange, { type: "offer" }>): void {

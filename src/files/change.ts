@@ -26,7 +26,8 @@ export type FileChange =
   | { type: "special"; path: string; mode: number; device: [major: number, minor: number]; inode?: number }
   /** The file's new length; what it grows by is zero. */
   | { type: "size"; path: string; size: number }
-  | { type: "write"; path: string; at: number; bytes: Buffer }
+  /** `release`: the bytes are free again (not part of what is sent). */
+  | { type: "write"; path: string; at: number; bytes: Buffer; release?: () => void }
   /** Zero from here on, without taking room on the disk. */
   | { type: "zero"; path: string; at: number; length: number }
   /**

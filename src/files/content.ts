@@ -1,5 +1,6 @@
 /** The bytes of one file towards the clones: all that is not as it was last sent, block by block, or given ranges. */
 import { hash } from "node:crypto";
+import { BlockPool } from "../checkpoint/blocks.ts";
 import { nextData, readAt } from "../kernel/files.ts";
 import { CHUNK_BYTES, type FileChange } from "./change.ts";
 
@@ -8,6 +9,7 @@ const DIGEST_BYTES = 16;
 const zeroBlock = Buffer.alloc(BLOCK_BYTES);
 const zeroDigest = Buffer.alloc(DIGEST_BYTES);
 const scratch = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+const blocks = new BlockPool();
 
 export type EmitChange = (change: FileChange) => void;
 /** Bytes from the first to before the last. */
@@ -132,9 +134,10 @@ function sendRange(fd: number, path: string, at: number, end: number, emit: Emit
     emit({ type: "zero", path, at, length: hole });
     return hole;
   }
-  const bytes = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, end - at));
+  const room = blocks.room(Math.min(CHUNK_BYTES, end - at));
+  const { bytes } = room;
   bytes.fill(0, readAt(fd, bytes, at));
-  emit({ type: "write", path, at, bytes });
+  emit({ type: "write", path, at, ...room });
   budget.bytes -= bytes.length;
   return bytes.length;
 }
@@ -196,9 +199,11 @@ class ChunkSender {
   #flush(chunk: Buffer, offset: number, end: number): void {
     const start = this.#runStart;
     const at = offset + start;
-    if (this.#run === "write")
-      this.#emit({ type: "write", path: this.#path, at, bytes: Buffer.from(chunk.subarray(start, end)) });
-    else if (this.#run === "zero") this.#emit({ type: "zero", path: this.#path, at, length: end - start });
+    if (this.#run === "write") {
+      const room = blocks.room(end - start);
+      chunk.copy(room.bytes, 0, start, end);
+      this.#emit({ type: "write", path: this.#path, at, ...room });
+    } else if (this.#run === "zero") this.#emit({ type: "zero", path: this.#path, at, length: end - start });
     this.#run = undefined;
   }
 }

@@ -1,7 +1,7 @@
 /** The whole application, to new standbys; beside the checkpoints that others get. One after the other. */
 import type { Capture } from "../checkpoint/capture.ts";
 import type { MemoryNewcomer } from "../checkpoint/held-pages.ts";
-import type { Operation } from "../checkpoint/operations.ts";
+import { type Operation, release } from "../checkpoint/operations.ts";
 import type { ProcessCapture } from "../checkpoint/process-capture.ts";
 import type { FileCapture, FileNewcomer } from "../files/capture.ts";
 import { clocksOf } from "../kernel/clocks.ts";
@@ -86,7 +86,8 @@ export class FirstCopies {
       capture.reset();
       files.reset();
     }
-    const emit = (operation: Operation) => standby.link.send({ type: "operation", operation });
+    const emit = (operation: Operation) =>
+      standby.link.send({ type: "operation", operation }, () => release(operation));
     if (!alone) {
       standbys.keepFiles(standby);
       await files.introduce(emit, copy.pause);

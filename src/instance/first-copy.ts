@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Answers } from "../files/newcomer.ts";
 import { OperatingError } from "../kernel/failure.ts";
+import { LIMITS } from "../replication/limits.ts";
 import type { RateLimit } from "../replication/rate-limit.ts";
 import type { SynchronisationStatus } from "./control.ts";
 import type { StandbyLink } from "./standby-link.ts";
@@ -54,7 +55,7 @@ export class FirstCopy {
     const waitMs = this.#limit.take(sent - this.#counted, performance.now());
     this.#counted = sent;
     if (waitMs >= 1) await sleep(waitMs);
-    await link.drained();
+    await link.drained(LIMITS.unsentCopyBytes);
     if (link.isClosed) throw new OperatingError("standby-lost", `The connection to "${this.#standby.node}" ended`);
     if (performance.now() - this.#turn < TURN_MS) return;
     await new Promise(setImmediate);

@@ -4,7 +4,7 @@
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { CheckpointEnd, Operation, Resource } from "../checkpoint/operations.ts";
-import { IMAGE_VERSION } from "../checkpoint/operations.ts";
+import { IMAGE_VERSION, release } from "../checkpoint/operations.ts";
 import { phaseEnd } from "../checkpoint/phases.ts";
 import { CloneNumbers, type MissedNumber } from "../clone/clone-numbers.ts";
 import type { EarlierMemory } from "../clone/earlier-memory.ts";
@@ -259,7 +259,7 @@ export class Clone {
     this.#scratch.beforeLayout(operation);
     yield* this.#skeleton.steps(operation);
     if (operation.op === "file") this.#durable?.note(operation.change);
-    if (operation.op === "pages") operation.release?.();
+    release(operation);
   }
 
   #settle(end: CheckpointEnd): void {

@@ -1,5 +1,5 @@
 /** The primary's standbys: who is connected, who was lost, who gets checkpoints, and whether each is fast enough. */
-import type { Operation } from "../checkpoint/operations.ts";
+import { type Operation, release } from "../checkpoint/operations.ts";
 import type { FileOperation } from "../files/change.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import type { Message } from "../replication/frames.ts";
@@ -50,10 +50,11 @@ export class Standbys {
   }
 
   broadcast(operation: Operation): void {
-    if (operation.op === "file") for (const kept of this.#kept.values()) kept.push(operation);
+    const isKept = operation.op === "file" && this.#kept.size > 0;
+    if (isKept) for (const kept of this.#kept.values()) kept.push(operation);
     let left = this.#receivers.length;
     const written = () => {
-      if (--left <= 0 && operation.op === "pages") operation.release?.();
+      if (--left <= 0 && !isKept) release(operation);
     };
     if (left === 0) written();
     for (const standby of this.#receivers) standby.link.send({ type: "operation", operation }, written);

@@ -4,7 +4,7 @@
  */
 import { crc32 } from "node:zlib";
 import { pack, unpack } from "msgpackr";
-import { BlockPool } from "../checkpoint/blocks.ts";
+import { BlockPool, type Room } from "../checkpoint/blocks.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
 import type { RestartOrder } from "../cluster/restart.ts";
 import type { View } from "../cluster/spec.ts";
@@ -15,7 +15,7 @@ import type { Program } from "../tree/programs.ts";
 import { LIMITS } from "./limits.ts";
 
 /** Grows when frames change their meaning; another version is refused. */
-export const STREAM_VERSION = 3;
+export const STREAM_VERSION = 4;
 
 /** Primary → clone, first. */
 export interface Hello {
@@ -63,8 +63,12 @@ export type Message =
   /** The sender closes on purpose; the peer need not suspect it. */
   | { type: "goodbye"; reason: string };
 
-const TYPE = { control: 1, pages: 2 } as const;
+/** `pages` and `write`: an operation whose bytes come as they are, behind a few that tell where they belong. */
+const TYPE = { control: 1, pages: 2, write: 3 } as const;
 const HEADER_BYTES = 5;
+const PID_BYTES = 4;
+/** Place in the file, length of the path; then the path. */
+const WRITE_BYTES = 8 + 2;
 
 /** Whether a message takes part in the rolling digest. */
 function isContent(message: Message): boolean {
@@ -75,25 +79,45 @@ function isContent(message: Message): boolean {
 export class FrameWriter {
   #digest = 0;
 
-  /** Buffers to write, in order. A page stream is not copied: it must stay as it is until it is written. */
+  /** Buffers to write, in order. Pages and what is written to files are not copied: they must stay as they are until they are sent. */
   encode(message: Message): Buffer[] {
-    if (message.type === "operation" && message.operation.op === "pages") {
-      const head = Buffer.alloc(HEADER_BYTES + 4);
-      const { bytes, pid } = message.operation;
-      head.writeUInt32LE(4 + bytes.length, 0);
-      head.writeUInt8(TYPE.pages, 4);
-      head.writeUInt32LE(pid, 5);
-      this.#digest = crc32(bytes, crc32(head.subarray(HEADER_BYTES), this.#digest));
-      return [head, bytes];
+    if (message.type === "operation") {
+      const { operation } = message;
+      if (operation.op === "pages") return this.#bulk(TYPE.pages, pagesPlace(operation.pid), operation.bytes);
+      if (operation.op === "file" && operation.change.type === "write")
+        return this.#bulk(TYPE.write, writePlace(operation.change), operation.change.bytes);
     }
     const whole = message.type === "end" ? { ...message, digest: this.#digest } : message;
     const payload = pack(whole);
     if (isContent(message)) this.#digest = crc32(payload, this.#digest);
-    const head = Buffer.alloc(HEADER_BYTES);
-    head.writeUInt32LE(payload.length, 0);
-    head.writeUInt8(TYPE.control, 4);
-    return [head, payload];
+    return [header(TYPE.control, payload.length), payload];
   }
+
+  #bulk(type: number, place: Buffer, bytes: Buffer): Buffer[] {
+    this.#digest = crc32(bytes, crc32(place, this.#digest));
+    return [Buffer.concat([header(type, place.length + bytes.length), place]), bytes];
+  }
+}
+
+function header(type: number, payloadBytes: number): Buffer {
+  const head = Buffer.allocUnsafe(HEADER_BYTES);
+  head.writeUInt32LE(payloadBytes, 0);
+  head.writeUInt8(type, 4);
+  return head;
+}
+
+function pagesPlace(pid: number): Buffer {
+  const place = Buffer.allocUnsafe(PID_BYTES);
+  place.writeUInt32LE(pid, 0);
+  return place;
+}
+
+function writePlace({ path, at }: { path: string; at: number }): Buffer {
+  const place = Buffer.allocUnsafe(WRITE_BYTES + path.length);
+  place.writeDoubleLE(at, 0);
+  place.writeUInt16LE(path.length, 8);
+  place.write(path, WRITE_BYTES, "latin1");
+  return place;
 }
 
 /** One direction's decoder: bytes in, messages out. Throws `stream-damaged` on anything that is not well-formed. */
@@ -101,11 +125,18 @@ export class FrameReader {
   #digest = 0;
   readonly #head = Buffer.alloc(HEADER_BYTES);
   readonly #blocks = new BlockPool();
-  /** The block that holds the payload of a page stream. */
-  #block: Buffer | undefined;
+  /** Gives the payload's room back, where that is for more than once. */
+  #release: (() => void) | undefined;
   #headBytes = 0;
   #payload: Buffer | undefined;
   #payloadBytes = 0;
+
+  /** Takes bytes from the middle of a message; false, and nothing is taken, where they may begin or end one. */
+  absorb(bytes: Buffer): boolean {
+    if (!this.#payload || this.#payloadBytes + bytes.length >= this.#payload.length) return false;
+    this.#payloadBytes += bytes.copy(this.#payload, this.#payloadBytes);
+    return true;
+  }
 
   *feed(bytes: Buffer): Generator<Message> {
     let at = 0;
@@ -117,8 +148,9 @@ export class FrameReader {
         if (this.#headBytes < HEADER_BYTES) return;
         const length = this.#head.readUInt32LE(0);
         if (length > LIMITS.frameBytes) throw damaged(`a frame of ${length} bytes`);
-        this.#block = this.#head.readUInt8(4) === TYPE.pages ? this.#blocks.take(length) : undefined;
-        this.#payload = this.#block?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
+        const room = this.#room(this.#head.readUInt8(4), length);
+        this.#payload = room.bytes;
+        this.#release = room.release;
         this.#payloadBytes = 0;
       }
       const n = bytes.copy(this.#payload, this.#payloadBytes, at);
@@ -132,16 +164,16 @@ export class FrameReader {
     }
   }
 
+  #room(type: number, length: number): Room {
+    if (type === TYPE.pages) return this.#blocks.room(length, 0);
+    return type === TYPE.write ? this.#blocks.room(length) : { bytes: Buffer.allocUnsafeSlow(length) };
+  }
+
   #decode(type: number, payload: Buffer): Message {
-    if (type === TYPE.pages) {
-      if (payload.length < 4) throw damaged("a page stream without a process");
+    if (type === TYPE.pages || type === TYPE.write) {
       this.#digest = crc32(payload, this.#digest);
-      const block = this.#block;
-      const release = () => {
-        if (block) this.#blocks.give(block);
-      };
-      const operation: Operation = { op: "pages", pid: payload.readUInt32LE(0), bytes: payload.subarray(4), release };
-      return { type: "operation", operation };
+      const room = this.#release ? { release: this.#release } : {};
+      return { type: "operation", operation: type === TYPE.pages ? pagesOf(payload, room) : writeOf(payload, room) };
     }
     if (type !== TYPE.control) throw damaged(`a frame of unknown type ${type}`);
     const message = parse(payload);
@@ -150,6 +182,19 @@ export class FrameReader {
     if (isContent(message)) this.#digest = crc32(payload, this.#digest);
     return message;
   }
+}
+
+function pagesOf(payload: Buffer, room: Pick<Room, "release">): Operation {
+  if (payload.length < PID_BYTES) throw damaged("a page stream without a process");
+  return { op: "pages", pid: payload.readUInt32LE(0), bytes: payload.subarray(PID_BYTES), ...room };
+}
+
+function writeOf(payload: Buffer, room: Pick<Room, "release">): Operation {
+  const pathEnd = payload.length < WRITE_BYTES ? Number.POSITIVE_INFINITY : WRITE_BYTES + payload.readUInt16LE(8);
+  if (pathEnd > payload.length) throw damaged("bytes of a file without its path");
+  const path = payload.toString("latin1", WRITE_BYTES, pathEnd);
+  const bytes = payload.subarray(pathEnd);
+  return { op: "file", change: { type: "write", path, at: payload.readDoubleLE(0), bytes, ...room } };
 }
 
 function parse(payload: Buffer): Message {

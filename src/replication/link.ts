@@ -49,6 +49,7 @@ export class Link {
 
   #receive(bytes: Buffer): void {
     this.#answers.heard();
+    if (this.#unhandled.length === 0 && this.#reader.absorb(bytes)) return;
     this.#unhandled.push(this.#messages(bytes));
     if (!this.#isWaiting) this.#handle();
   }
@@ -136,8 +137,8 @@ export class Link {
   }
 
   /** Resolves when little waits to be sent, or the link is closed. */
-  async drained(): Promise<void> {
-    while (!this.isClosed && this.socket.writableLength > LIMITS.unsentBytes) {
+  async drained(most: number = LIMITS.unsentBytes): Promise<void> {
+    while (!this.isClosed && this.socket.writableLength > most) {
       await new Promise<void>((resolve) => {
         const done = () => {
           this.socket.off("drain", done);

@@ -24,12 +24,20 @@ function end(epoch: number): Message {
   return { type: "end", end: body, digest: 0 };
 }
 
+const write = (path: string, at: number, bytes: Buffer): Message => ({
+  type: "operation",
+  operation: { op: "file", change: { type: "write", path, at, bytes } },
+});
+
 const operation = fc.oneof(
   fc
     .tuple(fc.nat(1000), fc.uint8Array({ maxLength: 300 }))
     .map(
       ([pid, bytes]): Message => ({ type: "operation", operation: { op: "pages", pid, bytes: Buffer.from(bytes) } }),
     ),
+  fc
+    .tuple(fc.string({ unit: "binary-ascii", minLength: 1 }), fc.nat(2 ** 40), fc.uint8Array({ maxLength: 300 }))
+    .map(([name, at, bytes]): Message => write(`/${name}\xff`, at, Buffer.from(bytes))),
   fc.nat(1000).map((pid): Message => ({ type: "operation", operation: { op: "process-end", pid } })),
   fc.constant<Message>({ type: "heartbeat" }),
 );
@@ -44,7 +52,7 @@ function encodeAll(messages: Message[]): Buffer[] {
 
 function readAll(parts: Buffer[]): Message[] {
   const reader = new FrameReader();
-  return parts.flatMap((part) => [...reader.feed(part)]);
+  return parts.flatMap((part) => (reader.absorb(part) ? [] : [...reader.feed(part)]));
 }
 
 /** Digests differ from what was given to the writer: it fills them in. */
@@ -73,6 +81,26 @@ test("split at any bytes, the messages come out as they went in", () => {
 test("byte by byte", () => {
   const whole = Buffer.concat(encodeAll([{ type: "heartbeat" }, end(1)]));
   assert.equal(readAll([...whole].map((byte) => Buffer.of(byte))).length, 2);
+});
+
+test("what is written to a file comes in room that is used again once it is given back", () => {
+  const reader = new FrameReader();
+  const writer = new FrameWriter();
+  const take = (fill: number) => {
+    const frame = Buffer.concat(writer.encode(write("/large", 2 ** 40, Buffer.alloc(100_000, fill))));
+    const [message] = [...reader.feed(frame)];
+    assert(
+      message?.type === "operation" && message.operation.op === "file" && message.operation.change.type === "write",
+    );
+    const { change } = message.operation;
+    assert.deepEqual([change.path, change.at, change.bytes.length], ["/large", 2 ** 40, 100_000]);
+    assert(change.bytes.every((byte) => byte === fill));
+    return change;
+  };
+  const [first, second] = [take(1), take(2)];
+  assert(first.bytes[0] === 1 && first.bytes.buffer !== second.bytes.buffer, "not given back, it stays as it is");
+  first.release!();
+  assert.equal(take(3).bytes.buffer, first.bytes.buffer);
 });
 
 test("a changed byte of the content is noticed at the latest at the end of its checkpoint", () => {
