@@ -4,9 +4,11 @@ import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { test } from "node:test";
 import { FileApply } from "../../../src/files/apply.ts";
-import { closeDescriptor } from "../../../src/kernel/calls.ts";
+import { call, closeDescriptor } from "../../../src/kernel/calls.ts";
+import { rawPath, setExtended } from "../../../src/kernel/files.ts";
 import { Overlays, ownMounts } from "./overlays.ts";
 import { logged, MEMORY, same, started, twice } from "./pair.ts";
+import { describe } from "./program.ts";
 
 const raw = (root: string, name: string) => Buffer.concat([Buffer.from(`${root}/`), Buffer.from(name, "latin1")]);
 
@@ -199,4 +201,75 @@ test("a step that is given up in a pause leaves no descriptor open", () => {
   assert.ok(fs.readdirSync(`${root}/many`).length > 0);
   closeDescriptor(rootFd);
   overlays.remove();
+});
+
+/** As the kernel takes them: linux/posix_acl_xattr.h, linux/capability.h. */
+function accessList(mode: number, user: number): Buffer {
+  const entries = [
+    [0x01, 6, -1],
+    [0x02, mode, user],
+    [0x04, 4, -1],
+    [0x10, 7, -1],
+    [0x20, 0, -1],
+  ] as const;
+  const list = Buffer.alloc(4 + 8 * entries.length);
+  list.writeUInt32LE(2, 0);
+  for (const [i, [tag, permissions, id]] of entries.entries()) {
+    list.writeUInt16LE(tag, 4 + 8 * i);
+    list.writeUInt16LE(permissions, 6 + 8 * i);
+    list.writeInt32LE(id, 8 + 8 * i);
+  }
+  return list;
+}
+const netBindService = Buffer.from(Uint32Array.of(0x02000001, 1 << 10, 0, 0, 0).buffer);
+
+twice("access control lists, also for what is made in a directory, and capabilities of files", async (pair) => {
+  const at = (name: string) => `${pair.primary.root}/${name}`;
+  const set = (name: string, attribute: string, value: Buffer) =>
+    assert.equal(setExtended(at(name), attribute, value), 0, `${attribute} of ${name}`);
+  fs.mkdirSync(at("shared"));
+  fs.writeFileSync(at("program"), "program");
+  set("shared", "system.posix_acl_default", accessList(4, 1000));
+  set("program", "security.capability", netBindService);
+  await started(pair);
+  pair.cut();
+  fs.writeFileSync(at("shared/inherits"), "text");
+  set("program", "system.posix_acl_access", accessList(5, 1001));
+  pair.cut();
+  same(pair);
+  const lines = describe(pair.clone.root);
+  assert.match(lines.find((line) => line.startsWith('"program"'))!, /security\.capability=.+posix_acl_access=/);
+  assert.match(lines.find((line) => line.startsWith('"shared/inherits"'))!, /posix_acl_access=/);
+  // A write takes the capability away, a change of owner as well.
+  fs.appendFileSync(at("program"), "changed");
+  set("shared/inherits", "system.posix_acl_access", accessList(7, 1002));
+  fs.chownSync(at("shared/inherits"), 1000, 1000);
+  pair.cut();
+});
+
+const O_TMPFILE = 0o20200000;
+const AT_FDCWD = -100;
+const AT_SYMLINK_FOLLOW = 0x400;
+
+twice("a file that gets its name when it is written", async (pair) => {
+  const { root } = pair.primary;
+  const path = `${root}/complete`;
+  const make = () => fs.openSync(root, O_TMPFILE | fs.constants.O_RDWR, 0o640);
+  const name = (fd: number) =>
+    call("linkat", AT_FDCWD, rawPath(`/proc/self/fd/${fd}`), AT_FDCWD, rawPath(path), AT_SYMLINK_FOLLOW);
+  const first = make();
+  fs.writeSync(first, "first ".repeat(10_000));
+  await started(pair);
+  name(first);
+  pair.cut();
+  same(pair);
+  fs.writeSync(first, "and more");
+  const second = make();
+  fs.writeSync(second, "second");
+  pair.cut();
+  fs.unlinkSync(path);
+  name(second);
+  fs.writeSync(second, ", written on");
+  pair.cut();
+  for (const fd of [first, second]) fs.closeSync(fd);
 });
