@@ -73,18 +73,15 @@ export class EtcdStore implements ClusterStore {
     const json = JSON.stringify(value);
     if (json === undefined) throw new TypeError(`The value of "${key}" is not JSON`);
     const text = json + signature();
-    const put = { request_put: { key: this.#encode(key), value: Buffer.from(text).toString("base64") } };
-    return this.#transact(key, expectedRevision, put, text);
+    return this.#transact(key, expectedRevision, { success: [this.#put(key, text)], proof: key, text });
   }
 
   async delete(key: string, expectedRevision: number): Promise<DeleteResult> {
     if (expectedRevision === 0) throw new TypeError(`A key that must not exist ("${key}") cannot be deleted`);
-    const result = await this.#transact(
-      key,
-      expectedRevision,
-      { request_delete_range: { key: this.#encode(key) } },
-      undefined,
-    );
+    // Of a key that is gone nobody could say who deleted it; a token that is for one use would be taken for two.
+    const [proof, text] = [`deleted/${key}`, signature()];
+    const success = [{ request_delete_range: { key: this.#encode(key) } }, this.#put(proof, text)];
+    const result = await this.#transact(key, expectedRevision, { success, proof, text });
     return result.ok ? { ok: true } : result;
   }
 
@@ -102,26 +99,28 @@ export class EtcdStore implements ClusterStore {
     this.#client.close();
   }
 
-  /** `value`: what stands there afterwards, undefined for nothing. May be done twice: the second time the revision has changed. */
+  #put(key: string, text: string): object {
+    return { request_put: { key: this.#encode(key), value: Buffer.from(text).toString("base64") } };
+  }
+
+  /** May be done twice: the second time the revision has changed, and the text at `proof`, which nobody else writes, tells that it was done. */
   async #transact(
     key: string,
     expectedRevision: number,
-    success: object,
-    value: string | undefined,
+    { success, proof, text }: { success: object[]; proof: string; text: string },
   ): Promise<SwapResult> {
     const encoded = this.#encode(key);
     const body = {
       compare: [{ key: encoded, target: "MOD", result: "EQUAL", mod_revision: String(expectedRevision) }],
-      success: [success],
-      failure: [{ request_range: { key: encoded } }],
+      success,
+      failure: [key, proof].map((one) => ({ request_range: { key: this.#encode(one) } })),
     };
     const { body: told, attempts } = await this.#reach(() => this.#client.ask("/v3/kv/txn", body, true));
     const answer = swapAnswer.parse(told);
     if (answer.succeeded) return { ok: true, revision: answer.header.revision };
-    const kv = answer.responses[0]?.response_range?.kvs[0];
-    // Nobody else writes this very text: an attempt of ours whose answer was overdue has been done. (Who deletes finds it deleted.)
-    if (attempts > 1 && kv?.value === value) return { ok: true, revision: kv?.mod_revision ?? answer.header.revision };
-    return { ok: false, current: kv === undefined ? undefined : versioned(kv) };
+    const [current, proven] = answer.responses.map(({ response_range }) => response_range?.kvs[0]);
+    if (attempts > 1 && proven?.value === text) return { ok: true, revision: proven.mod_revision };
+    return { ok: false, current: current && versioned(current) };
   }
 
   async #range(body: object): Promise<z.infer<typeof rangeAnswer>> {

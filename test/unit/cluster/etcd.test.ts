@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
+import { request as requestHttps } from "node:https";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -121,12 +123,71 @@ describe("etcd with members that fail", skip === undefined ? {} : { skip }, () =
     store.close();
   });
 
+  test("a change whose answer is lost is made again, and known as done; what another did is never taken for it", async () => {
+    const other = await open();
+    await using answers = await losing(members[2]!.endpoint, files);
+    const store = await openStore(`etcd://${answers.endpoint}`);
+    const lost = <T>(change: Promise<T>) => {
+      answers.lose();
+      return change;
+    };
+    const first = await lost(store.compareAndSwap("lost", 0, 1));
+    assert.ok(first.ok);
+    assert.deepEqual(await store.get("lost"), { value: 1, revision: first.revision });
+    assert.deepEqual(await lost(store.compareAndSwap("lost", 0, 1)), {
+      ok: false,
+      current: { value: 1, revision: first.revision },
+    });
+    assert.deepEqual(await lost(store.delete("lost", first.revision)), { ok: true });
+    assert.deepEqual(await lost(store.delete("lost", first.revision)), { ok: false, current: undefined });
+    const second = await store.compareAndSwap("lost", 0, 2);
+    assert.ok(second.ok);
+    assert.deepEqual(await other.delete("lost", second.revision), { ok: true });
+    assert.deepEqual(await lost(store.delete("lost", second.revision)), { ok: false, current: undefined });
+    assert.equal(answers.lost, 5);
+    store.close();
+    other.close();
+  });
+
   test("a client without certificate is refused", async () => {
     const store = await openStore(`etcd://${members[0]!.endpoint}`);
     await assert.rejects(store.get("fault"), { code: "store-unreachable" });
     store.close();
   });
 });
+
+/** A member's word to clients without certificate; told so, it keeps the next answer to itself, once the member has given it. */
+async function losing(endpoint: string, { ca, certificate, key }: TlsFiles) {
+  const [host, port] = endpoint.split(":");
+  const tls = { ca: readFileSync(ca), cert: readFileSync(certificate), key: readFileSync(key) };
+  let losesNext = false;
+  let lost = 0;
+  const server = createHttpServer((request, response) => {
+    const loses = losesNext;
+    losesNext = false;
+    const { method, headers, url: path } = request;
+    const onward = requestHttps({ host, port, method, headers, path, ...tls }, (answer) => {
+      if (loses) answer.resume().once("end", () => lost++);
+      else answer.pipe(response.writeHead(answer.statusCode!, answer.headers));
+    });
+    onward.on("error", () => response.destroy());
+    request.pipe(onward);
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    endpoint: `127.0.0.1:${(server.address() as { port: number }).port}`,
+    lose: () => {
+      losesNext = true;
+    },
+    get lost() {
+      return lost;
+    },
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await once(server.close(), "close");
+    },
+  };
+}
 
 async function until(condition: () => boolean): Promise<void> {
   const deadline = performance.now() + 15_000;
