@@ -6,7 +6,7 @@ import { Counters } from "../../../workload/counters.ts";
 import type { CounterOptions } from "../../../workload/messages.ts";
 import { FakeRedis } from "./fake-redis.ts";
 
-const OPTIONS = { connections: 4, slots: 10, valueBytes: 40, paceMs: 1, progressMs: 0, drainMs: 300 };
+const OPTIONS = { connections: 4, slots: 10, valueBytes: 40, paceMs: 1, progressMs: 0, drainMs: 10_000 };
 
 async function begin(t: TestContext, options: Partial<CounterOptions> = {}) {
   const server = new FakeRedis();
@@ -100,7 +100,7 @@ test("a broken connection is counted, its acknowledged writes are looked for ove
 });
 
 test("a connection that gets no answer any more counts as broken", async (t) => {
-  const { server, counters } = await begin(t);
+  const { server, counters } = await begin(t, { drainMs: 300 });
   let silenced: string | undefined;
   server.lie = ([, key]) => {
     silenced ??= key!.split(":")[2]!;
