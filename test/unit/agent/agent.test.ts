@@ -248,7 +248,10 @@ describe("agent", { timeout: 120_000 }, () => {
   });
 
   it("ends an application whose program ends, and keeps its record until it is stopped or replaced", async () => {
-    await cluster.protect("node-a", { command: ["sleep", "1.2"], standby: ["node-b"] });
+    const command = ["sh", "-c", `trap "exit 0" TERM; while :; do sleep 0.1; done`];
+    await cluster.protect("node-a", { command, standby: ["node-b"] });
+    await eventually(async () => (await cluster.report("node-a")).instance, "The instance says what it is");
+    process.kill((await cluster.report("node-a")).instance!.initPid, "SIGTERM");
     await eventually(async () => (await cluster.report("node-b")).state === "ended", "The application has ended");
     const { inSync, wanted } = await cluster.report("node-b");
     assert.deepEqual([inSync, wanted], [[], []], "No clone of it is left, and none is said to be");
