@@ -4,7 +4,7 @@
  */
 const SMALLEST_BYTES = 64 << 10;
 /** So many blocks of a size are kept. */
-const KEPT = 16;
+const KEPT = 8;
 
 export interface Room {
   bytes: Buffer;
