@@ -46,12 +46,16 @@ export class Judge {
    */
   begins(node: string, term: number, base: Checkpoint | undefined, byPolicy: boolean): void {
     if (this.#bases.has(term)) throw new Violation(`Term ${term} began twice, now on ${node}`);
+    const before = Math.max(0, ...[...this.#bases.keys()].filter((other) => other < term));
     this.#bases.set(term, base);
-    const mayForget = byPolicy && this.#crashed.has(this.#newest);
+    const mayForget = byPolicy && this.#crashed.has(before);
+    // Who was frozen meanwhile begins when others have gone on since: what those contain is not forgotten.
+    const isLate = term < this.#newest;
     this.#newest = Math.max(this.#newest, term);
     for (const [released, { node: by, epoch }] of this.#released) {
       if (released < term && !this.#contains(term, { term: released, epoch })) {
         if (mayForget) {
+          if (isLate) continue;
           // Nothing that comes later can contain it.
           this.#released.delete(released);
           this.forgotten++;

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { bugNames } from "../../../src/sim/bugs.ts";
+import { Judge } from "../../../src/sim/judge.ts";
 import { runLives } from "../../../src/sim/lives.ts";
 import { World } from "../../../src/sim/world.ts";
 
@@ -36,3 +37,24 @@ for (const bug of bugNames) {
     t.diagnostic(`in life ${result.lives}: ${result.failure.message.split("\n")[0]}`);
   });
 }
+
+/** After a crash in term 8: "a" was to go on from an older state and was frozen, "c" has gone on from the newest since. */
+function afterLateRestart(crashed: boolean): Judge {
+  const judge = new Judge(0);
+  judge.begins("b", 8, undefined, false);
+  judge.releasesOutput("b", 8, 132, 0, false);
+  if (crashed) judge.crashes(8);
+  judge.begins("c", 10, { term: 8, epoch: 132 }, false);
+  judge.begins("a", 9, { term: 8, epoch: 131 }, true);
+  return judge;
+}
+
+test("an older state that begins late after a crash is no harm, as long as it is not heard, and nothing is forgotten for it", () => {
+  assert.throws(() => afterLateRestart(false), /a goes on as term 9 from 8\/131, but b has released 8\/132/);
+  assert.equal(afterLateRestart(true).forgotten, 0);
+  assert.throws(() => afterLateRestart(true).releasesOutput("a", 9, 132, 0, false), /which term 10 does not contain/);
+  assert.throws(
+    () => afterLateRestart(true).begins("b", 11, { term: 9, epoch: 132 }, false),
+    /b goes on as term 11 from 9\/132, but b has released 8\/132/,
+  );
+});
