@@ -30,6 +30,8 @@ export class Process {
   #kept: number[] = [];
   /** Then also what has crashed goes on here. */
   #operatorWants = false;
+  /** Terms that it wanted to begin although it knew that others should. */
+  readonly #knewBetter = new Set<number>();
 
   constructor(node: SimNode, begin: ViewEvent & { kind: "begin" }) {
     this.node = node;
@@ -153,6 +155,8 @@ export class Process {
     switch (action.kind) {
       case "compareAndSwap": {
         const { expectedRevision, view } = action;
+        if (view.primary === node.name && view.term !== app?.term && this.#othersAreBetter(before))
+          this.#knewBetter.add(view.term);
         world.store.swap(node.name, expectedRevision, view, (result) => {
           if (result === "unknown") this.tell({ kind: "swapUnknown", expectedRevision });
           else if (result.ok) this.tell({ kind: "swapped", expectedRevision, view, revision: result.revision });
@@ -198,7 +202,9 @@ export class Process {
         const stopped = app!;
         // It goes on as it is: all that it ever sent is in it.
         const { crashed } = stopped;
-        if (crashed !== undefined && isCrashed(before) && !this.#operatorWants && world.othersCarry(node))
+        // What it has asked the store for before it knew, or while nobody else could, it has to do when the answer comes.
+        const isAsked = action.term !== stopped.term;
+        if (isAsked ? this.#knewBetter.has(action.term) : this.#othersAreBetter(before))
           throw new Violation(`${node.name} goes on with what has crashed, although others could from before`);
         if (action.term !== stopped.term) node.startApp(action.term, { term: stopped.term, epoch: stopped.cut + 1 });
         node.app!.stopped = false;
@@ -366,6 +372,12 @@ export class Process {
     const told = tick(following.detector, now);
     following.detector = told.state;
     if (told.suspected || following.lost) this.tell({ kind: "suspected", term: following.term });
+  }
+
+  /** It knows that its own application has crashed, and others could go on from before. */
+  #othersAreBetter(state: ViewState): boolean {
+    const { node, world } = this;
+    return node.app?.crashed !== undefined && isCrashed(state) && !this.#operatorWants && world.othersCarry(node);
   }
 
   /** The application has crashed: standbys are told to go on with it; when nobody can any more, it is started anew. */
