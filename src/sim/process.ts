@@ -30,8 +30,8 @@ export class Process {
   #kept: number[] = [];
   /** Then also what has crashed goes on here. */
   #operatorWants = false;
-  /** Terms that it wanted to begin although it knew that others should. */
-  readonly #knewBetter = new Set<number>();
+  /** Terms that it has asked the store for, and whether it knew that others should go on when it did so first. */
+  readonly #asked = new Map<number, boolean>();
 
   constructor(node: SimNode, begin: ViewEvent & { kind: "begin" }) {
     this.node = node;
@@ -155,8 +155,8 @@ export class Process {
     switch (action.kind) {
       case "compareAndSwap": {
         const { expectedRevision, view } = action;
-        if (view.primary === node.name && view.term !== app?.term && this.#othersAreBetter(before))
-          this.#knewBetter.add(view.term);
+        if (view.primary === node.name && !this.#asked.has(view.term))
+          this.#asked.set(view.term, this.#othersAreBetter(before));
         world.store.swap(node.name, expectedRevision, view, (result) => {
           if (result === "unknown") this.tell({ kind: "swapUnknown", expectedRevision });
           else if (result.ok) this.tell({ kind: "swapped", expectedRevision, view, revision: result.revision });
@@ -202,9 +202,9 @@ export class Process {
         const stopped = app!;
         // It goes on as it is: all that it ever sent is in it.
         const { crashed } = stopped;
-        // What it has asked the store for before it knew, or while nobody else could, it has to do when the answer comes.
-        const isAsked = action.term !== stopped.term;
-        if (isAsked ? this.#knewBetter.has(action.term) : this.#othersAreBetter(before))
+        // What it has asked the store for before it knew, or while nobody else could, it asks for until it knows the outcome, and does.
+        const knewBetter = action.term === stopped.term ? undefined : this.#asked.get(action.term);
+        if (knewBetter ?? this.#othersAreBetter(before))
           throw new Violation(`${node.name} goes on with what has crashed, although others could from before`);
         if (action.term !== stopped.term) node.startApp(action.term, { term: stopped.term, epoch: stopped.cut + 1 });
         node.app!.stopped = false;
