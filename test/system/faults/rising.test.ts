@@ -8,6 +8,7 @@ import { detectorDefaults } from "../../../src/cluster/detector.ts";
 import { ControlClient } from "../../../src/instance/client.ts";
 import type { Lab } from "../../../src/lab/lab.ts";
 import { labPlaces } from "../../../src/lab/layout.ts";
+import type { ProtectedApplication } from "../../../workload/application.ts";
 import { MANY_PORT, manyCommand } from "../../../workload/many.ts";
 import { Clients } from "../../apps/clients.ts";
 import { HOST, stage } from "../../apps/support.ts";
@@ -48,24 +49,32 @@ async function haltAt(lab: Lab, node: string, place: Place): Promise<void> {
   }
 }
 
+/** Milliseconds that the clone took to come to life. */
+async function switchSlowly(application: ProtectedApplication): Promise<number> {
+  const { lab } = application;
+  const { primary, term } = await application.untilProtected();
+  const to = primary === "node-a" ? "node-b" : "node-a";
+  const pid = await instancePid(lab, to, NAME);
+  await haltAt(lab, to, "preRestore");
+  const switched = application.switchTo(to);
+  await eventually("the clone is about to come to life", () => isStopped(pid) || undefined);
+  const [done] = await Promise.all([switched, slow(pid)]);
+  assert.deepEqual([done.to, done.term], [to, term + 1]);
+  const lived = (await application.events()).findLast(({ kind }) => kind === "went-live");
+  return (lived?.details as { ms?: number } | undefined)?.ms ?? 0;
+}
+
 test("it is waited for, and the planned switch comes about", { timeout: 240_000 }, async () => {
   await using application = await stage(NAME, { command: manyCommand({ descriptors: DESCRIPTORS }) });
   const { lab } = application;
   const clients = await Clients.start(lab, "many", { host: HOST, port: MANY_PORT }, 2);
   try {
     await clients.goOn();
-    const { primary, term } = await application.untilProtected();
-    const to = primary === "node-a" ? "node-b" : "node-a";
-    const pid = await instancePid(lab, to, NAME);
-    await haltAt(lab, to, "preRestore");
-    const switched = application.switchTo(to);
-    await eventually("the clone is about to come to life", () => isStopped(pid) || undefined);
-    const [done] = await Promise.all([switched, slow(pid)]);
-    assert.deepEqual([done.to, done.term], [to, term + 1]);
-    const events = await application.events();
-    const lived = events.find(({ kind }) => kind === "went-live");
-    const ms = (lived?.details as { ms?: number } | undefined)?.ms ?? 0;
-    assert.ok(ms > detectorDefaults.startMs, `It took ${ms} ms: no test of patience`);
+    // On a busy machine it may have got further in each turn than it was to, and be there before anybody's patience is tried.
+    let longestMs = 0;
+    for (let tries = 0; tries < 5 && longestMs <= detectorDefaults.startMs; tries++)
+      longestMs = Math.max(longestMs, await switchSlowly(application));
+    assert.ok(longestMs > detectorDefaults.startMs, `It took ${longestMs} ms: no test of patience`);
     await clients.goOn();
     assert.deepEqual((await clients.stop()).findings, []);
   } finally {
