@@ -30,6 +30,8 @@ export class Process {
   #kept: number[] = [];
   /** Then also what has crashed goes on here. */
   #operatorWants = false;
+  /** Terms that are to go on from an older state: also from its own, of a term that did. */
+  readonly #olderAllowed = new Set<number>();
   /** Terms that it has asked the store for, and whether it knew that others should go on when it did so first. */
   readonly #asked = new Map<number, boolean>();
 
@@ -206,7 +208,12 @@ export class Process {
         const knewBetter = action.term === stopped.term ? undefined : this.#asked.get(action.term);
         if (knewBetter ?? this.#othersAreBetter(before))
           throw new Violation(`${node.name} goes on with what has crashed, although others could from before`);
-        if (action.term !== stopped.term) node.startApp(action.term, { term: stopped.term, epoch: stopped.cut + 1 });
+        if (action.term !== stopped.term)
+          node.startApp(
+            action.term,
+            { term: stopped.term, epoch: stopped.cut + 1 },
+            this.#olderAllowed.has(action.term),
+          );
         node.app!.stopped = false;
         if (crashed !== undefined) node.crashApp(crashed.from);
         this.#closeOutgoing(before.role.kind === "standby");
@@ -415,6 +422,7 @@ export class Process {
   #promoteSelf({ term, older }: Message & { kind: "restart" }): void {
     const { role } = this.state;
     if (role.kind !== "standby" || role.promotion !== undefined) return;
+    if (older) this.#olderAllowed.add(term + 1);
     const epoch = older ? this.#kept[0] : undefined;
     this.tell({ kind: "promote", force: false, term, ...(epoch === undefined ? {} : { epoch }) });
   }
