@@ -32,7 +32,7 @@ export class Process {
   #operatorWants = false;
   /** Terms that are to go on from an older state: also from its own, of a term that did. */
   readonly #olderAllowed = new Set<number>();
-  /** Terms that it has asked the store for, and whether it knew that others should go on when it did so first. */
+  /** Terms that it has asked the store for, and whether it knew, at any of the times, that others should go on. */
   readonly #asked = new Map<number, boolean>();
 
   constructor(node: SimNode, begin: ViewEvent & { kind: "begin" }) {
@@ -157,7 +157,7 @@ export class Process {
     switch (action.kind) {
       case "compareAndSwap": {
         const { expectedRevision, view } = action;
-        if (view.primary === node.name && !this.#asked.has(view.term))
+        if (view.primary === node.name && this.#asked.get(view.term) !== true)
           this.#asked.set(view.term, this.#othersAreBetter(before));
         world.store.swap(node.name, expectedRevision, view, (result) => {
           if (result === "unknown") this.tell({ kind: "swapUnknown", expectedRevision });
@@ -204,7 +204,7 @@ export class Process {
         const stopped = app!;
         // It goes on as it is: all that it ever sent is in it.
         const { crashed } = stopped;
-        // What it has asked the store for before it knew, or while nobody else could, it asks for until it knows the outcome, and does.
+        // What it has asked the store for before it knew, or while nobody else could, it has to do when the answer comes.
         const knewBetter = action.term === stopped.term ? undefined : this.#asked.get(action.term);
         if (knewBetter ?? this.#othersAreBetter(before))
           throw new Violation(`${node.name} goes on with what has crashed, although others could from before`);
