@@ -26,7 +26,14 @@ export function stepStandby(draft: Draft, role: StandbyRole, event: ViewEvent): 
       suspect(draft, role, event.term);
       return;
     case "crashed":
-      if (role.aside) role.crashed = true;
+      if (!role.aside) return;
+      role.crashed = true;
+      // What another's crash asked of it was meant for a state from before one. Unless it has been done by now (it may be under
+      // way), it is for those who have such a state.
+      if (role.promotion?.asked === "by-primary") {
+        role.promotion = undefined;
+        actions.push({ kind: "refused", request: "promote", reason: "no-checkpoint" });
+      }
       return;
     case "cloneLost":
       if (role.aside) return;
@@ -39,7 +46,8 @@ export function stepStandby(draft: Draft, role: StandbyRole, event: ViewEvent): 
         actions.push({ kind: "refused", request: "promote", reason });
         return;
       }
-      role.promotion = { force: event.force, epoch: event.epoch };
+      const asked = event.term === undefined ? "by-operator" : "by-primary";
+      role.promotion = { force: event.force, epoch: event.epoch, asked };
       seal(draft, role, view!.term);
       return;
     }

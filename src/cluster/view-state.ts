@@ -92,7 +92,7 @@ export interface StandbyRole {
   sealed: number;
   /** The term whose primary is suspected; 0: none. */
   suspects: number;
-  promotion: { force: boolean; epoch: number | undefined } | undefined;
+  promotion: { force: boolean; epoch: number | undefined; asked: "by-operator" | "by-primary" } | undefined;
   /** The newest term told to the shell by `follow` or `stateLost`. */
   follows: number;
 }
