@@ -32,12 +32,14 @@ export function adopt(draft: Draft, view: View | undefined, revision: number): v
   }
   state.confirmed = { view, revision };
   // Whatever was submitted at a lower revision is this record, or can never become one.
+  const settles = state.submitted.length > 0;
   state.submitted = [];
   if (state.asking?.kind === "swap") state.asking = undefined;
-  follow(draft, view);
+  follow(draft, view, settles);
 }
 
-function follow(draft: Draft, view: View): void {
+/** @param settles this record has decided on what this process has submitted: it was written after its beginning */
+function follow(draft: Draft, view: View, settles: boolean): void {
   const { state, actions } = draft;
   const { role, node } = state;
   switch (role.kind) {
@@ -53,7 +55,7 @@ function follow(draft: Draft, view: View): void {
       } else leave(draft, view);
       return;
     case "primary":
-      followAsPrimary(draft, role, view);
+      followAsPrimary(draft, role, view, settles);
       return;
     case "standby":
       followAsStandby(draft, role, view);
@@ -75,7 +77,7 @@ function followAtStart(draft: Draft, role: StartingRole, view: View): void {
   }
 }
 
-function followAsPrimary(draft: Draft, role: PrimaryRole, view: View): void {
+function followAsPrimary(draft: Draft, role: PrimaryRole, view: View, settles: boolean): void {
   const { state, actions } = draft;
   if (view.ended !== undefined) {
     // Nobody takes over any more, so no state is needed behind what it has said last.
@@ -84,7 +86,8 @@ function followAsPrimary(draft: Draft, role: PrimaryRole, view: View): void {
     return;
   }
   if (view.term === role.term) {
-    if (role.phase === "fencing") role.phase = "live";
+    // A record that was under way for long may have been overtaken by another term, before there was this process.
+    if (role.phase === "fencing" && settles) role.phase = "live";
     settleHandOver(draft, role, view);
     return;
   }
