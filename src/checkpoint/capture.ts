@@ -374,6 +374,7 @@ export class Capture {
    */
   dump(mark: (epoch: number) => void, final: boolean, term: number): Dump {
     const { tracees, stopTimeoutUs } = this.#options;
+    this.#resources.warm();
     const begun = performance.now();
     tracees.stop(stopTimeoutUs, { leaveSleepers: !final });
     let taken: Taken;

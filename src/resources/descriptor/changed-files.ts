@@ -15,6 +15,8 @@ import { Touches } from "./touches.ts";
 /** For so many descriptors together there is room at first: 1 MB. */
 const FIRST_ENTRIES = 65536;
 const NOTHING = Buffer.alloc(0);
+/** Of fewer descriptors the memory is soon asked for in the stop itself. */
+const WORTH_WARMING = 256;
 
 /** A range of entries, one for each slot of a process's table. */
 interface Room {
@@ -119,6 +121,25 @@ class ChangedFileWalk implements OpenFileWalk {
     return linkIterator(this.#room.pool.program, this.#pid, "thread");
   }
 
+  warm(): void {
+    if (this.#known < WORTH_WARMING) return;
+    this.#run(0, true);
+  }
+
+  /** Returns how many slots the process's table has. */
+  #run(begin: number, touchOnly: boolean): number {
+    const { first, slots, pool } = this.#room;
+    const { shared } = pool;
+    shared.writeUInt32LE(first, SHARED.first);
+    shared.writeUInt32LE(slots, SHARED.slots);
+    shared.writeUInt32LE(begin, SHARED.begin);
+    shared.writeUInt32LE(this.#known, SHARED.known);
+    shared.writeUInt32LE(touchOnly ? 1 : 0, SHARED.touchOnly);
+    for (const at of [SHARED.table, SHARED.count, SHARED.end]) shared.writeUInt32LE(0, at);
+    readWalk(this.#link, NOTHING, NOTHING, HEAD_BYTES);
+    return shared.readUInt32LE(SHARED.table);
+  }
+
   look(): boolean {
     try {
       return this.#look();
@@ -132,15 +153,9 @@ class ChangedFileWalk implements OpenFileWalk {
   #look(): boolean {
     let differs = false;
     for (let begin = 0; ; ) {
-      const { first, slots, pool } = this.#room;
+      const table = this.#run(begin, false);
+      const { slots, pool } = this.#room;
       const { shared } = pool;
-      shared.writeUInt32LE(first, SHARED.first);
-      shared.writeUInt32LE(slots, SHARED.slots);
-      shared.writeUInt32LE(begin, SHARED.begin);
-      shared.writeUInt32LE(this.#known, SHARED.known);
-      for (const at of [SHARED.table, SHARED.count, SHARED.end]) shared.writeUInt32LE(0, at);
-      readWalk(this.#link, NOTHING, NOTHING, HEAD_BYTES);
-      const table = shared.readUInt32LE(SHARED.table);
       // Its process has ended.
       if (table === 0) return this.#closeAll() || differs;
       if (table > slots) {

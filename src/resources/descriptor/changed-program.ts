@@ -32,7 +32,7 @@ export const RECORDS = 512;
 /**
  * What the program and who runs it share: {u32 first of the process's numbers, u32 how many, u32 descriptor to begin with, u32
  * where it came to, u32 slots of the process's table, u32 records, u64 file operations of sockets, u32 descriptors up to the highest one
- * that was ever there}, records, numbers.
+ * that was ever there, u32 whether only to touch the memory that a look reads}, records, numbers.
  */
 export const SHARED = {
   first: 0,
@@ -43,6 +43,7 @@ export const SHARED = {
   count: 20,
   sockets: 24,
   known: 32,
+  touchOnly: 36,
   records: 64,
 } as const;
 export const ENTRIES_AT = SHARED.records + RECORDS * RECORD_BYTES;
@@ -161,6 +162,7 @@ class Writer {
     a.store(10, STACK.from, 1).addConstant(1, BLOCK).store(10, STACK.to, 1);
     this.#skipEmpty();
     this.#touchBlock();
+    a.mapValue(1, this.#mapFd).load32(1, 1, SHARED.touchOnly).constant(2, 0).jump("notEqual", 1, 2, "block");
     a.load(2, 10, STACK.from).load(3, 10, STACK.to);
     a.loop("new", STACK.loop).label("next");
     a.loop("next", STACK.loop).jumpIfZero(0, "done").load32(1, 0, 0).store(10, STACK.fd, 1);

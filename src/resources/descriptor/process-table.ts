@@ -64,6 +64,11 @@ export class ProcessTable {
     this.lockable = known.filter(({ mayBeLocked, link }) => mayBeLocked && link.startsWith("/"));
   }
 
+  /** See OpenFileWalk. */
+  warm(): void {
+    this.#walk?.warm?.();
+  }
+
   /** Reads the table; returns whether it differs from the last one. */
   look(): boolean {
     if (this.#walk?.look()) {

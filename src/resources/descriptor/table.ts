@@ -61,6 +61,11 @@ export class DescriptorTables {
     this.#onRefusal = onRefusal;
   }
 
+  /** Shortly before a stop: see OpenFileWalk. */
+  warm(): void {
+    for (const table of this.#tables.values()) table.warm();
+  }
+
   /** Looks at all processes again. With all threads stopped. Errors: `unprotectable-…`, by name. */
   refresh(pids: number[]): void {
     this.#infos.clear();
