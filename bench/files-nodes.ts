@@ -116,6 +116,7 @@ export const FILLED_BYTES = LARGE_FILES * LARGE_MB * 2 ** 20 + SMALL_FILES * SMA
 const make = (directory: string) => `mkdir -p ${directory}/small && cd ${directory}
 for i in $(seq ${LARGE_FILES}); do head -c ${LARGE_MB}M /dev/urandom >large$i; done
 head -c ${SMALL_FILES * SMALL_KB}K /dev/urandom | split -b ${SMALL_KB}K -a 4 - small/`;
+const FILLED = ["/bin/sh", "-c", `${make("/var/tmp/data")}; sync; touch ready; exec sleep 100000`];
 const RSYNC_PORT = 8873;
 const TOUCHED_BYTES = 2 ** 30;
 
@@ -123,12 +124,20 @@ const TOUCHED_BYTES = 2 ** 30;
 export async function measureFilling(lab: Lab, times: number): Promise<Filling> {
   const rsync: number[] = [];
   const copied: number[] = [];
+  const applications: ProtectedApplication[] = [];
   await must(lab, "node-a", `(${make("/var/tmp/source")})`);
-  for (let i = 0; i < times; i++) {
-    copied.push(await fillByCopy(lab));
-    rsync.push(await fillByRsync(lab, `/var/tmp/copy${i}`));
+  try {
+    for (let i = 0; i < times; i++) {
+      const program = { name: `filled-${i}`, command: FILLED, address: `10.77.0.${40 + i}/24` };
+      const application = new ProtectedApplication(lab, program);
+      applications.push(application);
+      copied.push(await fillByCopy(application));
+      rsync.push(await fillByRsync(lab, `/var/tmp/copy${i}`));
+    }
+  } finally {
+    // Only now: ext4 passes over inodes that were in use a moment ago one by one, and what comes next would pay for it.
+    for (const application of applications) await application.stop();
   }
-  // Only now: ext4 passes over inodes that were in use a moment ago one by one, and what comes next would pay for it.
   await must(lab, "node-a", "rm -r /var/tmp/source");
   await must(lab, "node-b", "rm -r /var/tmp/copy*");
   return { copied: median(copied), rsync: median(rsync) };
@@ -175,22 +184,17 @@ async function fillByRsync(lab: Lab, directory: string): Promise<number> {
   }
 }
 
-async function fillByCopy(lab: Lab): Promise<number> {
-  const command = ["/bin/sh", "-c", `${make("/var/tmp/data")}; sync; touch ready; exec sleep 100000`];
-  const application = new ProtectedApplication(lab, { name: "filled", command, address: ADDRESS });
+async function fillByCopy(application: ProtectedApplication): Promise<number> {
+  const { lab, program } = application;
   await application.protect({ standby: [], limitMs: LIMIT_MS });
-  try {
-    const list = "until understudy files filled ls /var/tmp/data | grep -q ready; do sleep 0.2; done";
-    await must(lab, "node-a", list);
-    touchMemory();
-    await addStandby(lab, { ...application.program, standby: ["node-b"] });
-    const event = (await application.events()).findLast(({ kind }) => kind === "synchronised");
-    const { seconds, bytes, keptBytes } = event!.details as { seconds: number; bytes: number; keptBytes: number };
-    if (keptBytes > 0 || bytes < FILLED_BYTES) throw new Error(`Not a whole copy: ${JSON.stringify(event)}`);
-    return bytes / seconds;
-  } finally {
-    await application.stop();
-  }
+  const list = `until understudy files ${program.name} ls /var/tmp/data | grep -q ready; do sleep 0.2; done`;
+  await must(lab, "node-a", list);
+  touchMemory();
+  await addStandby(lab, { ...program, standby: ["node-b"] });
+  const event = (await application.events()).findLast(({ kind }) => kind === "synchronised");
+  const { seconds, bytes, keptBytes } = event!.details as { seconds: number; bytes: number; keptBytes: number };
+  if (keptBytes > 0 || bytes < FILLED_BYTES) throw new Error(`Not a whole copy: ${JSON.stringify(event)}`);
+  return bytes / seconds;
 }
 
 async function addStandby(lab: Lab, body: ApplyRequest): Promise<void> {

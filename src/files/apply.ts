@@ -78,9 +78,13 @@ export class FileApply {
   }
 
   #forget(): void {
+    this.#forgetFile();
     closeDescriptor(this.#directory?.fd ?? -1);
-    closeDescriptor(this.#file?.fd ?? -1);
     this.#directory = undefined;
+  }
+
+  #forgetFile(): void {
+    closeDescriptor(this.#file?.fd ?? -1);
     this.#file = undefined;
   }
 
@@ -107,6 +111,14 @@ export class FileApply {
       case "attributes":
         this.#setAttributes(change.path, change.attributes);
         return;
+      case "file":
+      case "symlink":
+      case "special":
+      case "link":
+        // What holds the new name stays what it is.
+        this.#forgetFile();
+        yield* this.#applyName(change);
+        return;
       default:
         this.#forget();
         yield* this.#applyName(change);
@@ -131,11 +143,10 @@ export class FileApply {
         yield* this.#makeDirectory(change.path, change.fresh, change.inode);
         return;
       case "file": {
+        // Mostly nothing stands there.
+        if (this.#options.numbered === undefined && this.#create(change.path) !== ERRNO_FILES.exists) return;
         yield* this.#remove(change.path);
-        yield* this.#make(change.path, change.inode, () => {
-          const flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW;
-          this.#file = { path: change.path, fd: openBelow(this.#rootFd, change.path, flags, 0o600) };
-        });
+        yield* this.#make(change.path, change.inode, () => checked(this.#create(change.path), "openat2", change.path));
         return;
       }
       case "symlink": {
@@ -177,6 +188,18 @@ export class FileApply {
       this.#directory = { path: parent, fd: openBelow(this.#rootFd, parent, O_PATH | O_DIRECTORY) };
     }
     return [this.#directory.fd, rawPath(path.slice(slash + 1) || ".")];
+  }
+
+  /** An empty file, and the one written last. Nothing happens where something stands: returns EEXIST then. */
+  #create(path: string): number {
+    const [fd, raw] = this.#at(path);
+    const flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW;
+    const made = tryOpenBelow(fd, raw.toString("latin1", 0, raw.length - 1), flags, 0o600);
+    if (made === ERRNO_FILES.exists || made === ERRNO_FILES.loop) return ERRNO_FILES.exists;
+    checked(made, "openat2", path);
+    this.#forgetFile();
+    this.#file = { path, fd: made };
+    return made;
   }
 
   #open(path: string): number {
@@ -317,33 +340,35 @@ export class FileApply {
     }
   }
 
-  #setAttributes(path: string, attributes: Attributes): void {
+  #setAttributes(path: string, { mode, uid, gid, extended, accessed, modified }: Attributes): void {
     const [fd, raw] = this.#at(path);
     const name = raw.toString("latin1", 0, raw.length - 1);
-    checked(this.#status.read(fd, name), "statx", path);
-    const type = this.#status.mode & MODE_TYPE;
+    const status = this.#status;
+    checked(status.read(fd, name), "statx", path);
     // The owner first: changing it clears set-id bits and file capabilities.
-    setOwner(fd, name, attributes.uid, attributes.gid);
-    if (type !== TYPE_BITS.symlink) {
-      checked(tryCall("fchmodat", fd, raw, attributes.mode), "fchmodat", path);
-      this.#setExtended(path, attributes.extended);
+    const isOther = status.uid !== uid || status.gid !== gid;
+    if (isOther) setOwner(fd, name, uid, gid);
+    if ((status.mode & MODE_TYPE) !== TYPE_BITS.symlink) {
+      if (isOther || (status.mode & ~MODE_TYPE) !== mode) checked(tryCall("fchmodat", fd, raw, mode), "fchmodat", path);
+      this.#setExtended(path, extended);
     }
-    setTimes(fd, name, attributes.accessed, attributes.modified);
+    setTimes(fd, name, accessed, modified);
   }
 
   #setExtended(path: string, wanted: Array<[string, Buffer]>): void {
-    const handle = tryOpenBelow(this.#rootFd, path, O_PATH | O_NOFOLLOW);
+    const open = this.#file?.path === path ? this.#file.fd : undefined;
+    const handle = open ?? tryOpenBelow(this.#rootFd, path, O_PATH | O_NOFOLLOW);
     checked(handle, "openat2", path);
     try {
       // The attribute calls take no O_PATH descriptor, but follow this link to exactly that inode.
       const at = `/proc/self/fd/${handle}`;
-      for (const name of listExtended(at))
+      for (const name of listExtended(open ?? at))
         if (!NOT_OURS.test(name) && !wanted.some(([other]) => other === name))
           checked(removeExtended(at, name), "removexattr", path);
       for (const [name, value] of wanted)
         if (!NOT_OURS.test(name)) checked(setExtended(at, name, value), "setxattr", path);
     } finally {
-      closeDescriptor(handle);
+      if (open === undefined) closeDescriptor(handle);
     }
   }
 }

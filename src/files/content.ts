@@ -155,6 +155,12 @@ export function sendPiece(path: string, at: number, chunk: Buffer, emit: EmitCha
   new ChunkSender(path, emit, undefined).judge(chunk, at);
 }
 
+/** Whether what `sendPiece` sends of it goes up to its end. */
+export function isSentToItsEnd(chunk: Buffer): boolean {
+  const last = chunk.subarray(Math.floor((chunk.length - 1) / BLOCK_BYTES) * BLOCK_BYTES);
+  return last.compare(zeroBlock, 0, last.length) !== 0;
+}
+
 /** Sends the blocks of one piece; neighbours that go out together make one operation. */
 class ChunkSender {
   /** Send blocks whose digest is as before, too, unless they are zeros known to be zeros. */

@@ -5,7 +5,7 @@
 import { closeDescriptor } from "../kernel/calls.ts";
 import { nextData } from "../kernel/files.ts";
 import { CHUNK_BYTES, type FileChange } from "./change.ts";
-import { type EmitChange, sendPiece } from "./content.ts";
+import { type EmitChange, isSentToItsEnd, sendPiece } from "./content.ts";
 import type { KnownTree } from "./known.ts";
 import type { Node } from "./node.ts";
 import { blockOf, digestsOf, type Lacking, OFFER_BLOCK_BYTES } from "./offer.ts";
@@ -148,13 +148,24 @@ export class Copy {
     try {
       const path = this.#pathOf(node);
       if (path === undefined) return;
-      if (!node.complete) content.begin(path, node.size, this.#newcomer.emit, !node.followed);
+      let size: FileChange | undefined;
+      const tellSize = () => {
+        if (size !== undefined) this.#newcomer.emit(size);
+        size = undefined;
+      };
+      const keepSize = (change: FileChange) => {
+        size = change;
+      };
+      if (!node.complete) content.begin(path, node.size, keepSize, !node.followed);
       const offers = this.#isOffered(node);
       for (let at = 0; at < content.size; at += CHUNK_BYTES) {
         if (content.skipsHoles) at = Math.max(at, wholePieces(nextData(fd, at, content.size)));
         const current = this.#pathOf(node);
         if (current === undefined || at >= content.size) break;
         const piece = content.piece(fd, at, current, node.complete ? this.#writer(node) : undefined);
+        // Of a small file the only write makes it as long as it is.
+        if (!offers && piece.length === content.size && isSentToItsEnd(piece)) size = undefined;
+        tellSize();
         if (offers) await this.#offer(copying, current, at, piece);
         else {
           sendPiece(current, at, piece, this.#newcomer.emit);
@@ -162,6 +173,7 @@ export class Copy {
         }
         await this.#newcomer.pause();
       }
+      tellSize();
     } finally {
       closeDescriptor(fd);
     }

@@ -36,6 +36,8 @@ export class Tell {
     for (const node of new Set([...seen.changed, ...compared]))
       if (node.content && (node.complete || !contentLater) && this.#sendContent(node)) written.add(node);
     for (const node of new Set([...seen.changed, ...written, ...touched])) {
+      // They come with its content, after which they would have to be set again.
+      if (contentLater && node.content && !node.complete && node.size > 0) continue;
       const path = node.path;
       const force = written.has(node) || touched.has(node) || (path !== undefined && seen.come.get(path) === node);
       sendAttributes(this.#known, node, force, this.#emit);

@@ -186,8 +186,12 @@ const list = Buffer.alloc(65536);
 const value = Buffer.alloc(65536);
 
 /** Names of extended attributes of an absolute path, links followed; empty where there are none or none can be. */
-export function listExtended(path: string): string[] {
-  const n = tryCall("listxattr", rawPath(path), list, list.length);
+/** @param of a path, or an open descriptor (not O_PATH) */
+export function listExtended(of: string | number): string[] {
+  const n =
+    typeof of === "number"
+      ? tryCall("flistxattr", of, list, list.length)
+      : tryCall("listxattr", rawPath(of), list, list.length);
   return n <= 0 ? [] : list.toString("latin1", 0, n - 1).split("\0");
 }
 

@@ -127,6 +127,7 @@ export const NR = {
   setxattr: 188,
   getxattr: 191,
   listxattr: 194,
+  flistxattr: 196,
   removexattr: 197,
   getdents64: 217,
   mkdirat: 258,
