@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ApplicationSpec, View } from "../cluster/spec.ts";
 import { keptBytes } from "../files/kept-images.ts";
+import { diskFull } from "../kernel/disk-full.ts";
 import { OperatingError, toFailure } from "../kernel/failure.ts";
 import { checkRoom } from "../stage/disk.ts";
 import type { CloneAnswer, CloneRequest } from "./api-types.ts";
@@ -34,7 +35,7 @@ export function createClone(context: AgentContext, name: string, request: CloneR
       return ready.stream!;
     } catch (error) {
       await context.instances.remove(name, false, "aside");
-      throw diskFull(context, error);
+      throw diskFull(error, context.node, context.config.stateDirectory);
     }
   });
 }
@@ -58,18 +59,6 @@ async function waitingInstance(
 /** What is kept of earlier clones makes way for the new one. @throws OperatingError `disk-no-room` */
 function checkDiskRoom({ layout }: AgentContext, { name, disk }: ApplicationSpec): void {
   if (disk > 0) checkRoom(layout.stateDirectory(name), disk - keptBytes(layout.keptDirectory(name)));
-}
-
-/** What an operator can do something about shall not look like a fault of the program. */
-function diskFull(context: AgentContext, cause: unknown): unknown {
-  const { code, message } = cause as { code?: unknown; message?: unknown };
-  if (code !== "ENOSPC" && !String(message).includes("ENOSPC")) return cause;
-  const { stateDirectory } = context.config;
-  return new OperatingError("disk-full", `"${context.node}" has no space left for a clone in "${stateDirectory}"`, {
-    remedy: "Make room there; the clone is then made by itself.",
-    details: { node: context.node, directory: stateDirectory },
-    cause,
-  });
 }
 
 function checkRequest(

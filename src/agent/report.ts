@@ -1,7 +1,7 @@
 /** What is told about an application and about the nodes. */
 import { missingStandbys, noPlacement } from "../cluster/standbys.ts";
 import type { InstanceStatus } from "../instance/control.ts";
-import { OperatingError } from "../kernel/failure.ts";
+import { type Failure, OperatingError } from "../kernel/failure.ts";
 import type { ApplicationReport, ApplicationState, NodeReport } from "./api-types.ts";
 import type { AgentContext } from "./context.ts";
 import { initAlive } from "./leftovers.ts";
@@ -46,11 +46,17 @@ function describe(
   const { name, spec, view, placement } = record;
   const { command, commit, period, keep, home, address, createdAt, minInSync, onTooFew, onUnprotectable } = spec!.value;
   const primary = view?.value.primary ?? null;
-  const problems = [...(context.problems.get(name) ?? [])].map(([node, failure]) => ({ node, failure }));
   // Of one that has ended the record keeps who was in sync; there are no clones any more.
   const ended = view?.value.ended;
   const shall = ended ? [] : wanted(context, record);
   const place = { primary: primary ?? home };
+  // A clone that could not be made, or one that was connected and could not be filled.
+  const failed = (instance?.failed ?? []).filter(({ node }) => shall.includes(node));
+  const told = failed.map(({ node, failure }): [string, Failure] => [node, failure]);
+  const problems = [...new Map([...told, ...(context.problems.get(name) ?? [])])].map(([node, failure]) => ({
+    node,
+    failure,
+  }));
   const missing = ended ? 0 : missingStandbys(spec!.value, place, placement?.value ?? noPlacement, context.drained);
   return {
     name,

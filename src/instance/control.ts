@@ -117,6 +117,8 @@ export interface InstanceStatus {
   /** Standby: a clone failed here for a reason of its own; the next one shall begin with a process of its own. */
   worn?: true;
   standbys: StandbyStatus[];
+  /** Primary: why the last first copy to a standby failed, until one succeeds; absent without any. */
+  failed?: { node: string; failure: Failure }[];
   processes: number;
   threads: number;
   /** Primary: what keeps it from being protected since when; absent when nothing does, as far as the last try showed. */

@@ -5,7 +5,7 @@ import { type Operation, release } from "../checkpoint/operations.ts";
 import type { ProcessCapture } from "../checkpoint/process-capture.ts";
 import type { FileCapture, FileNewcomer } from "../files/capture.ts";
 import { clocksOf } from "../kernel/clocks.ts";
-import { OperatingError } from "../kernel/failure.ts";
+import { type Failure, OperatingError, toFailure } from "../kernel/failure.ts";
 import { RateLimit } from "../replication/rate-limit.ts";
 import type { Stage } from "../stage/stage.ts";
 import { FirstCopy } from "./first-copy.ts";
@@ -36,6 +36,8 @@ export class FirstCopies {
   readonly #options: FirstCopiesOptions;
   /** Of all together. */
   readonly limit: RateLimit;
+  /** Why the last one to a node failed, until one succeeds. */
+  readonly failures = new Map<string, Failure>();
   /** The one that is under way. */
   #copying: Promise<void> = Promise.resolve();
 
@@ -67,6 +69,7 @@ export class FirstCopies {
       await this.#copyAll(standby, copy, holds);
       standby.copy = undefined;
       standby.phase = "joining";
+      this.failures.delete(node);
       this.#tellCopied(node, copy);
       onCopied();
     } catch (error) {
@@ -74,6 +77,7 @@ export class FirstCopies {
       // Another clone has taken its place: that one is not to suffer for it.
       if (standbys.links.get(node) !== standby) return;
       const { message } = error as Error;
+      this.failures.set(node, toFailure(error));
       shell.note("synchronisation-failed", `The first copy to "${node}" failed: ${message}`, { node });
       standbys.remove(node, message);
     }

@@ -126,6 +126,11 @@ export class Primary {
     return this.#standbys.lost;
   }
 
+  /** Why the last first copy to a standby failed. */
+  get failures(): ReadonlyMap<string, Failure> {
+    return this.#firstCopies.failures;
+  }
+
   /** A greeted standby; it waits until the view machine says `synchronise`. */
   addStandby(standby: StandbyLink): void {
     this.#standbys.add(standby);

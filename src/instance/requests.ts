@@ -48,6 +48,7 @@ export class Requests {
     const { application, node, listenHost } = this.#shell.config;
     const links = primary ? [...primary.links.values()] : [];
     const lost = primary ? new Set([...primary.lost, ...inSync.filter((other) => !primary.links.has(other))]) : [];
+    const failed = [...(primary?.failures ?? [])].map(([other, failure]) => ({ node: other, failure }));
     return {
       application: application.name,
       node,
@@ -63,6 +64,7 @@ export class Requests {
         ...links.map((link) => link.status(inSync.includes(link.node) && link.phase === "following")),
         ...[...lost].map((other) => ({ node: other, state: "lost" as const })),
       ],
+      ...(failed.length > 0 ? { failed } : {}),
       ...(this.#standby.worn ? { worn: true as const } : {}),
       processes: primary?.parts.tracees.processes.size ?? this.#standby.clone?.processes ?? 0,
       threads: primary?.parts.tracees.threadCount ?? 0,

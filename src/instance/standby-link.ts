@@ -3,7 +3,7 @@ import { connect, type TLSSocket } from "node:tls";
 import { type DetectorState, detectorDefaults, heartbeat, startDetector, tick } from "../cluster/detector.ts";
 import { type MutualTlsOptions, peerName } from "../cluster/tls.ts";
 import type { Clocks } from "../kernel/clocks.ts";
-import { OperatingError } from "../kernel/failure.ts";
+import { type Failure, fromFailure, OperatingError } from "../kernel/failure.ts";
 import { type Hello, type Message, STREAM_VERSION } from "../replication/frames.ts";
 import { Link } from "../replication/link.ts";
 import { freshPace, type Pace } from "../replication/pace.ts";
@@ -116,7 +116,7 @@ function dial(target: { node: string; host: string; port: number }, tls: MutualT
 export type Greeting = Omit<Hello, "version" | "clocks" | "key">;
 
 /**
- * Greets the clone and waits until it accepts. Errors: `clone-refuses`. The link's handlers are the caller's afterwards.
+ * Greets the clone and waits until it accepts. Errors: `clone-refuses`, or what it says itself (`disk-full`). The link's handlers are the caller's afterwards.
  * @param clocks the application's
  * @returns whether it has content of an earlier time
  */
@@ -124,11 +124,11 @@ export function greet(standby: StandbyLink, hello: Greeting, clocks: () => Clock
   return new Promise((resolve, reject) => {
     const { link, node } = standby;
     const timer = setTimeout(() => refuse(`no answer within ${GREET_MS / 1000} s`), GREET_MS);
-    const refuse = (reason: string) => {
+    const refuse = (reason: string, failure?: Failure) => {
       clearTimeout(timer);
-      reject(
-        new OperatingError("clone-refuses", `The clone on node "${node}" refuses: ${reason}`, { details: { node } }),
-      );
+      const message = `The clone on node "${node}" refuses: ${reason}`;
+      const known = failure !== undefined && failure.code !== "internal";
+      reject(known ? fromFailure(failure) : new OperatingError("clone-refuses", message, { details: { node } }));
     };
     link.onMessage = (message: Message) => {
       if (message.type === "accepted") {
@@ -138,7 +138,7 @@ export function greet(standby: StandbyLink, hello: Greeting, clocks: () => Clock
         if (message.memory) standby.held.expect();
         resolve(message.holds);
       } else if (message.type === "held") standby.held.hear(message);
-      else if (message.type === "refused") refuse(message.reason);
+      else if (message.type === "refused") refuse(message.reason, message.failure);
       // It puts aside what it has, before it accepts.
       else if (message.type === "heartbeat") timer.refresh();
       else refuse(`it answers "${message.type}"`);

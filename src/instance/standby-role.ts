@@ -8,7 +8,8 @@ import { type ClusterStore, storeKeys } from "../cluster/store.ts";
 import { KeptFiles, putAside } from "../files/kept.ts";
 import type { Lacking } from "../files/offer.ts";
 import { type Clocks, ownClocks } from "../kernel/clocks.ts";
-import { OperatingError } from "../kernel/failure.ts";
+import { diskFull } from "../kernel/disk-full.ts";
+import { OperatingError, toFailure } from "../kernel/failure.ts";
 import type { Message } from "../replication/frames.ts";
 import type { Link } from "../replication/link.ts";
 import type { InodeNumbers } from "../stage/inode-numbers.ts";
@@ -161,8 +162,10 @@ export class StandbyRole {
       this.#kept?.close();
       this.#kept = undefined;
       void ground.then((unused) => unused?.numbers?.close()).catch(() => {});
+      const { config } = this.#shell;
+      const failure = toFailure(diskFull(error, config.node, config.stateDirectory));
       this.#shell.note("clone-failed", `No clone could be made: ${(error as Error).message}`);
-      link.send({ type: "refused", reason: (error as Error).message });
+      link.send({ type: "refused", reason: (error as Error).message, failure });
       link.goodbye("refused");
       return;
     }

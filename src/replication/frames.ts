@@ -10,7 +10,7 @@ import type { RestartOrder } from "../cluster/restart.ts";
 import type { View } from "../cluster/spec.ts";
 import type { Lacking } from "../files/offer.ts";
 import type { ProgramPart } from "../files/program-file.ts";
-import { OperatingError } from "../kernel/failure.ts";
+import { type Failure, OperatingError } from "../kernel/failure.ts";
 import type { Program } from "../tree/programs.ts";
 import { LIMITS } from "./limits.ts";
 
@@ -41,7 +41,7 @@ export type Message =
   | { type: "held"; digests?: Buffer }
   /** Clone → primary: an operation `kept` is done. */
   | { type: "took" }
-  | { type: "refused"; reason: string; view?: View; revision?: number }
+  | { type: "refused"; reason: string; failure?: Failure; view?: View; revision?: number }
   | { type: "operation"; operation: Operation }
   | { type: "end"; end: CheckpointEnd; digest: number }
   | { type: "heartbeat" }
