@@ -81,6 +81,12 @@ export class SentContent {
     if (size > 0) this.#empty = false;
   }
 
+  /** The clones may have something of it that is not known any more: nothing of that is to show between or behind what comes. */
+  empty(path: string, emit: EmitChange): void {
+    this.#setSize(path, 0, emit);
+    this.#empty = true;
+  }
+
   /** Before the pieces of a file that no clone has: its length. */
   begin(path: string, size: number, emit: EmitChange, remember: boolean): void {
     if (!remember) this.#digests = undefined;

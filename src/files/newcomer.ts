@@ -156,7 +156,10 @@ export class Copy {
       const keepSize = (change: FileChange) => {
         size = change;
       };
-      if (!node.complete) content.begin(path, node.size, keepSize, !node.followed);
+      if (!node.complete) {
+        content.empty(path, this.#newcomer.emit);
+        content.begin(path, node.size, keepSize, !node.followed);
+      }
       const offers = this.#isOffered(node);
       for (let at = 0; at < content.size; at += CHUNK_BYTES) {
         if (content.skipsHoles) at = Math.max(at, wholePieces(nextData(fd, at, content.size)));

@@ -59,6 +59,7 @@ export class FirstCopies {
     try {
       const holds = await greet(standby, greeting, () => clocksOf(stage.init));
       if (standbys.links.get(node) !== standby) return;
+      this.failures.delete(node);
       standbys.listenTo(standby);
       const copy = new FirstCopy(standby, this.limit);
       standby.copy = copy;
@@ -75,12 +76,25 @@ export class FirstCopies {
     } catch (error) {
       standby.copy = undefined;
       // Another clone has taken its place: that one is not to suffer for it.
-      if (standbys.links.get(node) !== standby) return;
+      if (standbys.links.get(node) !== standby) {
+        this.#noteLoss(node);
+        return;
+      }
       const { message } = error as Error;
       this.failures.set(node, toFailure(error));
       shell.note("synchronisation-failed", `The first copy to "${node}" failed: ${message}`, { node });
       standbys.remove(node, message);
     }
+  }
+
+  /** In the midst of its first copy. */
+  #noteLoss(node: string): void {
+    const reason = this.#options.standbys.lost.get(node);
+    if (reason === undefined) return;
+    this.failures.set(node, {
+      code: "standby-lost",
+      message: `Standby "${node}" was lost as it was filled: ${reason}`,
+    });
   }
 
   async #copyAll(standby: StandbyLink, copy: FirstCopy, holds: boolean): Promise<void> {

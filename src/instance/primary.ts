@@ -122,7 +122,7 @@ export class Primary {
   }
 
   /** Standbys that were connected and are not any more. */
-  get lost(): ReadonlySet<string> {
+  get lost(): ReadonlyMap<string, string> {
     return this.#standbys.lost;
   }
 

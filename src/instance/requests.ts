@@ -47,7 +47,9 @@ export class Requests {
     const primary = this.#primary.current;
     const { application, node, listenHost } = this.#shell.config;
     const links = primary ? [...primary.links.values()] : [];
-    const lost = primary ? new Set([...primary.lost, ...inSync.filter((other) => !primary.links.has(other))]) : [];
+    const lost = primary
+      ? new Set([...primary.lost.keys(), ...inSync.filter((other) => !primary.links.has(other))])
+      : [];
     const failed = [...(primary?.failures ?? [])].map(([other, failure]) => ({ node: other, failure }));
     return {
       application: application.name,

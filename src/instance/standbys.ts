@@ -23,8 +23,8 @@ export interface StandbysOptions {
 export class Standbys {
   readonly #options: StandbysOptions;
   readonly links = new Map<string, StandbyLink>();
-  /** Standbys that were connected and are not any more. */
-  readonly lost = new Set<string>();
+  /** Standbys that were connected and are not any more, and why. */
+  readonly lost = new Map<string, string>();
   readonly #slowPauses = new SlowPauses();
   #receivers: readonly StandbyLink[] = [];
   /** Changes of files that a standby gets as soon as it has the names of those before. */
@@ -109,7 +109,7 @@ export class Standbys {
     standby.copy?.answers.fail(lost);
     standby.programs?.fail(lost);
     standby.held.gone();
-    this.lost.add(node);
+    this.lost.set(node, reason);
     this.#receivers = this.#receivers.filter((other) => other !== standby);
     this.#kept.delete(standby);
     this.#options.onLost();

@@ -18,6 +18,8 @@ export class Judge {
   readonly #acknowledged = new Map<number, Map<string, number>>();
   /** Terms whose application has crashed. */
   readonly #crashed = new Set<number>();
+  /** Terms that went on from an older state, or none, after a crash, and the one that had crashed. */
+  readonly #forgot = new Map<number, number>();
   /** So many nodes beside the speaker must have acknowledged what leaves. */
   readonly #holdBelow: number;
   releases = 0;
@@ -49,6 +51,7 @@ export class Judge {
     const before = Math.max(0, ...[...this.#bases.keys()].filter((other) => other < term));
     this.#bases.set(term, base);
     const mayForget = byPolicy && this.#crashed.has(before);
+    if (mayForget) this.#forgot.set(term, before);
     // Who was frozen meanwhile begins when others have gone on since: what those contain is not forgotten.
     const isLate = term < this.#newest;
     this.#newest = Math.max(this.#newest, term);
@@ -76,8 +79,10 @@ export class Judge {
     const before = this.#released.get(term);
     if (before !== undefined && before.node !== node)
       throw new Violation(`${before.node} and ${node} both speak in term ${term}`);
+    const output = { term, epoch };
+    const isKept = term >= this.#newest || this.#contains(this.#newest, output);
     if (term < this.#newest) {
-      if (!this.#contains(this.#newest, { term, epoch })) {
+      if (!isKept && !this.#wasForgotten(output)) {
         throw new Violation(`${node} released ${term}/${epoch}, which term ${this.#newest} does not contain`);
       }
       this.echoes++;
@@ -88,7 +93,13 @@ export class Judge {
     if (holders.length < this.#holdBelow && !last) {
       throw new Violation(`${node} released ${term}/${epoch}, which ${holders.length} of ${this.#holdBelow} hold`);
     }
-    if (before === undefined || before.epoch < epoch) this.#released.set(term, { node, epoch });
+    // Nothing that comes later can contain what was forgotten.
+    if (isKept && (before === undefined || before.epoch < epoch)) this.#released.set(term, { node, epoch });
+  }
+
+  /** What a crash has lost, by its owner's wish: it comes as late as packets may, and might as well have come before. */
+  #wasForgotten(output: Checkpoint): boolean {
+    return [...this.#forgot].some(([term, crashed]) => output.term < term && this.#contains(crashed, output));
   }
 
   #contains(term: number, output: Checkpoint): boolean {

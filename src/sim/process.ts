@@ -32,6 +32,8 @@ export class Process {
   #operatorWants = false;
   /** Terms that are to go on from an older state: also from its own, of a term that did. */
   readonly #olderAllowed = new Set<number>();
+  /** The term that it wanted when nobody else could go on; whoever can later, it cannot know. */
+  #wantedAlone = 0;
   /** Terms that it has asked the store for, and whether it knew, at any of the times, that others should go on. */
   readonly #asked = new Map<number, boolean>();
 
@@ -158,7 +160,7 @@ export class Process {
       case "compareAndSwap": {
         const { expectedRevision, view } = action;
         if (view.primary === node.name && this.#asked.get(view.term) !== true)
-          this.#asked.set(view.term, this.#othersAreBetter(before));
+          this.#asked.set(view.term, view.term !== this.#wantedAlone && this.#othersAreBetter(before));
         world.store.swap(node.name, expectedRevision, view, (result) => {
           if (result === "unknown") this.tell({ kind: "swapUnknown", expectedRevision });
           else if (result.ok) this.tell({ kind: "swapped", expectedRevision, view, revision: result.revision });
@@ -399,7 +401,10 @@ export class Process {
       return;
     }
     const alone = !this.world.othersCarry(this.node);
-    if (role.kind === "standby" && alone) this.tell({ kind: "promote", force: false });
+    if (role.kind === "standby" && alone) {
+      if (role.promotion === undefined) this.#wantedAlone = (confirmed?.view?.term ?? 0) + 1;
+      this.tell({ kind: "promote", force: false });
+    }
     if (role.kind !== "primary") return;
     if (alone || crashed.from === "cold") this.tell({ kind: "startAgain" });
     else

@@ -58,3 +58,19 @@ test("an older state that begins late after a crash is no harm, as long as it is
     /b goes on as term 11 from 9\/132, but b has released 8\/132/,
   );
 });
+
+/** "a" speaks late, in term 4, when "c" has gone on from 4/65, has crashed, and was started anew. */
+function afterColdStart(crashed: boolean): Judge {
+  const judge = new Judge(0);
+  judge.begins("a", 4, undefined, false);
+  judge.begins("c", 5, { term: 4, epoch: 65 }, false);
+  if (crashed) judge.crashes(5);
+  judge.begins("c", 6, undefined, true);
+  return judge;
+}
+
+test("what a crash has lost may be heard late, nothing else that the new state lacks", () => {
+  afterColdStart(true).releasesOutput("a", 4, 65, 0, false);
+  assert.throws(() => afterColdStart(true).releasesOutput("a", 4, 66, 0, false), /which term 6 does not contain/);
+  assert.throws(() => afterColdStart(false).releasesOutput("a", 4, 65, 0, false), /which term 6 does not contain/);
+});

@@ -140,6 +140,24 @@ logged("more events than the log holds: what changed is sent whole", async (pair
   pair.cut();
 });
 
+logged("more events than the log holds in a first copy: nothing of before shows behind or between", async (pair) => {
+  const shorter = `${pair.primary.root}/shorter`;
+  const sparser = `${pair.primary.root}/sparser`;
+  fs.writeFileSync(shorter, Buffer.alloc(120, 1));
+  fs.writeFileSync(sparser, Buffer.alloc(100_000, 2));
+  const fd = fs.openSync(`${pair.primary.root}/busy`, "w+");
+  await started(pair);
+  for (let i = 0; i < EVENTS + 1000; i++) fs.writeSync(fd, Buffer.from([i]), 0, 1, (i % 50) * 10_000);
+  fs.closeSync(fd);
+  fs.writeFileSync(shorter, Buffer.alloc(100, 3));
+  fs.writeFileSync(sparser, "");
+  fs.truncateSync(sparser, 100_000);
+  fs.appendFileSync(sparser, "end");
+  // What was written meanwhile, as a primary sends it at the end of a first copy.
+  await started(pair);
+  pair.cut();
+});
+
 twice("many names at once, then one more", async (pair) => {
   fs.mkdirSync(`${pair.primary.root}/many`);
   for (let i = 0; i < 2000; i++) fs.writeFileSync(`${pair.primary.root}/many/${i}`, "");
