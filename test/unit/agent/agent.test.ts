@@ -10,7 +10,7 @@ import { createAuthority, issueCertificate } from "../../../src/cluster/pki.ts";
 import { tlsOptions } from "../../../src/cluster/tls.ts";
 import { eventually, failure, isAlive, TestCluster } from "./harness.ts";
 
-describe("agent", { timeout: 120_000 }, () => {
+describe("agent", { timeout: 240_000 }, () => {
   let cluster: TestCluster;
   before(async () => {
     cluster = await TestCluster.start(["node-a", "node-b", "node-c"]);

@@ -6,7 +6,7 @@ import { eventually, failure, isAlive, resultOf, TestCluster } from "./harness.t
 
 const application = { name: "app", command: ["sleep", "1000"], address: "10.99.0.20/24", standby: ["node-b"] };
 
-describe("apply", { timeout: 120_000 }, () => {
+describe("apply", { timeout: 240_000 }, () => {
   let cluster: TestCluster;
   before(async () => {
     cluster = await TestCluster.start(["node-a", "node-b", "node-c"]);

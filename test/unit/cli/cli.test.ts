@@ -79,7 +79,7 @@ describe("figures", () => {
   });
 });
 
-describe("commands", { timeout: 90_000 }, () => {
+describe("commands", { timeout: 240_000 }, () => {
   let cluster: TestCluster;
   let socket: string;
   before(async () => {
