@@ -47,6 +47,8 @@ const SHUT_WR = 1;
 const LARGEST_SEGMENT = 32767;
 const CHUNK_BYTES = 1 << 16;
 const SMALLEST_CHUNK_BYTES = 1 << 10;
+/** Of buffer per byte of queue: a segment of a few hundred bytes takes a kilobyte of the kernel's beside them. */
+const ROOM_PER_BYTE = 8;
 
 const REUSE_ADDRESS = optionIndex(SOL_SOCKET, SO.reuseAddress);
 const SEND_BUFFER = optionIndex(SOL_SOCKET, SO.sendBuffer);
@@ -55,6 +57,7 @@ const BUFFER_LOCK = optionIndex(SOL_SOCKET, SO.bufferLock);
 const DEFER_ACCEPT = optionIndex(SOL_TCP, TCP.deferAccept);
 const FAST_OPEN = optionIndex(SOL_TCP, TCP.fastOpen);
 const CORK = optionIndex(SOL_TCP, TCP.cork);
+const NOT_SENT = optionIndex(SOL_TCP, TCP.notSentLowWater);
 const PRIORITY = optionIndex(SOL_SOCKET, SO.priority);
 /** Of a connection they are what it has come to. */
 const LARGEST = optionIndex(SOL_TCP, TCP.maxSegment);
@@ -134,11 +137,19 @@ function setOptions(fd: number, record: TcpRecord): void {
 }
 
 /** The kernel doubles what it is told. The lock says which sizes the application chose itself; the others keep growing. */
-function setBuffers(fd: number, record: TcpRecord, leastSend = 0, leastReceive = 0): void {
-  const sendBytes = Math.max(record.option(SEND_BUFFER) >> 1, leastSend);
+function setBuffers(fd: number, record: TcpRecord, leastReceive = 0): void {
   const receiveBytes = Math.max(record.option(RECEIVE_BUFFER) >> 1, leastReceive);
-  must(setOption(fd, SOL_SOCKET, SO.sendBufferForce, sendBytes), "setsockopt(SO_SNDBUFFORCE)");
+  setSendBuffer(fd, record.option(SEND_BUFFER) >> 1);
   must(setOption(fd, SOL_SOCKET, SO.receiveBufferForce, receiveBytes), "setsockopt(SO_RCVBUFFORCE)");
+  lockBuffers(fd, record);
+}
+
+/** It stays as it is, whatever the kernel would make of it, until `lockBuffers` says what the application chose. */
+function setSendBuffer(fd: number, bytes: number): void {
+  must(setOption(fd, SOL_SOCKET, SO.sendBufferForce, bytes), "setsockopt(SO_SNDBUFFORCE)");
+}
+
+function lockBuffers(fd: number, record: TcpRecord): void {
   const lock = record.option(BUFFER_LOCK);
   if (lock >= 0) setOption(fd, SOL_SOCKET, SO.bufferLock, lock);
 }
@@ -172,7 +183,7 @@ function restoreListening(fd: number, record: TcpRecord): RestoredTcp {
 function restoreClosed(fd: number, { record, received }: TcpState): RestoredTcp {
   setReuseAddress(fd, record);
   setOptions(fd, record);
-  setBuffers(fd, record, 0, received.length * 2);
+  setBuffers(fd, record, received.length * 2);
   const hadPeer = (record.flags & (FLAG.failed | FLAG.readShut)) !== 0;
   if (hadPeer) endOverLoopback(fd, received, (record.flags & FLAG.failed) !== 0);
   else if (record.localPort !== 0) must(bind(fd, record.local), "bind");
@@ -189,12 +200,12 @@ function restoreConnecting(fd: number, record: TcpRecord): RestoredTcp {
 }
 
 function restoreConnected(fd: number, state: TcpState): RestoredTcp {
-  const { record, received, sent } = state;
+  const { record, received } = state;
   setTcp(fd, TCP.repair, REPAIR.on, "TCP_REPAIR");
   setSequence(fd, QUEUE.receive, record.receiveStart);
   setSequence(fd, QUEUE.send, record.sendStart);
   setOptions(fd, record);
-  setBuffers(fd, record, sent.length * 2, received.length * 2);
+  setBuffers(fd, record, received.length * 2);
   must(bind(fd, record.local), "bind");
   // The kernel computes the size of segments in connect, before the negotiated options can be given: so it is told here,
   // or a restored connection would go on with 536 bytes for ever.
@@ -256,14 +267,29 @@ function finishConnected(fd: number, { record, sent }: TcpState): void {
   // The silent way: an acknowledgement that the kernel would send here would only tell the peer what it knows.
   setTcp(fd, TCP.repair, sent.length > 0 ? REPAIR.offSilently : REPAIR.off, "TCP_REPAIR");
   setReuseAddress(fd, record);
-  for (let at = 0; at < sent.length; ) {
-    const result = send(fd, sent.subarray(at), MSG_DONTWAIT | MSG_NOSIGNAL);
-    must(result, "send of what was unacknowledged");
-    at += result;
-  }
+  if (sent.length > 0) sendAgain(fd, record, sent);
   if (record.option(CORK) > 0) setTcp(fd, TCP.cork, 1, "TCP_CORK");
   if (record.flags & FLAG.finSent) shutdown(fd, SHUT_WR);
   if (record.state === STATE.timeWait) injectLastFin(record);
   if (record.flags & FLAG.readShut) shutdown(fd, SHUT_RD);
   if (record.flags & FLAG.failed) injectReset(record);
+}
+
+/**
+ * All of it must go in at once, and the queue may have been as full as the kernel lets it get: here its segments are cut in
+ * another way and take more room, and a first window of 60000 segments makes the kernel set a buffer that is not locked to
+ * the largest of net.ipv4.tcp_wmem. So the buffer has more room until it holds everything.
+ */
+function sendAgain(fd: number, record: TcpRecord, sent: Buffer): void {
+  const mark = record.option(NOT_SENT);
+  if (mark > 0) setTcp(fd, TCP.notSentLowWater, 0, "TCP_NOTSENT_LOWAT");
+  setSendBuffer(fd, Math.max(sent.length * (ROOM_PER_BYTE / 2), record.option(SEND_BUFFER) >> 1));
+  for (let at = 0; at < sent.length; ) {
+    const result = send(fd, sent.subarray(at), MSG_DONTWAIT | MSG_NOSIGNAL);
+    must(result, "send of what was unacknowledged");
+    at += result;
+  }
+  if (mark > 0) setTcp(fd, TCP.notSentLowWater, mark, "TCP_NOTSENT_LOWAT");
+  setSendBuffer(fd, record.option(SEND_BUFFER) >> 1);
+  lockBuffers(fd, record);
 }

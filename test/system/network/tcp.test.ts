@@ -154,6 +154,78 @@ for (const [family, address, prefix, client] of [
     here.port.remove();
   });
 
+  test(`${family}: queues as full as they get move three times`, { timeout: 60_000 }, async () => {
+    let here = await start();
+    const listener = here.host.run(() => listenOn(address, 7000));
+    const target = socketAddress(address, 7000);
+    const limits: ((client: number, served: number) => void)[] = [
+      () => {},
+      // A window of a few kilobytes, so segments of a few kilobytes.
+      (client) => setOption(client, SOL_SOCKET, SO.receiveBuffer, 4096),
+      (_, served) => setOption(served, SOL_TCP, TCP.notSentLowWater, 16_384),
+      (_, served) => setOption(served, SOL_SOCKET, SO.sendBuffer, 8192),
+    ];
+    let served: number[] = [];
+    const clients: number[] = [];
+    for (const limit of limits) {
+      const fd = peer.run(() => socket(target.length === 16 ? 2 : 10, SOCK_STREAM));
+      limit(fd, -1);
+      assert.equal(connect(fd, target), 0);
+      clients.push(fd);
+      served.push(await accepted(listener));
+      limit(fd, served.at(-1)!);
+    }
+    const sent = { served: served.map(() => 0), clients: clients.map(() => 0) };
+    /** Bytes that tell their place. */
+    const piece = (from: number, bytes: number) =>
+      Buffer.from(new Uint8Array(bytes).map((_, i) => ((from + i) * 7919) >>> 8));
+    const SIDES = ["served", "clients"] as const;
+    const descriptors = { served: () => served, clients: () => clients };
+    /** Until nothing more goes in, and has not for a while: what the other side's kernel takes is taken. */
+    const fillUp = async () => {
+      for (let quiet = 0; quiet < 5; quiet++) {
+        for (const side of SIDES)
+          descriptors[side]().forEach((fd, i) => {
+            for (;;) {
+              const result = send(fd, piece(sent[side][i]!, 32_768), MSG_DONTWAIT);
+              if (result <= 0) break;
+              sent[side][i]! += result;
+              quiet = 0;
+            }
+          });
+        await pause(5);
+      }
+    };
+    for (let moves = 0; moves < 3; moves++) {
+      await fillUp();
+      const next = await place(true);
+      served = await move(here, next, served);
+      here = next;
+    }
+    await fillUp();
+    const buffer = Buffer.alloc(1 << 16);
+    const takeAll = async (fd: number, bytes: number) => {
+      const end = performance.now() + 20_000;
+      for (let received = 0; received < bytes; ) {
+        const result = receive(fd, buffer, MSG_DONTWAIT);
+        if (result > 0) {
+          assert.ok(buffer.subarray(0, result).equals(piece(received, result)), `Other bytes after ${received}`);
+          received += result;
+        } else {
+          assert.equal(result, EAGAIN);
+          assert.ok(performance.now() < end, `Only ${received} of ${bytes} bytes came`);
+          await pause(2);
+        }
+      }
+    };
+    for (const [i, fd] of clients.entries()) {
+      await takeAll(fd, sent.served[i]!);
+      await takeAll(served[i]!, sent.clients[i]!);
+    }
+    for (const fd of [...clients, ...served, listener]) closeSocket(fd);
+    here.port.remove();
+  });
+
   test(`${family}: states, queues and options survive; a listener goes on listening`, { timeout: 30_000 }, async () => {
     const first = await start();
     const listener = first.host.run(() => listenOn(address, 7000));
