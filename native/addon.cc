@@ -11,6 +11,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   understudy::addDigest(env, exports);
   understudy::addPageDigests(env, exports);
   understudy::addHuge(env, exports);
+  understudy::addWriteBehind(env, exports);
   return exports;
 }
 

@@ -40,5 +40,6 @@ void addTcp(Napi::Env, Napi::Object);
 void addDigest(Napi::Env, Napi::Object);
 void addPageDigests(Napi::Env, Napi::Object);
 void addHuge(Napi::Env, Napi::Object);
+void addWriteBehind(Napi::Env, Napi::Object);
 
 }  // namespace understudy

@@ -42,10 +42,10 @@ export function isPopulated(path: string): boolean {
   }
 }
 
-/** Kills every process in the group and below it (cgroup.kill, Linux 5.14), then removes the groups. */
-export async function killCgroup(path: string): Promise<void> {
+/** Kills every process in the group and below it (cgroup.kill, Linux 5.14), then removes the groups; what has not ended by then stays. */
+export async function killCgroup(path: string, limitMs = EMPTY_WAIT_MS): Promise<void> {
   if (!existsSync(path)) return;
-  const deadline = performance.now() + EMPTY_WAIT_MS;
+  const deadline = performance.now() + limitMs;
   try {
     writeFileSync(join(path, "cgroup.kill"), "1");
   } catch {

@@ -116,6 +116,11 @@ export class Skeleton {
     }
   }
 
+  /** Waits until the steps taken so far are in the files. @throws SystemCallError for the first that could not be taken */
+  settleFiles(): void {
+    this.#files.settle();
+  }
+
   #isMapped(id: string): boolean {
     for (const { areas } of this.processes.values())
       if (areas.some(({ backing }) => (backing.type === "shared" || backing.type === "file") && backing.id === id))

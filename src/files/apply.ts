@@ -29,6 +29,7 @@ import {
   tryOpenBelow,
   writeAt,
 } from "../kernel/files.ts";
+import { WriteBehind } from "../kernel/write-behind.ts";
 import { ASIDE, type Attributes, type FileChange, type FileOperation } from "./change.ts";
 import { emptied } from "./empty.ts";
 import type { Numbered } from "./numbered.ts";
@@ -47,6 +48,8 @@ export interface FileApplyOptions {
   answer?: (lacking: Lacking) => void;
   /** Of a clone on a disk of its own. */
   numbered?: Numbered | undefined;
+  /** Writes of so many bytes and more are made by a thread of their own, while what comes next is received. */
+  behindBytes?: number;
 }
 
 const PUNCH_HOLE_KEEP_SIZE = 3;
@@ -55,6 +58,8 @@ const PUNCH_HOLE_KEEP_SIZE = 3;
  * hypervisor (free page reporting, of whole page blocks): it faults in 4 KiB by 4 KiB, at a fifteenth of the speed.
  */
 const WRITE_BYTES = 64 << 10;
+/** Shorter ones are done before a thread would have begun. */
+const BEHIND_BYTES = 256 << 10;
 /** Kept by the overlay, or by a security module that the standby may not have. */
 const NOT_OURS = /^(trusted\.overlay\.|security\.(selinux|ima|evm)$)/;
 
@@ -66,6 +71,8 @@ export class FileApply {
   #directory: { path: string; fd: number } | undefined;
   /** The file written last. */
   #file: { path: string; fd: number } | undefined;
+  /** Of large writes to that file; all are done before any other step begins. */
+  readonly #behind = new WriteBehind();
 
   /** @param rootFd O_PATH descriptor of the clone's root (`Stage.rootFd`); stays the caller's */
   constructor(rootFd: number, options: FileApplyOptions = {}) {
@@ -74,7 +81,13 @@ export class FileApply {
   }
 
   close(): void {
+    this.#behind.close();
     this.#forget();
+  }
+
+  /** Waits until the steps taken so far are in the files. @throws SystemCallError for the first that could not be taken */
+  settle(): void {
+    this.#behind.settle();
   }
 
   #forget(): void {
@@ -88,13 +101,23 @@ export class FileApply {
     this.#file = undefined;
   }
 
-  /** As `steps`, in one go. */
+  /** As `steps`, in one go and settled. */
   apply(operation: FileOperation): void {
     for (const _pause of this.steps(operation));
+    this.settle();
   }
 
-  /** Other operations may be applied in its pauses, but for the same paths. @throws SystemCallError with call, path and cause */
+  /**
+   * Other operations may be applied in its pauses, but for the same paths. A large write may be under way still when it returns, and
+   * fail in a later step or in `settle`; its `release` is called here. @throws SystemCallError with call, path and cause
+   */
   *steps({ change }: FileOperation): Generator<void, void> {
+    const { behindBytes = BEHIND_BYTES } = this.#options;
+    if (change.type === "write" && change.bytes.length >= behindBytes) {
+      this.#writeBehind(change);
+      return;
+    }
+    this.settle();
     switch (change.type) {
       case "write":
         this.#write(change.path, change.bytes, change.at);
@@ -215,6 +238,15 @@ export class FileApply {
     const fd = this.#open(path);
     for (let done = 0; done < bytes.length; done += WRITE_BYTES)
       writeAt(fd, bytes.subarray(done, done + WRITE_BYTES), at + done);
+  }
+
+  #writeBehind(change: Extract<FileChange, { type: "write" }>): void {
+    if (this.#file?.path !== change.path) this.settle();
+    const { path, at, bytes, release } = change;
+    const fd = this.#open(path);
+    // It has what it releases from now on.
+    delete change.release;
+    this.#behind.write(fd, { path, at, bytes, release });
   }
 
   #takeOffered({ path, id, at, length, digests, last }: Extract<FileChange, { type: "offer" }>): void {

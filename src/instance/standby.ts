@@ -177,6 +177,8 @@ export class Clone {
     checkVersions(new Map(end.changed));
     this.checkPrograms(end.programs ?? []);
     const first = !this.#newest;
+    // Before it counts.
+    if (first) this.#skeleton.settleFiles();
     this.#huge.close(end.epoch, this.#appliedHuge(), first);
     this.#newest = end;
     if (first) this.#settle(end);
@@ -263,6 +265,7 @@ export class Clone {
   }
 
   #settle(end: CheckpointEnd): void {
+    this.#skeleton.settleFiles();
     for (const [key, resource] of end.changed) this.#states.set(key, resource);
     for (const key of end.gone) this.#states.delete(key);
     this.#applied = end;

@@ -7,10 +7,12 @@ export type Argument = number | bigint | null | NodeJS.ArrayBufferView;
 /** Opaque: a descriptor that the event loop watches. */
 export type WatchHandle = { readonly watch: unique symbol };
 
-/** Opaque: the last sent content of an address space's pages. */
 /** Where huge pages are read, and what the clones have of them: native/huge.h. */
 export type HugeSources = { readonly hugeSources: unique symbol };
 export type HugeContent = { readonly hugeContent: unique symbol };
+/** Opaque: native/write_behind.cc. */
+export type WriteQueue = { readonly writeQueue: unique symbol };
+/** Opaque: the last sent content of an address space's pages. */
 export type Shadow = { readonly shadow: unique symbol };
 
 export interface Addon {
@@ -128,6 +130,11 @@ export interface Addon {
     table: Uint32Array,
     found: Uint32Array,
   ): number;
+  /** See src/kernel/write-behind.ts. */
+  writeBehindNew(most: number): WriteQueue;
+  writeBehindPush(queue: WriteQueue, fd: number, bytes: Buffer, length: number, at: number): number;
+  writeBehindWait(queue: WriteQueue, failed: Float64Array): number;
+  writeBehindEnd(queue: WriteQueue): number;
   verify(stream: Buffer, offset: number, end: number): number;
   mapShared(fd: number, bytes: number): Buffer | number;
   /** Returns the offset behind what was taken; state: [bytes in the window, bytes of the next record that were taken]. */

@@ -42,6 +42,8 @@ import {
 } from "./node.ts";
 
 const LOCK_WAIT_MS = 15_000;
+/** File systems that go with the last process write out what is in memory, and the machine may have much else to do. */
+const END_LIMIT_MS = 60_000;
 const POLL_MS = 20;
 /** Three members elect their first leader, and every agent registers. */
 const STORE_WAIT_MS = 30_000;
@@ -217,7 +219,7 @@ export class Lab {
 
   async #clear(): Promise<void> {
     const { cgroup, directory, runDirectory } = this.#places;
-    await killCgroup(cgroup);
+    await killCgroup(cgroup, END_LIMIT_MS);
     if (isPopulated(cgroup)) {
       throw new OperatingError("lab-stuck", `Processes of the lab "${this.name}" do not end`, {
         remedy: `Look at the processes in ${cgroup}`,

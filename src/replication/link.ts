@@ -10,9 +10,12 @@ import { tcpAnswers } from "../kernel/tcp-info.ts";
 import { Answers } from "./answers.ts";
 import { FrameReader, FrameWriter, type Message } from "./frames.ts";
 import { LIMITS } from "./limits.ts";
+import { readInto } from "./read-into.ts";
 
 /** So long at a time messages are handled before others have their turn. */
 const READ_SLICE_MS = 10;
+/** TLS hands out at most one record at a time. */
+const RECORD_BYTES = 16 << 10;
 
 /** Of a message that takes long to handle: the rest of the work, with pauses. Given up when the link is closed. */
 export type Handling = Generator<void, void> | void;
@@ -42,15 +45,18 @@ export class Link {
     this.socket = socket;
     this.peer = peer;
     socket.setNoDelay(true);
-    socket.on("data", (bytes: Buffer) => this.#receive(bytes));
+    const room = Buffer.allocUnsafeSlow(RECORD_BYTES);
+    if (!readInto(socket, room, (bytes) => this.#receive(bytes)))
+      socket.on("data", (bytes: Buffer) => this.#receive(bytes));
     socket.on("error", (error) => this.#end(error));
     socket.on("close", () => this.#end());
   }
 
+  /** @param bytes gone when it returns */
   #receive(bytes: Buffer): void {
     this.#answers.heard();
     if (this.#unhandled.length === 0 && this.#reader.absorb(bytes)) return;
-    this.#unhandled.push(this.#messages(bytes));
+    this.#unhandled.push(this.#messages(Buffer.from(bytes)));
     if (!this.#isWaiting) this.#handle();
   }
 

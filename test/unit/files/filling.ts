@@ -4,6 +4,7 @@ import type { EmitOperation, FileCapture, FileNewcomer } from "../../../src/file
 import type { FileOperation } from "../../../src/files/change.ts";
 import { Answers } from "../../../src/files/newcomer.ts";
 import { Numbered } from "../../../src/files/numbered.ts";
+import type { Lacking } from "../../../src/files/offer.ts";
 import { forgetUnusedNames } from "../../../src/kernel/file-systems.ts";
 import type { InodeNumbers } from "../../../src/stage/inode-numbers.ts";
 
@@ -32,7 +33,13 @@ export class TestClone {
   constructor(rootFd: number, blocks?: OfferedBlocks & { holds: boolean }, numbers?: InodeNumbers) {
     this.#holds = blocks?.holds ?? false;
     const numbered = numbers && new Numbered(numbers, { forget: () => forgetUnusedNames(rootFd) });
-    this.apply = new FileApply(rootFd, { blocks, numbered, answer: (lacking) => this.#answers.push(lacking) });
+    const answer = (lacking: Lacking) => this.#answers.push(lacking);
+    this.apply = new FileApply(rootFd, { blocks, numbered, answer, behindBytes: 1 });
+  }
+
+  /** As a standby takes what comes in: writes may be under way still. */
+  #take(operation: FileOperation): void {
+    for (const _pause of this.apply.steps(operation));
   }
 
   /** A step that all clones get. */
@@ -45,9 +52,9 @@ export class TestClone {
   async #introduce(capture: FileCapture, pause: () => Promise<void>): Promise<void> {
     const kept: FileOperation[] = [];
     this.#kept = kept;
-    await capture.introduce((operation) => this.apply.apply(operation), pause, 1);
+    await capture.introduce((operation) => this.#take(operation), pause, 1);
     this.#kept = undefined;
-    for (const operation of kept) this.apply.apply(operation);
+    for (const operation of kept) this.#take(operation);
   }
 
   async fill(capture: FileCapture, { pause = async () => {}, others }: FillOptions = {}): Promise<FillResult> {
@@ -55,7 +62,7 @@ export class TestClone {
     const newcomer: FileNewcomer = {
       emit: (operation: FileOperation) => {
         if (operation.change.type === "write") result.written += operation.change.bytes.length;
-        this.apply.apply(operation);
+        this.#take(operation);
       },
       pause,
       answers: this.#answers,
@@ -69,6 +76,7 @@ export class TestClone {
     };
     if (others) await this.#introduce(capture, pause);
     await capture.copyAll(newcomer, others);
+    this.apply.settle();
     return result;
   }
 }

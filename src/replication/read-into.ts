@@ -1,0 +1,28 @@
+/**
+ * A socket's bytes come in memory that is used again and again, not in a new piece each. Node's `onread` does that, but only for
+ * sockets that `connect` makes by itself, not for a server's: here it is set by the names that it has inside.
+ */
+import type { TLSSocket } from "node:tls";
+
+interface Reading {
+  _handle?: { useUserBuffer?: (buffer: Buffer) => void } | null;
+  [name: symbol]: unknown;
+}
+
+/**
+ * From now on what is read lies at the beginning of `buffer` and is gone after `take`. Call before anything has come.
+ * @returns false, and nothing has changed, where this Node.js has no such way, or something has come already
+ */
+export function readInto(socket: TLSSocket, buffer: Buffer, take: (bytes: Buffer) => void): boolean {
+  const reading = socket as unknown as Reading;
+  const handle = reading._handle;
+  const inside = new Map(Object.getOwnPropertySymbols(socket).map((symbol) => [symbol.description, symbol]));
+  const [own, called, next] = [inside.get("kBuffer"), inside.get("kBufferCb"), inside.get("kBufferGen")];
+  if (!own || !called || !next || !handle?.useUserBuffer || socket.readableLength > 0) return false;
+  reading[own] = buffer;
+  reading[called] = (length: number) => take(buffer.subarray(0, length));
+  reading[next] = null;
+  handle.useUserBuffer(buffer);
+  socket.resume();
+  return true;
+}
