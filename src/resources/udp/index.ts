@@ -53,12 +53,18 @@ const UDP: Array<[number, number]> = [1, 101, 102, 103, 104].map((option) => [SO
 /** Behind IP_TOS, which changes it. */
 const PRIORITY: [number, number] = [SOL_SOCKET, SO.priority];
 
-function toLocal({ local }: UdpState): Buffer {
+/** IPv4 in addresses of IPv6: ::ffff:0:0/96. */
+const MAPPED = Buffer.from("00000000000000000000ffff", "hex");
+const isMapped = (sender: Buffer) => sender.readUInt16LE() === AF_INET6 && sender.subarray(8, 20).equals(MAPPED);
+
+/** Where what `from` has sent must go to. */
+function toLocal({ local }: UdpState, from: Buffer): Buffer {
   const to = Buffer.from(local);
   const address = to.subarray(...(to.readUInt16LE() === AF_INET ? ([4, 8] as const) : ([8, 24] as const)));
   // Bound to all addresses: whichever it came to, it comes to the loopback address now.
   if (address.some((byte) => byte !== 0)) return to;
   if (address.length === 4) address.set([127, 0, 0, 1]);
+  else if (isMapped(from)) address.set([...MAPPED, 127, 0, 0, 1]);
   else address[15] = 1;
   return to;
 }
@@ -70,13 +76,12 @@ function fill(fd: number, state: UdpState, context: CreateContext): void {
   room.writeInt32LE(MOST_ROOM_BYTES);
   call("setsockopt", fd, SOL_SOCKET, SO_RCVBUFFORCE, room, 4);
   const senders = new Map<string, number>();
-  const to = toLocal(state);
   let sent = 0;
   for (const { from, content } of state.queue) {
     const key = from.toString("hex");
     const sender = senders.get(key) ?? senderAs(from, context);
     if (sender !== undefined) senders.set(key, sender);
-    const result = sendMessage(sender ?? ownOf(from, fd, context), { content, to });
+    const result = sendMessage(sender ?? ownOf(from, fd, context), { content, to: toLocal(state, from) });
     // Any datagram may be lost on its way; the clone is not, for one.
     if (result >= 0) sent++;
   }

@@ -99,6 +99,20 @@ int main(void) {
         one->messages = count(one->receiver);
         check(one->messages > 0);
       }
+  // IPv4 at a socket of IPv6, of one who has gone.
+  struct full mapped = {.domain = AF_INET6, .piece = 1400};
+  struct sockaddr_in6 any = {.sin6_family = AF_INET6}, from;
+  struct sockaddr_in four = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t length = sizeof any;
+  mapped.receiver = socket(AF_INET6, SOCK_DGRAM, 0);
+  mapped.sender = socket(AF_INET, SOCK_DGRAM, 0);
+  check(!bind(mapped.receiver, (void*)&any, length) && !getsockname(mapped.receiver, (void*)&any, &length));
+  four.sin_port = any.sin6_port;
+  check(!connect(mapped.sender, (void*)&four, sizeof four));
+  mapped.is = bufferOf(mapped.receiver);
+  overfill(&mapped);
+  close(mapped.sender);
+  mapped.messages = count(mapped.receiver);
   begin();
   for (int round = 0;; round++) {
     next();
@@ -121,6 +135,9 @@ int main(void) {
       one->is = bufferOf(one->receiver);
       one->messages = count(one->receiver);
     }
+    equal(count(mapped.receiver), mapped.messages);
+    length = sizeof from;
+    check(recvfrom(mapped.receiver, back, sizeof back, MSG_PEEK, (void*)&from, &length) > 0 && IN6_IS_ADDR_V4MAPPED(&from.sin6_addr));
     ok();
   }
 }
