@@ -227,7 +227,12 @@ export class KernelMemory {
 
   /** As seen in the pid namespace of that level. */
   #pidOf(task: Address, level: number): number {
-    const numbers = this.pointer(task + FIELDS.offset("task_struct.thread_pid")) + FIELDS.offset("pid.numbers");
+    return this.pidNumber(this.pointer(task + FIELDS.offset("task_struct.thread_pid")), level);
+  }
+
+  /** What the process of a `struct pid` is called in the pid namespace of that level; this program's by default. */
+  pidNumber(pid: Address, level = this.#level()): number {
+    const numbers = pid + FIELDS.offset("pid.numbers");
     return this.#integer(numbers + BigInt(level) * FIELDS.offset("upid") + FIELDS.offset("upid.nr"));
   }
 

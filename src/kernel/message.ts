@@ -1,6 +1,7 @@
 /** sendmsg and recvmsg: one message with its address, its descriptors and its sender's credentials (unix(7)). */
 
 import { addon } from "./addon.ts";
+import { closeDescriptor } from "./calls.ts";
 import { NR } from "./numbers.ts";
 import { SOL_SOCKET } from "./socket.ts";
 
@@ -10,11 +11,14 @@ const CONTROL_BYTES = 4096;
 const CONTROL_HEADER_BYTES = 16;
 const SCM_RIGHTS = 1;
 const SCM_CREDENTIALS = 2;
+const SCM_PIDFD = 4;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
 export const MSG_PEEK = 2;
+/** What came along was too much, or this process could not have more descriptors. */
+export const MSG_CTRUNC = 8;
 export const MSG_TRUNC = 0x20;
 
 export interface Credentials {
@@ -84,6 +88,7 @@ function takeControl(received: ReceivedMessage, part: Buffer): void {
   const type = part.readInt32LE(12);
   const data = part.subarray(CONTROL_HEADER_BYTES);
   if (type === SCM_RIGHTS) for (let i = 0; i + 4 <= data.length; i += 4) received.fds.push(data.readInt32LE(i));
+  else if (type === SCM_PIDFD) closeDescriptor(data.readInt32LE(0));
   else if (type === SCM_CREDENTIALS)
     received.credentials = { pid: data.readInt32LE(0), uid: data.readUInt32LE(4), gid: data.readUInt32LE(8) };
 }

@@ -257,8 +257,11 @@ export class DescriptorTables {
       stamps: (pid) => this.#tables.get(pid)?.stamps,
       plainStamp: ({ pid, fd }) => this.#tables.get(pid)?.plainStamp(fd),
       adopt: (fd) => {
-        taken.push(fd);
-        return flight.adopt(fd);
+        const last = taken.push(fd);
+        const description = flight.adopt(fd);
+        // Thousands may be in flight of a few: only those that nobody else has are needed further.
+        if (description.pid !== process.pid || description.fd !== fd) closeDescriptor(taken.splice(last - 1, 1)[0]!);
+        return description;
       },
       find: (isWanted) => {
         for (const { pid, known } of this.#tables.values())

@@ -12,6 +12,8 @@ export interface EventfdState {
 }
 
 const EFD_SEMAPHORE = 1;
+/** Only the kernel itself counts one further (eventfd_signal): that has overflowed. */
+const MOST_WRITTEN = 0xfffffffffffffffen;
 
 const remembered = new Remembered<EventfdState>();
 
@@ -25,6 +27,7 @@ function read(info: string): EventfdState {
 
 /**
  * @kept the counter, whether it counts as a semaphore, flags; who shares it.
+ * @unkept that the kernel itself has let a counter overflow (it is full then).
  */
 export const eventfd: DescriptorKind<EventfdState> = {
   kind: "eventfd",
@@ -35,7 +38,8 @@ export const eventfd: DescriptorKind<EventfdState> = {
     descriptions.map((description) => remembered.state(description, context, () => read(context.info(description)))),
   create(state) {
     const fd = call("eventfd2", 0, O.closeOnExec | O.nonBlock | (state.semaphore ? EFD_SEMAPHORE : 0));
-    const count = BigInt(`0x${state.count}`);
+    const counted = BigInt(`0x${state.count}`);
+    const count = counted > MOST_WRITTEN ? MOST_WRITTEN : counted;
     if (count > 0n) {
       const word = Buffer.alloc(8);
       word.writeBigUInt64LE(count);

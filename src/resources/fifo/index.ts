@@ -11,7 +11,7 @@ import {
 import { Status } from "../../kernel/files.ts";
 import { type CreateContext, type DescriptorKind, O } from "../kind.ts";
 import { inodeOf } from "../nameless/state.ts";
-import { peekPipe } from "../pipe/index.ts";
+import { F_GETPIPE_SZ, F_SETPIPE_SZ, fillPipe, isPacketized, NOTHING, peekPipe } from "../pipe/content.ts";
 
 export interface FifoState {
   path: string;
@@ -24,19 +24,18 @@ export interface FifoState {
   sizeBytes: number;
   /** Only with a reading end. */
   content: Buffer;
+  /** Lengths of the packets in it, when it was written to with O_DIRECT. */
+  packets?: number[];
 }
 
 const TYPE = 0o170000;
 const FIFO = 0o010000;
-const F_SETPIPE_SZ = 1031;
-const F_GETPIPE_SZ = 1032;
 const DELETED = " (deleted)";
 const AT_FDCWD = -100;
 const status = new Status();
-const NOTHING = Buffer.alloc(0);
 
 /**
- * @kept every opening by its path, also when its name is gone, and the bytes that wait.
+ * @kept every opening by its path, also when its name is gone, and the bytes that wait, as packets where they are.
  */
 export const fifo: DescriptorKind<FifoState> = {
   kind: "fifo",
@@ -55,7 +54,7 @@ export const fifo: DescriptorKind<FifoState> = {
       const reads = opened && (flags & O.accessMode) !== O.writeOnly;
       const deleted = link.endsWith(DELETED);
       const path = deleted ? link.slice(0, -DELETED.length) : link;
-      return { path, deleted, ...status, flags, sizeBytes, content: reads ? peekPipe(fd, sizeBytes).content : NOTHING };
+      return { path, deleted, ...status, flags, sizeBytes, ...(reads ? peekPipe(fd, sizeBytes) : NOTHING) };
     }),
   create(state, context) {
     const keeper = keeperOf(state, context);
@@ -90,8 +89,9 @@ function keeperOf(state: FifoState, context: CreateContext): number {
   const same = all.filter(({ id }) => id === state.id);
   const size = Math.max(...same.map(({ sizeBytes }) => sizeBytes));
   if (size > 0) tryCall("fcntl", keeper, F_SETPIPE_SZ, size);
-  const { content } = same.find((other) => other.content.length > 0) ?? state;
-  if (content.length) call("write", keeper, content, content.length);
+  const { content, packets = [content.length] } = same.find((other) => other.content.length > 0) ?? state;
+  const flags = same.map((other) => other.flags);
+  if (content.length > 0) fillPipe(keeper, { content, packets }, isPacketized(packets, flags));
   context.shared.set(key, keeper);
   context.atLife(() => closeDescriptor(keeper));
   return keeper;

@@ -59,7 +59,7 @@ function* nodes(memory: KernelMemory, at: Address): Generator<Address> {
 }
 
 /** The first page's worth lies behind the head, each further one behind a pointer to the next. */
-function bytesOf(memory: KernelMemory, message: Address): Buffer {
+export function bytesOf(memory: KernelMemory, message: Address): Buffer {
   const length = Number(memory.pointer(message + FIELDS.offset("msg_msg.m_ts")));
   const head = FIELDS.offset("msg_msg");
   const parts: Buffer[] = [memory.read(message + head, Math.min(length, SEGMENT_BYTES - Number(head)))];

@@ -1,6 +1,6 @@
 /** POSIX message queues (mq_overview(7)): open ones, those that only have a name, and those that have lost it. */
 import { statfsSync } from "node:fs";
-import { call, closeDescriptor, cString, openPath, statusFlags } from "../../kernel/calls.ts";
+import { call, closeDescriptor, cString, openPath, statusFlags, tryCall } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { Status } from "../../kernel/files.ts";
 import { readStatus, virtualPid } from "../../kernel/procfs.ts";
@@ -41,6 +41,7 @@ const DELETED = " (deleted)";
 const SIGEV_THREAD = 2;
 const ATTRIBUTE_BYTES = 64;
 const TEXT_BYTES = 128;
+const RLIMIT_MSGQUEUE = 12;
 
 const status = new Status();
 /** Of the stop under way: queues without a name that somebody has open, by inode. */
@@ -83,6 +84,15 @@ interface Made {
 }
 
 let made: Made = { fds: new Map(), registered: new Set() };
+
+/**
+ * The limit of what one user's queues take together counts for who makes them: this process, for all applications of the node. What an
+ * application could make, its clone must be able to. It stays as it is where that is not allowed (CAP_SYS_RESOURCE).
+ */
+function liftLimit(): void {
+  const unlimited = Buffer.alloc(16, 0xff);
+  tryCall("prlimit64", 0, RLIMIT_MSGQUEUE, unlimited, null);
+}
 
 /** With this thread in the clone's IPC namespace. */
 function makeQueue(state: QueueState): number {
@@ -155,10 +165,12 @@ export const mqueue: DescriptorKind<MqueueState> = {
     const queues = states.filter((state) => state.type === "queue");
     // Those without a name first: it may be another's now.
     const order = queues.toSorted((a, b) => Number(b.unlinked) - Number(a.unlinked));
-    if (order.length > 0)
+    if (order.length > 0) {
+      liftLimit();
       inNamespaceOf(context.inside().pid, () => {
         for (const state of order) made.fds.set(state.id, makeQueue(state));
       });
+    }
     return states.map((state) => {
       const fd = made.fds.get(state.id);
       if (fd === undefined)

@@ -14,7 +14,18 @@ import { OperatingError } from "../../kernel/failure.ts";
 import { AT_EMPTY_PATH, O_NOCTTY } from "../../kernel/files.ts";
 import { type CreateContext, type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
 import { makeMasters, TIOCSCTTY } from "./controlling.ts";
-import { events, peekMaster, peekSlave, putBack, putIntoSlave, readTermios, setTermios } from "./queue.ts";
+import {
+  events,
+  peekMaster,
+  peekSlave,
+  printBehind,
+  putBack,
+  putIntoSlave,
+  readTermios,
+  sendBehind,
+  setTermios,
+} from "./queue.ts";
+import { type Waiting, waitingAt } from "./waiting.ts";
 
 export interface PtyState {
   /** The number in /dev/pts. */
@@ -41,6 +52,9 @@ export interface Terminal {
   /** Typed and not read yet; written and not read yet. */
   input: Buffer;
   output: Buffer;
+  /** Behind that, what the queues have had no room for yet. */
+  inputComing?: Buffer;
+  outputComing?: Buffer;
 }
 
 const TYPE = 0o170000;
@@ -62,6 +76,8 @@ const WINDOW_BYTES = 8;
 const POLLHUP = 0x10;
 const value = Buffer.alloc(4);
 const PTS_MAJOR = 136;
+const NOTHING = Buffer.alloc(0);
+const NONE: Waiting = { arrived: NOTHING, coming: NOTHING };
 
 function isMaster(link: string): boolean {
   return link === "/dev/ptmx" || link === "/dev/pts/ptmx";
@@ -102,9 +118,10 @@ function lookAt(
   const path = `/proc/${pid}/root/dev/pts/${index}`;
   const { mode, uid, gid } = statSync(path);
   const packets = number(master, TIOC.getPackets);
-  const output = peekMaster(master, packets === 1);
+  const output = waitingAt(master) ?? { arrived: peekMaster(master, packets === 1), coming: NOTHING };
   const slave = hasSlave ? openPath(path, O.readWrite | O_NOCTTY | O.nonBlock) : -1;
   try {
+    const input = slave < 0 ? NONE : (waitingAt(slave) ?? { arrived: peekSlave(slave), coming: NOTHING });
     return {
       termios: readTermios(master),
       window,
@@ -116,8 +133,10 @@ function lookAt(
       session: Math.max(0, context.virtualPid(number(master, TIOC.getSession))),
       foreground: virtualGroup(number(master, TIOC.getGroup), context, context.processes()),
       hungUp: (events(master) & POLLHUP) !== 0,
-      input: slave < 0 ? Buffer.alloc(0) : peekSlave(slave),
-      output,
+      input: input.arrived,
+      output: output.arrived,
+      ...(input.coming.length > 0 && { inputComing: input.coming }),
+      ...(output.coming.length > 0 && { outputComing: output.coming }),
     };
   } finally {
     closeDescriptor(slave);
@@ -182,9 +201,12 @@ function giveTerminal(master: number, index: number, terminal: Terminal, context
   tryCall("fchownat", slave, Buffer.from("\0"), terminal.uid, terminal.gid, AT_EMPTY_PATH);
   putIntoSlave(slave, terminal.input);
   giveSession(slave, terminal, context);
+  putBack(master, terminal.output);
+  printBehind(slave, terminal.outputComing ?? NOTHING);
+  // It means to the terminal what it would have meant, to its session as well.
+  sendBehind(master, terminal.inputComing ?? NOTHING);
   if (terminal.hungUp) closeDescriptor(slave);
   else context.whenCreated(() => closeDescriptor(slave));
-  putBack(master, terminal.output);
   if (terminal.packets > 0) set(master, TIOC.setPackets, 1);
   if (terminal.locked > 0) context.whenCreated(() => set(master, TIOC.setLock, 1));
 }

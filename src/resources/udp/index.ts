@@ -9,7 +9,7 @@ import type { CreateContext, Description, DescriptorKind } from "../kind.ts";
 import { refuseFilter } from "../refusal.ts";
 import { type OptionValue, readOptions, setOptions, socketName } from "../socket-options.ts";
 import { join, type Membership, membershipsOf } from "./memberships.ts";
-import { type Datagram, waitingDatagrams } from "./waiting.ts";
+import { countWaiting, type Datagram, waitingDatagrams } from "./waiting.ts";
 
 export interface UdpState {
   domain: number;
@@ -33,6 +33,11 @@ const IP_TRANSPARENT = 19;
 const IPV6_TRANSPARENT = 75;
 const SO_RCVBUFFORCE = 33;
 const PORT_AT = 2;
+/** Of the kernel, with what was sent to the same machine. */
+const ARRIVAL_MS = 50;
+const pausing = new Int32Array(new SharedArrayBuffer(4));
+/** The most that SO_RCVBUFFORCE takes, which is doubled. */
+const MOST_ROOM_BYTES = (1 << 30) - 1;
 
 /** Reuse before the address is bound, the rest with it. Which buffers were sized by hand comes behind their sizes. */
 const COMMON: Array<[number, number]> = [
@@ -48,12 +53,18 @@ const UDP: Array<[number, number]> = [1, 101, 102, 103, 104].map((option) => [SO
 /** Behind IP_TOS, which changes it. */
 const PRIORITY: [number, number] = [SOL_SOCKET, SO.priority];
 
-function toLocal({ local }: UdpState): Buffer {
+/** IPv4 in addresses of IPv6: ::ffff:0:0/96. */
+const MAPPED = Buffer.from("00000000000000000000ffff", "hex");
+const isMapped = (sender: Buffer) => sender.readUInt16LE() === AF_INET6 && sender.subarray(8, 20).equals(MAPPED);
+
+/** Where what `from` has sent must go to. */
+function toLocal({ local }: UdpState, from: Buffer): Buffer {
   const to = Buffer.from(local);
   const address = to.subarray(...(to.readUInt16LE() === AF_INET ? ([4, 8] as const) : ([8, 24] as const)));
   // Bound to all addresses: whichever it came to, it comes to the loopback address now.
   if (address.some((byte) => byte !== 0)) return to;
   if (address.length === 4) address.set([127, 0, 0, 1]);
+  else if (isMapped(from)) address.set([...MAPPED, 127, 0, 0, 1]);
   else address[15] = 1;
   return to;
 }
@@ -61,17 +72,30 @@ function toLocal({ local }: UdpState): Buffer {
 /** Sends it what waited, in the name of those who sent it first. */
 function fill(fd: number, state: UdpState, context: CreateContext): void {
   const room = Buffer.alloc(4);
-  room.writeInt32LE(1 << 24);
+  // As much as there is: a queue may have been filled with a buffer that was made smaller since.
+  room.writeInt32LE(MOST_ROOM_BYTES);
   call("setsockopt", fd, SOL_SOCKET, SO_RCVBUFFORCE, room, 4);
   const senders = new Map<string, number>();
-  const to = toLocal(state);
+  let sent = 0;
   for (const { from, content } of state.queue) {
     const key = from.toString("hex");
     const sender = senders.get(key) ?? senderAs(from, context);
     if (sender !== undefined) senders.set(key, sender);
-    sendMessage(sender ?? ownOf(from, fd, context), { content, to });
+    const result = sendMessage(sender ?? ownOf(from, fd, context), { content, to: toLocal(state, from) });
+    // Any datagram may be lost on its way; the clone is not, for one.
+    if (result >= 0) sent++;
   }
+  awaitArrival(fd, sent);
   for (const sender of senders.values()) closeDescriptor(sender);
+}
+
+/**
+ * A busy kernel brings what was sent over the loopback somewhat later: before the buffer is as small again as the application had it,
+ * which would drop that.
+ */
+function awaitArrival(fd: number, sent: number): void {
+  const end = performance.now() + ARRIVAL_MS;
+  while (performance.now() < end && (countWaiting(fd) ?? sent) < sent) Atomics.wait(pausing, 0, 0, 1);
 }
 
 /** Undefined: the address is one of the application's own. */

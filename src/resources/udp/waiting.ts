@@ -20,6 +20,7 @@ export interface Datagram {
 const FIELDS = new KernelFields(
   "sock.sk_receive_queue",
   "udp_sock.reader_queue",
+  "sk_buff_head.qlen",
   "sk_buff.len",
   "sk_buff.protocol",
   "sk_buff.head",
@@ -29,6 +30,7 @@ const FIELDS = new KernelFields(
   "inet6_skb_parm.iif",
 );
 
+const QUEUES = ["udp_sock.reader_queue", "sock.sk_receive_queue"] as const;
 const SO_PEEK_OFF = 42;
 const MOST_BYTES = 65536;
 /** struct pollfd {fd, events, revents} */
@@ -59,6 +61,16 @@ export function waitingDatagrams(fd: number, domain: number): Datagram[] {
   throw new Error("The datagrams that wait at a socket do not hold still");
 }
 
+/** How many there are; undefined where the kernel's memory cannot be read. */
+export function countWaiting(fd: number): number | undefined {
+  const memory = KernelMemory.tryOpen();
+  if (memory === undefined) return undefined;
+  const socket = packetMemory().socket(fd);
+  const lengthOf = (queue: (typeof QUEUES)[number]) =>
+    memory.read(socket + FIELDS.offset(queue) + FIELDS.offset("sk_buff_head.qlen"), 4).readUInt32LE();
+  return QUEUES.reduce((sum, queue) => sum + lengthOf(queue), 0);
+}
+
 /** All but such empty ones as were looked at before. */
 function peekAll(fd: number): Datagram[] {
   const found: Datagram[] = [];
@@ -83,7 +95,7 @@ function lookAt(memory: KernelMemory, fd: number, domain: number): Seen[] {
   const packets = packetMemory();
   const socket = packets.socket(fd);
   const found: Seen[] = [];
-  for (const queue of ["udp_sock.reader_queue", "sock.sk_receive_queue"] as const)
+  for (const queue of QUEUES)
     for (const head of packets.heads(socket + FIELDS.offset(queue))) {
       const length = head.readUInt32LE(FIELDS.at("sk_buff.len"));
       found.push(length === 0 ? { from: senderOf(memory, head, domain), content: Buffer.alloc(0) } : length);

@@ -3,13 +3,16 @@
 import { readlinkSync, statSync } from "node:fs";
 import { call, statusFlags } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
-import { MSG_PEEK, MSG_TRUNC, receiveMessage } from "../../kernel/message.ts";
+import { KernelFields } from "../../kernel/kernel-fields.ts";
+import { KernelMemory } from "../../kernel/kernel-memory.ts";
+import { MSG_CTRUNC, MSG_PEEK, MSG_TRUNC, receiveMessage } from "../../kernel/message.ts";
 import { SOL_SOCKET } from "../../kernel/socket.ts";
 import { readFilter } from "../../kernel/socket-filter.ts";
 import type { Description, DumpContext } from "../kind.ts";
 import { refuseFilter } from "../refusal.ts";
 import { readOptions } from "../socket-options.ts";
 import { diagnoseUnix, LISTENING, type UnixDiagnosis } from "./diag.ts";
+import { seenAt, withEmpty } from "./empty.ts";
 import {
   KEPT_OPTIONS,
   NEWER_OPTIONS,
@@ -22,6 +25,7 @@ import {
 } from "./state.ts";
 import { readUnaccepted, type Unheard } from "./unaccepted.ts";
 
+const FIELDS = new KernelFields("socket.sk", "sock.sk_max_ack_backlog");
 const RECEIVE_SHUTDOWN = 1;
 /** What is known of a socket without looking closely is looked at again after so long: options change without a trace. */
 const FRESH_MS = 1000;
@@ -56,14 +60,19 @@ function setPeekOffset(fd: number, offset: number): void {
 /** The messages that wait, without taking them: each look with an offset set goes on behind the one before (SO_PEEK_OFF). */
 function peekQueue(fd: number, { type, shutdown }: UnixDiagnosis, context: DumpContext): UnixMessage[] {
   const messages: UnixMessage[] = [];
+  const seen = type === SOCK_STREAM ? undefined : seenAt(fd);
+  // Behind the last one a socket that receives nothing more shows an empty one without end.
+  const ends = () =>
+    type === SOCK_STREAM || ((shutdown & RECEIVE_SHUTDOWN) !== 0 && messages.length >= (seen?.length ?? 0));
   const before = option(fd, SO.peekOffset, 4).readInt32LE();
   setPeekOffset(fd, 0);
   try {
     for (;;) {
       const { result, flags, from, fds, credentials } = receiveMessage(fd, scratch, MSG_PEEK | MSG_TRUNC);
       const descriptors = fds.map((own) => context.adopt(own).id);
-      if (result < 0 || (result === 0 && (type === SOCK_STREAM || (shutdown & RECEIVE_SHUTDOWN) !== 0)))
-        return messages;
+      if (result < 0 || (result === 0 && ends())) break;
+      if ((flags & MSG_CTRUNC) !== 0)
+        throw new Error("Descriptors in flight on a unix socket are more than can be looked at");
       if ((flags & MSG_TRUNC) !== 0) {
         scratch = Buffer.alloc(2 * result);
         messages.length = 0;
@@ -77,6 +86,14 @@ function peekQueue(fd: number, { type, shutdown }: UnixDiagnosis, context: DumpC
   } finally {
     setPeekOffset(fd, before);
   }
+  if (!seen) return messages;
+  const asked = option(fd, SO.passCredentials, 4).readInt32LE() !== 0;
+  return withEmpty(seen, messages, ({ from, credentials }) => ({
+    content: Buffer.alloc(0),
+    descriptors: [],
+    from,
+    credentials: asked ? { ...credentials, pid: context.virtualPid(credentials.pid) } : undefined,
+  }));
 }
 
 const NO_NAME: UnixName = { address: Buffer.alloc(0), directory: "", file: undefined, key: "" };
@@ -138,9 +155,18 @@ function look(description: Description, diagnosis: UnixDiagnosis, context: DumpC
       ...newer.map(([, name, value]): [number, Buffer] => [name, value]),
     ],
     ...(filter.length > 0 && { filter }),
+    ...queueLimit(fd, type),
     queue: listening ? [] : peekQueue(fd, diagnosis, context),
   };
   return listening && diagnosis.waiting.length > 0 ? { ...state, unheard: unheardOf(fd, description) } : state;
+}
+
+/** Of datagrams; it is told by the kernel's memory alone. */
+function queueLimit(fd: number, type: number): Pick<UnixState, "queueLimit"> {
+  const memory = type === SOCK_DGRAM ? KernelMemory.tryOpen() : undefined;
+  if (memory === undefined) return {};
+  const socket = memory.pointer(memory.privateOf(memory.file(fd)) + FIELDS.offset("socket.sk"));
+  return { queueLimit: memory.read(socket + FIELDS.offset("sock.sk_max_ack_backlog"), 4).readUInt32LE() };
 }
 
 /** What nobody has heard yet. */

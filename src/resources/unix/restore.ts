@@ -1,5 +1,6 @@
 /** Makes unix sockets anew: names, listeners, pairs as they were connected, who waits; then what is in their queues. */
 
+import { readFileSync, writeFileSync } from "node:fs";
 import { call, closeDescriptor, setStatusFlags, tryCall } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
@@ -57,7 +58,13 @@ class UnixRestore {
     for (const socket of this.#sockets) {
       const { state } = socket;
       if (socket.fd >= 0 || waiting.has(state.inode)) continue;
-      if (state.type === SOCK_DGRAM) this.#datagram(socket);
+      if (state.type === SOCK_DGRAM)
+        withSetting(
+          this.#context,
+          "unix/max_dgram_qlen",
+          (limit) => this.#queueLimit(socket) ?? limit,
+          () => this.#datagram(socket),
+        );
       else if (state.peer >= 0) this.#connected(socket);
       else this.#single(socket);
     }
@@ -73,15 +80,30 @@ class UnixRestore {
     if (socket.state.name.address.length > 2) this.#names.bind(socket.fd, socket.state.name);
   }
 
+  /** What waits goes in again; an older checkpoint, or a kernel that does not tell, says no more. */
+  #queueLimit({ state: { queueLimit = 0, queue } }: Socket): number | undefined {
+    return queueLimit || (queue.length > 0 ? queue.length : undefined);
+  }
+
   #listen(socket: Socket): void {
     const { state } = socket;
     this.#single(socket);
+    this.#setBacklog(socket, Math.max(state.backlog, state.waiting.length));
+    if (!this.#listeners.has(state.name.key)) this.#listeners.set(state.name.key, socket);
+  }
+
+  /** It is called by the one who did: those who connect see its credentials. */
+  #setBacklog({ state, fd: own }: Socket, backlog: number): void {
     as(this.#context, state.peerCredentials, (inside) => {
-      const fd = inside.give(socket.fd);
-      inside.remote.call("listen", fd, Math.max(state.backlog, state.waiting.length));
+      const fd = inside.give(own);
+      withSetting(
+        this.#context,
+        "core/somaxconn",
+        (most) => Math.max(most, backlog),
+        () => inside.remote.call("listen", fd, backlog),
+      );
       inside.remote.call("close", fd);
     });
-    if (!this.#listeners.has(state.name.key)) this.#listeners.set(state.name.key, socket);
   }
 
   /** The listening socket, in this process, that an accepted socket has its name of; undefined for sockets of socketpair. */
@@ -147,7 +169,8 @@ class UnixRestore {
     else socket.phantom = b;
   }
 
-  #wait({ state }: Socket): void {
+  #wait(socket: Socket): void {
+    const { state } = socket;
     state.waiting.forEach((inode, i) => {
       const client = this.#byInode.get(inode);
       const owner = client ? { pid: client.state.owner, uid: 0, gid: 0 } : undefined;
@@ -156,6 +179,8 @@ class UnixRestore {
       if (client) client.fd = fd;
       else closeDescriptor(fd);
     });
+    // One more than the backlog was let in, as always, or some by an earlier one.
+    if (state.waiting.length > state.backlog) this.#setBacklog(socket, state.backlog);
   }
 
   #sendUnheard(fd: number, type: number, { content, uid, gid }: Unheard, sender: number | undefined): void {
@@ -200,7 +225,6 @@ class UnixRestore {
       if (state.filter) attachFilter(fd, state.filter);
       setStatusFlags(fd, state.flags);
     }
-    // Who waits longer than the backlog allows was let in by an earlier one.
     this.#names.removeMoved();
   }
 
@@ -249,6 +273,20 @@ class UnixRestore {
   #credentialsOf({ credentials }: UnixMessage): UnixCredentials | undefined {
     const pid = credentials && this.#context.inside(credentials.pid)?.pid;
     return pid ? { ...credentials!, pid } : undefined;
+  }
+}
+
+/** Runs `body` with a setting of the application's network namespace that counts for what is made meanwhile. */
+function withSetting(context: CreateContext, name: string, wanted: (was: number) => number, body: () => void): void {
+  const file = `/proc/sys/net/${name}`;
+  const set = (value: number) => context.inNetwork(() => writeFileSync(file, String(value)));
+  const was = context.inNetwork(() => Number(readFileSync(file, "latin1")));
+  const value = wanted(was);
+  if (value !== was) set(value);
+  try {
+    body();
+  } finally {
+    if (value !== was) set(was);
   }
 }
 

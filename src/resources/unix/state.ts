@@ -43,6 +43,8 @@ export interface UnixState {
   waiting: number[];
   /** What each of them has sent already. */
   unheard?: Unheard[][];
+  /** Of datagrams: from one to whom it does not talk it takes one more than so many. The namespace's when it was made. */
+  queueLimit?: number;
   /** Inode; 0: one that is closed or has not been accepted; −1: not connected. */
   peer: number;
   /** SO_PEERCRED. */

@@ -8,4 +8,6 @@ testPrograms("System V", [
   { program: "semaphore/undo" },
   { program: "msgqueue/queues", idle: true },
   { program: "mqueue/queues", idle: true },
+  { program: "msgqueue/full", idle: true },
+  { program: "mqueue/full", idle: true },
 ]);

@@ -22,4 +22,8 @@ testPrograms("more kinds", [
   { program: "fifo/edges" },
   { program: "lock/files" },
   { program: "epoll/orphans", idle: true },
+  { program: "pipe/full", idle: true },
+  { program: "fifo/full", idle: true },
+  { program: "udp/full", idle: true },
+  { program: "pty/full", idle: true },
 ]);

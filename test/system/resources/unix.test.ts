@@ -9,4 +9,5 @@ testPrograms("unix sockets", [
   { program: "unix/nested" },
   { program: "unix/datagrams", idle: true },
   { program: "unix/options", idle: true },
+  { program: "unix/full", idle: true },
 ]);
