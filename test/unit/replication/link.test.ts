@@ -185,3 +185,46 @@ test("what came before the peer's end is handled before the end is told", async 
     epochs.map((_, i) => i + 1),
   );
 });
+
+test("what is read is in memory used again, at both ends; what waits to be handled is not overwritten by what comes next", async () => {
+  using ends = await pair();
+  const { near, far } = ends;
+  for (const { socket } of [near, far]) {
+    const names = Object.getOwnPropertySymbols(socket).filter(({ description }) => description === "kBuffer");
+    assert.ok(names.some((name) => Buffer.isBuffer((socket as unknown as Record<symbol, unknown>)[name])));
+    assert.equal(socket.listenerCount("data"), 0);
+  }
+  const sizes = Array.from({ length: 400 }, (_, i) => [1, 100, 5000, 16_379, 40_000, 300_000][i % 6]! + i);
+  const bytesOf = (i: number) => Buffer.alloc(sizes[i]!, i + 1);
+  const heard: number[] = [];
+  far.onMessage = function* (message) {
+    assert.ok(message.type === "operation" && message.operation.op === "file");
+    const { change } = message.operation;
+    assert.ok(change.type === "write");
+    // Some take long: what comes meanwhile waits.
+    if (heard.length % 7 === 0)
+      for (let pieces = 0; pieces < 5; pieces++) {
+        for (let i = 0; i < 4; i++) work();
+        yield;
+      }
+    assert.ok(change.bytes.equals(bytesOf(heard.length)), `Other bytes in message ${heard.length}`);
+    heard.push(change.at);
+    change.release?.();
+  };
+  let failed: Error | undefined;
+  far.onClose = (error) => {
+    failed = error;
+  };
+  for (const i of sizes.keys()) {
+    near.send({
+      type: "operation",
+      operation: { op: "file", change: { type: "write", path: "/f", at: i, bytes: bytesOf(i) } },
+    });
+    if (i % 10 === 9) await near.drained(1 << 20);
+  }
+  await eventually("all have come", () => {
+    if (failed) throw failed;
+    return heard.length === sizes.length;
+  });
+  assert.deepEqual(heard, [...sizes.keys()]);
+});
