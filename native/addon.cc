@@ -12,6 +12,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   understudy::addPageDigests(env, exports);
   understudy::addHuge(env, exports);
   understudy::addWriteBehind(env, exports);
+  understudy::addCrc32c(env, exports);
   return exports;
 }
 

@@ -41,5 +41,6 @@ void addDigest(Napi::Env, Napi::Object);
 void addPageDigests(Napi::Env, Napi::Object);
 void addHuge(Napi::Env, Napi::Object);
 void addWriteBehind(Napi::Env, Napi::Object);
+void addCrc32c(Napi::Env, Napi::Object);
 
 }  // namespace understudy

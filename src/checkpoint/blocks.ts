@@ -2,7 +2,7 @@
  * Blocks of memory used again and again: what is sent many times a second would otherwise make the collector run as often.
  * Sizes are powers of two; a block that is never given back is the collector's.
  */
-const SMALLEST_BYTES = 64 << 10;
+const SMALLEST_BYTES = 4 << 10;
 /** So many blocks of a size are kept. */
 const KEPT = 8;
 

@@ -1,6 +1,6 @@
 /** The bytes of one file towards the clones: all that is not as it was last sent, block by block, or given ranges. */
 import { hash } from "node:crypto";
-import { BlockPool } from "../checkpoint/blocks.ts";
+import { BlockPool, type Room } from "../checkpoint/blocks.ts";
 import { nextData, readAt } from "../kernel/files.ts";
 import { CHUNK_BYTES, type FileChange } from "./change.ts";
 
@@ -8,8 +8,11 @@ export const BLOCK_BYTES = 4096;
 const DIGEST_BYTES = 16;
 const zeroBlock = Buffer.alloc(BLOCK_BYTES);
 const zeroDigest = Buffer.alloc(DIGEST_BYTES);
-const scratch = Buffer.allocUnsafeSlow(CHUNK_BYTES);
 const blocks = new BlockPool();
+/** Where pieces are read. What goes out as a whole goes out in it, and the next piece is read into another. */
+let scratch = blocks.take(CHUNK_BYTES);
+/** Shorter ones are copied: a block of this size would wait for them. */
+const LEAST_HANDED_OVER = CHUNK_BYTES / 2;
 
 export type EmitChange = (change: FileChange) => void;
 /** Bytes from the first to before the last. */
@@ -156,9 +159,11 @@ function readPiece(fd: number, at: number, length: number, size: number): Buffer
   return chunk;
 }
 
-/** What is not zero of a piece, for a file that has nothing but zeros there. */
+/** What is not zero of a piece, for a file that has nothing but zeros there. A piece that was just read is not valid any more. */
 export function sendPiece(path: string, at: number, chunk: Buffer, emit: EmitChange): void {
-  new ChunkSender(path, emit, undefined).judge(chunk, at);
+  const sender = new ChunkSender(path, emit, undefined);
+  sender.handsOver = chunk.buffer === scratch.buffer && chunk.length >= LEAST_HANDED_OVER;
+  sender.judge(chunk, at);
 }
 
 /** Whether what `sendPiece` sends of it goes up to its end. */
@@ -167,12 +172,26 @@ export function isSentToItsEnd(chunk: Buffer): boolean {
   return last.compare(zeroBlock, 0, last.length) !== 0;
 }
 
+function copyOf(bytes: Buffer): Room {
+  const room = blocks.room(bytes.length);
+  bytes.copy(room.bytes);
+  return room;
+}
+
+function handOver(piece: Buffer): Room {
+  const block = scratch;
+  scratch = blocks.take(CHUNK_BYTES);
+  return { bytes: piece, release: () => blocks.give(block) };
+}
+
 /** Sends the blocks of one piece; neighbours that go out together make one operation. */
 class ChunkSender {
   /** Send blocks whose digest is as before, too, unless they are zeros known to be zeros. */
   always = false;
   /** Send zeros even where no digest says that there was something else. */
   zeros = false;
+  /** A piece that goes out as a whole need not be copied. */
+  handsOver = false;
   readonly #path: string;
   readonly #emit: EmitChange;
   readonly #digests: Buffer | undefined;
@@ -212,8 +231,8 @@ class ChunkSender {
     const start = this.#runStart;
     const at = offset + start;
     if (this.#run === "write") {
-      const room = blocks.room(end - start);
-      chunk.copy(room.bytes, 0, start, end);
+      const isWhole = start === 0 && end === chunk.length;
+      const room = this.handsOver && isWhole ? handOver(chunk) : copyOf(chunk.subarray(start, end));
       this.#emit({ type: "write", path: this.#path, at, ...room });
     } else if (this.#run === "zero") this.#emit({ type: "zero", path: this.#path, at, length: end - start });
     this.#run = undefined;

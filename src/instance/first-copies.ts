@@ -105,7 +105,7 @@ export class FirstCopies {
       files.reset();
     }
     const emit = (operation: Operation) =>
-      standby.link.send({ type: "operation", operation }, () => release(operation));
+      standby.link.gather({ type: "operation", operation }, () => release(operation));
     if (!alone) {
       standbys.keepFiles(standby);
       await files.introduce(emit, copy.pause);

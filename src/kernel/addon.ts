@@ -135,6 +135,8 @@ export interface Addon {
   writeBehindPush(queue: WriteQueue, fd: number, bytes: Buffer, length: number, at: number): number;
   writeBehindWait(queue: WriteQueue, failed: Float64Array): number;
   writeBehindEnd(queue: WriteQueue): number;
+  /** See native/crc32c.cc. */
+  crc32c(bytes: Buffer, previous: number): number;
   verify(stream: Buffer, offset: number, end: number): number;
   mapShared(fd: number, bytes: number): Buffer | number;
   /** Returns the offset behind what was taken; state: [bytes in the window, bytes of the next record that were taken]. */

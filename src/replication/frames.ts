@@ -1,8 +1,7 @@
 /**
  * Frames of the stream from primary to clone and back: {u32 payload length, u8 type} and the payload. A checkpoint's frames
- * carry a rolling CRC-32 over everything of the stream up to its end, so that a lost, altered or repeated frame shows.
+ * carry a rolling CRC-32C over everything of the stream up to its end, so that a lost, altered or repeated frame shows.
  */
-import { crc32 } from "node:zlib";
 import { pack, unpack } from "msgpackr";
 import { BlockPool, type Room } from "../checkpoint/blocks.ts";
 import type { CheckpointEnd, Operation } from "../checkpoint/operations.ts";
@@ -10,12 +9,13 @@ import type { RestartOrder } from "../cluster/restart.ts";
 import type { View } from "../cluster/spec.ts";
 import type { Lacking } from "../files/offer.ts";
 import type { ProgramPart } from "../files/program-file.ts";
+import { crc32c } from "../kernel/checksum.ts";
 import { type Failure, OperatingError } from "../kernel/failure.ts";
 import type { Program } from "../tree/programs.ts";
 import { LIMITS } from "./limits.ts";
 
 /** Grows when frames change their meaning; another version is refused. */
-export const STREAM_VERSION = 4;
+export const STREAM_VERSION = 5;
 
 /** Primary → clone, first. */
 export interface Hello {
@@ -89,12 +89,12 @@ export class FrameWriter {
     }
     const whole = message.type === "end" ? { ...message, digest: this.#digest } : message;
     const payload = pack(whole);
-    if (isContent(message)) this.#digest = crc32(payload, this.#digest);
+    if (isContent(message)) this.#digest = crc32c(payload, this.#digest);
     return [header(TYPE.control, payload.length), payload];
   }
 
   #bulk(type: number, place: Buffer, bytes: Buffer): Buffer[] {
-    this.#digest = crc32(bytes, crc32(place, this.#digest));
+    this.#digest = crc32c(bytes, crc32c(place, this.#digest));
     return [Buffer.concat([header(type, place.length + bytes.length), place]), bytes];
   }
 }
@@ -131,10 +131,10 @@ export class FrameReader {
   #payload: Buffer | undefined;
   #payloadBytes = 0;
 
-  /** Takes bytes from the middle of a message; false, and nothing is taken, where they may begin or end one. */
-  absorb(bytes: Buffer): boolean {
-    if (!this.#payload || this.#payloadBytes + bytes.length >= this.#payload.length) return false;
-    this.#payloadBytes += bytes.copy(this.#payload, this.#payloadBytes);
+  /** Takes the first `length` bytes, of the middle of a message; false, and nothing is taken, where they may begin or end one. */
+  absorb(bytes: Buffer, length = bytes.length): boolean {
+    if (!this.#payload || this.#payloadBytes + length >= this.#payload.length) return false;
+    this.#payloadBytes += bytes.copy(this.#payload, this.#payloadBytes, 0, length);
     return true;
   }
 
@@ -171,7 +171,7 @@ export class FrameReader {
 
   #decode(type: number, payload: Buffer): Message {
     if (type === TYPE.pages || type === TYPE.write) {
-      this.#digest = crc32(payload, this.#digest);
+      this.#digest = crc32c(payload, this.#digest);
       const room = this.#release ? { release: this.#release } : {};
       return { type: "operation", operation: type === TYPE.pages ? pagesOf(payload, room) : writeOf(payload, room) };
     }
@@ -179,7 +179,7 @@ export class FrameReader {
     const message = parse(payload);
     if (message.type === "end" && message.digest !== this.#digest)
       throw damaged(`checkpoint ${message.end.epoch} does not have the checksum it was sent with`);
-    if (isContent(message)) this.#digest = crc32(payload, this.#digest);
+    if (isContent(message)) this.#digest = crc32c(payload, this.#digest);
     return message;
   }
 }

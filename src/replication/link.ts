@@ -14,6 +14,8 @@ import { readInto } from "./read-into.ts";
 
 /** So long at a time messages are handled before others have their turn. */
 const READ_SLICE_MS = 10;
+/** Of messages that wait for one another, to leave together. */
+const GATHERED_BYTES = 256 << 10;
 /** TLS hands out at most one record at a time. */
 const RECORD_BYTES = 16 << 10;
 
@@ -31,12 +33,16 @@ export class Link {
   /** The rest of it is handled in the next turn of the loop. */
   #isWaiting = false;
   readonly #answers = new Answers();
+  /** Where the next bytes are read. */
+  #room = Buffer.allocUnsafeSlow(RECORD_BYTES);
   #closed = false;
   #isDeaf = false;
   /** The connection is gone; what came before its end is still handled. */
   #ended: { error?: Error | undefined } | undefined;
   /** Of messages, so far. */
   sentBytes = 0;
+  /** `sentBytes` when the first that waits for others was sent. */
+  #gatheredSince: number | undefined;
   onMessage: (message: Message) => Handling = () => {};
   /** Called once; with the error, or without when the peer ended the connection. */
   onClose: (error?: Error) => void = () => {};
@@ -45,19 +51,23 @@ export class Link {
     this.socket = socket;
     this.peer = peer;
     socket.setNoDelay(true);
-    const room = Buffer.allocUnsafeSlow(RECORD_BYTES);
-    if (!readInto(socket, room, (bytes) => this.#receive(bytes)))
-      socket.on("data", (bytes: Buffer) => this.#receive(bytes));
+    const isOwn = readInto(
+      socket,
+      () => this.#room,
+      (length) => this.#receive(this.#room, length),
+    );
+    if (!isOwn) socket.on("data", (bytes: Buffer) => this.#receive(bytes, bytes.length));
     socket.on("error", (error) => this.#end(error));
     socket.on("close", () => this.#end());
   }
 
-  /** @param bytes gone when it returns */
-  #receive(bytes: Buffer): void {
+  #receive(bytes: Buffer, length: number): void {
     this.#answers.heard();
-    if (this.#unhandled.length === 0 && this.#reader.absorb(bytes)) return;
-    this.#unhandled.push(this.#messages(Buffer.from(bytes)));
+    if (this.#unhandled.length === 0 && this.#reader.absorb(bytes, length)) return;
+    this.#unhandled.push(this.#messages(bytes.subarray(0, length)));
     if (!this.#isWaiting) this.#handle();
+    // Some of it is for later: what comes next comes elsewhere.
+    if (this.#unhandled.length > 0) this.#room = Buffer.allocUnsafeSlow(RECORD_BYTES);
   }
 
   *#messages(bytes: Buffer): Generator<void, void> {
@@ -133,13 +143,39 @@ export class Link {
       return;
     }
     this.socket.cork();
+    this.#write(message, written);
+    this.socket.uncork();
+    this.#letGo();
+  }
+
+  /** As `send`, for one of many: it leaves with those after it, at the latest when the event loop has its next turn. */
+  gather(message: Message, written?: () => void): void {
+    if (this.isClosed) {
+      written?.();
+      return;
+    }
+    if (this.#gatheredSince === undefined) {
+      this.#gatheredSince = this.sentBytes;
+      this.socket.cork();
+      process.nextTick(() => this.#letGo());
+    }
+    this.#write(message, written);
+    if (this.sentBytes - this.#gatheredSince >= GATHERED_BYTES) this.#letGo();
+  }
+
+  #letGo(): void {
+    if (this.#gatheredSince === undefined) return;
+    this.#gatheredSince = undefined;
+    this.socket.uncork();
+  }
+
+  #write(message: Message, written?: () => void): void {
     const parts = this.#writer.encode(message);
     for (const [i, part] of parts.entries()) {
       this.sentBytes += part.length;
       if (written && i === parts.length - 1) this.socket.write(part, written);
       else this.socket.write(part);
     }
-    this.socket.uncork();
   }
 
   /** Resolves when little waits to be sent, or the link is closed. */

@@ -10,19 +10,21 @@ interface Reading {
 }
 
 /**
- * From now on what is read lies at the beginning of `buffer` and is gone after `take`. Call before anything has come.
+ * From now on what is read lies at the beginning of what `room` returned last, so many bytes as `take` is told; after each `take`
+ * it is asked again. Call before anything has come.
  * @returns false, and nothing has changed, where this Node.js has no such way, or something has come already
  */
-export function readInto(socket: TLSSocket, buffer: Buffer, take: (bytes: Buffer) => void): boolean {
+export function readInto(socket: TLSSocket, room: () => Buffer, take: (length: number) => void): boolean {
   const reading = socket as unknown as Reading;
   const handle = reading._handle;
   const inside = new Map(Object.getOwnPropertySymbols(socket).map((symbol) => [symbol.description, symbol]));
   const [own, called, next] = [inside.get("kBuffer"), inside.get("kBufferCb"), inside.get("kBufferGen")];
   if (!own || !called || !next || !handle?.useUserBuffer || socket.readableLength > 0) return false;
-  reading[own] = buffer;
-  reading[called] = (length: number) => take(buffer.subarray(0, length));
-  reading[next] = null;
-  handle.useUserBuffer(buffer);
+  const first = room();
+  reading[own] = first;
+  reading[called] = take;
+  reading[next] = room;
+  handle.useUserBuffer(first);
   socket.resume();
   return true;
 }
