@@ -82,8 +82,12 @@ test("a first copy goes at its rate, goes on after a broken link, and an old pri
   await lab.cut("node-a", "node-b");
   await eventually("the standby is lost", async () => !(await report()).standbys[0]?.synchronisation);
   assert.deepEqual(await copied(), []);
+  // Why there is no clone stands in the status until there is one.
+  const problem = await eventually("the loss is told", async () => (await report()).problems[0]);
+  assert.equal(problem.node, "node-b");
+  assert.notEqual(problem.failure.code, "internal");
   await lab.heal("node-a", "node-b");
-  await site.untilProtected({ timeoutMs: 120_000 });
+  assert.deepEqual((await site.untilProtected({ timeoutMs: 120_000 })).problems, []);
   const [resumed] = await copied();
   assert.ok(resumed!.keptBytes > 0.3 * LARGE, `kept ${resumed!.keptBytes}`);
   assert.ok(resumed!.sentBytes < 0.8 * LARGE, `sent ${resumed!.sentBytes}`);
