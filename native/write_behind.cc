@@ -5,6 +5,7 @@
 #include <deque>
 #include <mutex>
 #include <pthread.h>
+#include <system_error>
 #include <thread>
 #include <unistd.h>
 
@@ -30,7 +31,14 @@ class WriteBehind {
     std::unique_lock lock(mutex_);
     if (!thread_.joinable()) {
       ended_ = false;
-      thread_ = std::thread([this] { run(); });
+      try {
+        thread_ = std::thread([this] { run(); });
+      } catch (const std::system_error& error) {
+        // No more threads for this process (pids.max, RLIMIT_NPROC): it is written here and now.
+        if (error_ == 0 && (error_ = write(piece)) != 0) failed_ = finished_;
+        finished_++;
+        return error_ == 0 ? finished_ : failed_;
+      }
     }
     changed_.wait(lock, [&] { return waiting_ == 0 || waiting_ + piece.length <= most_; });
     queue_.push_back(piece);
@@ -57,6 +65,7 @@ class WriteBehind {
     }
     if (thread_.joinable()) thread_.join();
     thread_ = std::thread();
+    error_ = 0;
   }
 
  private:

@@ -97,6 +97,8 @@ export class FileApply {
   }
 
   #forgetFile(): void {
+    // A step that had paused may go on while a large write of another is under way.
+    this.settle();
     closeDescriptor(this.#file?.fd ?? -1);
     this.#file = undefined;
   }
@@ -227,8 +229,7 @@ export class FileApply {
 
   #open(path: string): number {
     if (this.#file?.path === path) return this.#file.fd;
-    closeDescriptor(this.#file?.fd ?? -1);
-    this.#file = undefined;
+    this.#forgetFile();
     const fd = openBelow(this.#rootFd, path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
     this.#file = { path, fd };
     return fd;
@@ -241,7 +242,6 @@ export class FileApply {
   }
 
   #writeBehind(change: Extract<FileChange, { type: "write" }>): void {
-    if (this.#file?.path !== change.path) this.settle();
     const { path, at, bytes, release } = change;
     const fd = this.#open(path);
     // It has what it releases from now on.
