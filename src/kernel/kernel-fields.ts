@@ -53,6 +53,11 @@ export class KernelFields<F extends string> {
     return BigInt(this.at(name));
   }
 
+  /** Whether the kernel has them all. */
+  areAll(): boolean {
+    return this.#names.every((name) => this.find(name) !== undefined);
+  }
+
   /** Errors: `kernel-memory-closed`: one of them is missing. */
   require(): void {
     for (const name of this.#names) this.at(name);

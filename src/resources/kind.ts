@@ -27,6 +27,8 @@ export interface DumpContext {
   place(description: Description): { pidfd: number; fd: number };
   /** Where the kernel has it, as long as it is open; undefined where that cannot be told. */
   file(description: Description): bigint | undefined;
+  /** The other way round: of all that any process has or that was adopted in this dump; undefined when none of them is there. */
+  holder(file: bigint): Description | undefined;
   /** Another one whenever any process's table of descriptors is another. */
   tables: number;
   /** /proc/PID/fdinfo/FD */

@@ -6,6 +6,7 @@ import { call, closeDescriptor, pidfdGetfd, pidfdOpen, sameOpenFile, tryCall } f
 import { type Clocks, clocksAhead } from "../../kernel/clocks.ts";
 import { SystemCallError } from "../../kernel/errors.ts";
 import { OperatingError } from "../../kernel/failure.ts";
+import { KernelMemory } from "../../kernel/kernel-memory.ts";
 import { descriptorInfo, infoField, readStatus, virtualPid } from "../../kernel/procfs.ts";
 import { SOL_SOCKET } from "../../kernel/socket.ts";
 import { type Description, type DescriptorKind, type DumpContext, O } from "../kind.ts";
@@ -215,6 +216,19 @@ export class DescriptorTables {
     return pidfdGetfd(this.#pidfds.get(pid)!, fd);
   }
 
+  /** Where the kernel has it; undefined where that cannot be told. */
+  #fileOf({ pid, fd }: Description): bigint | undefined {
+    const walked = this.#tables.get(pid)?.file(fd);
+    const memory = walked === undefined ? KernelMemory.tryOpen() : undefined;
+    if (memory === undefined) return walked;
+    const own = this.#take(pid, fd);
+    try {
+      return memory.file(own);
+    } finally {
+      closeDescriptor(own);
+    }
+  }
+
   /** All descriptions of a kind as of the last look. */
   ofKind(kind: string): Description[] {
     return [...this.#descriptions.values()].filter((description) => description.kind === kind);
@@ -240,6 +254,8 @@ export class DescriptorTables {
     this.#byKind ??= Map.groupBy(this.#descriptions.values(), ({ kind }) => kind);
     const taken: number[] = [];
     const endings: Array<() => void> = [];
+    const adopted: Description[] = [];
+    const byFile = new Map<bigint | undefined, Description>();
     const flight = new Flight(
       () => this.#descriptions.values(),
       (pid, fd, link) => this.#kind(pid, fd, link).kind,
@@ -252,6 +268,12 @@ export class DescriptorTables {
       },
       place: ({ pid, fd }) => ({ pidfd: pid === process.pid ? -1 : this.#pidfds.get(pid)!, fd }),
       file: ({ pid, fd }) => (pid === process.pid ? undefined : this.#tables.get(pid)?.file(fd)),
+      holder: (file) => {
+        const unplaced = byFile.size === 0 ? [...this.#descriptions.values(), ...adopted] : adopted;
+        for (const description of unplaced) byFile.set(this.#fileOf(description), description);
+        adopted.length = 0;
+        return byFile.get(file);
+      },
       tables: this.#rebuilt,
       info: (description) => this.#info(description.pid, description.fd),
       stamps: (pid) => this.#tables.get(pid)?.stamps,
@@ -261,6 +283,7 @@ export class DescriptorTables {
         const description = flight.adopt(fd);
         // Thousands may be in flight of a few: only those that nobody else has are needed further.
         if (description.pid !== process.pid || description.fd !== fd) closeDescriptor(taken.splice(last - 1, 1)[0]!);
+        else adopted.push(description);
         return description;
       },
       find: (isWanted) => {

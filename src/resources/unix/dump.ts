@@ -1,32 +1,21 @@
-/** Looks at unix sockets in the stop: names, peers, who waits, and what is in their queues, which stays there. */
+/** Looks at unix sockets in the stop: names, peers, who waits, and what is in their queues (queue.ts). */
 
 import { readlinkSync, statSync } from "node:fs";
 import { call, statusFlags } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { KernelFields } from "../../kernel/kernel-fields.ts";
 import { KernelMemory } from "../../kernel/kernel-memory.ts";
-import { MSG_CTRUNC, MSG_PEEK, MSG_TRUNC, receiveMessage } from "../../kernel/message.ts";
 import { SOL_SOCKET } from "../../kernel/socket.ts";
 import { readFilter } from "../../kernel/socket-filter.ts";
 import type { Description, DumpContext } from "../kind.ts";
 import { refuseFilter } from "../refusal.ts";
 import { readOptions } from "../socket-options.ts";
 import { diagnoseUnix, LISTENING, type UnixDiagnosis } from "./diag.ts";
-import { seenAt, withEmpty } from "./empty.ts";
-import {
-  KEPT_OPTIONS,
-  NEWER_OPTIONS,
-  SO,
-  SOCK_DGRAM,
-  SOCK_STREAM,
-  type UnixMessage,
-  type UnixName,
-  type UnixState,
-} from "./state.ts";
+import { peekQueue } from "./queue.ts";
+import { KEPT_OPTIONS, NEWER_OPTIONS, SO, SOCK_DGRAM, SOCK_STREAM, type UnixName, type UnixState } from "./state.ts";
 import { readUnaccepted, type Unheard } from "./unaccepted.ts";
 
 const FIELDS = new KernelFields("socket.sk", "sock.sk_max_ack_backlog");
-const RECEIVE_SHUTDOWN = 1;
 /** What is known of a socket without looking closely is looked at again after so long: options change without a trace. */
 const FRESH_MS = 1000;
 
@@ -37,9 +26,7 @@ interface Known {
 }
 
 const known = new Map<string, Known>();
-let scratch = Buffer.alloc(1 << 18);
 const length = Buffer.alloc(4);
-const integer = Buffer.alloc(4);
 
 export function inodeOf(link: string): number {
   return Number(link.slice("socket:[".length, -1));
@@ -50,50 +37,6 @@ function option(fd: number, name: number, bytes: number): Buffer {
   length.writeUInt32LE(bytes);
   call("getsockopt", fd, SOL_SOCKET, name, value, length);
   return value;
-}
-
-function setPeekOffset(fd: number, offset: number): void {
-  integer.writeInt32LE(offset);
-  call("setsockopt", fd, SOL_SOCKET, SO.peekOffset, integer, 4);
-}
-
-/** The messages that wait, without taking them: each look with an offset set goes on behind the one before (SO_PEEK_OFF). */
-function peekQueue(fd: number, { type, shutdown }: UnixDiagnosis, context: DumpContext): UnixMessage[] {
-  const messages: UnixMessage[] = [];
-  const seen = type === SOCK_STREAM ? undefined : seenAt(fd);
-  // Behind the last one a socket that receives nothing more shows an empty one without end.
-  const ends = () =>
-    type === SOCK_STREAM || ((shutdown & RECEIVE_SHUTDOWN) !== 0 && messages.length >= (seen?.length ?? 0));
-  const before = option(fd, SO.peekOffset, 4).readInt32LE();
-  setPeekOffset(fd, 0);
-  try {
-    for (;;) {
-      const { result, flags, from, fds, credentials } = receiveMessage(fd, scratch, MSG_PEEK | MSG_TRUNC);
-      const descriptors = fds.map((own) => context.adopt(own).id);
-      if (result < 0 || (result === 0 && ends())) break;
-      if ((flags & MSG_CTRUNC) !== 0)
-        throw new Error("Descriptors in flight on a unix socket are more than can be looked at");
-      if ((flags & MSG_TRUNC) !== 0) {
-        scratch = Buffer.alloc(2 * result);
-        messages.length = 0;
-        setPeekOffset(fd, 0);
-        continue;
-      }
-      const content = Buffer.from(scratch.subarray(0, result));
-      const sender = credentials && { ...credentials, pid: context.virtualPid(credentials.pid) };
-      messages.push({ content, descriptors, from, credentials: sender });
-    }
-  } finally {
-    setPeekOffset(fd, before);
-  }
-  if (!seen) return messages;
-  const asked = option(fd, SO.passCredentials, 4).readInt32LE() !== 0;
-  return withEmpty(seen, messages, ({ from, credentials }) => ({
-    content: Buffer.alloc(0),
-    descriptors: [],
-    from,
-    credentials: asked ? { ...credentials, pid: context.virtualPid(credentials.pid) } : undefined,
-  }));
 }
 
 const NO_NAME: UnixName = { address: Buffer.alloc(0), directory: "", file: undefined, key: "" };
@@ -128,7 +71,12 @@ function peerCredentials(fd: number, context: DumpContext): UnixState["peerCrede
   return { pid: context.virtualPid(pid), uid, gid: value.readUInt32LE(8) };
 }
 
-function look(description: Description, diagnosis: UnixDiagnosis, context: DumpContext): UnixState {
+function look(
+  description: Description,
+  diagnosis: UnixDiagnosis,
+  context: DumpContext,
+  later: Array<() => void>,
+): UnixState {
   const { inode, type, peer, shutdown } = diagnosis;
   const listening = diagnosis.state === LISTENING;
   const fd = context.take(description);
@@ -155,18 +103,25 @@ function look(description: Description, diagnosis: UnixDiagnosis, context: DumpC
       ...newer.map(([, name, value]): [number, Buffer] => [name, value]),
     ],
     ...(filter.length > 0 && { filter }),
-    ...queueLimit(fd, type),
-    queue: listening ? [] : peekQueue(fd, diagnosis, context),
+    ...(type === SOCK_DGRAM && queueLimit(fd, description)),
+    queue: listening ? [] : peekQueue({ fd, description, diagnosis, context, later }),
   };
   return listening && diagnosis.waiting.length > 0 ? { ...state, unheard: unheardOf(fd, description) } : state;
 }
 
+/** They stay as they were when the socket was made: of datagrams, where nobody can listen, nothing changes them. */
+const limits = new WeakMap<Description, Pick<UnixState, "queueLimit">>();
+
 /** Of datagrams; it is told by the kernel's memory alone. */
-function queueLimit(fd: number, type: number): Pick<UnixState, "queueLimit"> {
-  const memory = type === SOCK_DGRAM ? KernelMemory.tryOpen() : undefined;
-  if (memory === undefined) return {};
+function queueLimit(fd: number, description: Description): Pick<UnixState, "queueLimit"> {
+  const before = limits.get(description);
+  if (before !== undefined) return before;
+  const memory = KernelMemory.tryOpen();
+  if (memory === undefined || !FIELDS.areAll()) return {};
   const socket = memory.pointer(memory.privateOf(memory.file(fd)) + FIELDS.offset("socket.sk"));
-  return { queueLimit: memory.read(socket + FIELDS.offset("sock.sk_max_ack_backlog"), 4).readUInt32LE() };
+  const limit = { queueLimit: memory.read(socket + FIELDS.offset("sock.sk_max_ack_backlog"), 4).readUInt32LE() };
+  limits.set(description, limit);
+  return limit;
 }
 
 /** What nobody has heard yet. */
@@ -183,8 +138,8 @@ function unheardOf(fd: number, { fd: descriptor, pid }: Description): Unheard[][
 
 function isAsKnown(before: Known | undefined, now: UnixDiagnosis, at: number): before is Known {
   if (!before || at - before.at > FRESH_MS || at < before.at) return false;
-  // Of datagrams the kernel counts but the first; who waits may have sent more.
-  if (now.type === SOCK_DGRAM || now.receiveQueue > 0 || now.waiting.length > 0) return false;
+  // Of datagrams the kernel counts but the first, of packets their bytes, and of empty ones there are none; who waits may have sent more.
+  if (now.type !== SOCK_STREAM || now.receiveQueue > 0 || now.waiting.length > 0) return false;
   const { diagnosis, state } = before;
   return (
     state.queue.length === 0 &&
@@ -204,15 +159,17 @@ export function dumpUnix(descriptions: Description[], context: DumpContext): Uni
     (context.shared.get("unix") as Map<number, UnixDiagnosis> | undefined) ?? diagnoseUnix(owner ?? process.pid);
   context.shared.set("unix", all);
   const at = Date.now();
+  const later: Array<() => void> = [];
   const states = descriptions.map((description): UnixState => {
     const diagnosis = all.get(inodeOf(description.link));
     if (!diagnosis) throw outside(description, "was made outside the application");
     const before = known.get(description.link);
     if (isAsKnown(before, diagnosis, at)) return before.state;
-    const state = look(description, diagnosis, context);
+    const state = look(description, diagnosis, context, later);
     known.set(description.link, { at, diagnosis, state });
     return state;
   });
+  for (const action of later) action();
   refuseWhatCannotBe(descriptions, states, context, all);
   return states;
 }

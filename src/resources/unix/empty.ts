@@ -1,14 +1,15 @@
 /**
  * The messages in a unix socket's queue as the kernel's memory tells of them. A look shows an empty one only once (`peeked` of struct
- * sk_buff, net/core/datagram.c): so where empty ones are, and from whom they came, is read from there.
+ * sk_buff, net/core/datagram.c): so where empty ones are, from whom they came and what is in flight with them is read from there.
  */
 import { KernelFields } from "../../kernel/kernel-fields.ts";
 import { type Address, KernelMemory } from "../../kernel/kernel-memory.ts";
-import { packetMemory } from "../../kernel/packet-memory.ts";
 import type { UnixCredentials, UnixMessage } from "./state.ts";
 
 const FIELDS = new KernelFields(
+  "socket.sk",
   "sock.sk_receive_queue",
+  "sk_buff",
   "sk_buff.len",
   "sk_buff.sk",
   "sk_buff.cb",
@@ -16,10 +17,14 @@ const FIELDS = new KernelFields(
   "unix_skb_parms.uid",
   "unix_skb_parms.gid",
   "unix_skb_parms.fp",
+  "scm_fp_list.count",
+  "scm_fp_list.fp",
   "unix_sock.addr",
   "unix_address.len",
   "unix_address.name",
 );
+/** Of its own it is bounded by max_dgram_qlen or the sender's buffer: a queue longer than that has lost its way. */
+const MOST_MESSAGES = 1 << 20;
 
 /** An empty message, or the length of another. */
 export type Seen = number | EmptyMessage;
@@ -28,7 +33,8 @@ export interface EmptyMessage {
   from: Buffer;
   /** pid as this program sees it. */
   credentials: UnixCredentials;
-  hasDescriptors: boolean;
+  /** Where the kernel has the descriptions in flight with it. */
+  files: Address[];
 }
 
 /**
@@ -37,10 +43,18 @@ export interface EmptyMessage {
  */
 export function seenAt(fd: number): Seen[] | undefined {
   const memory = KernelMemory.tryOpen();
-  if (memory === undefined) return undefined;
-  const packets = packetMemory();
-  const queue = packets.socket(fd) + FIELDS.offset("sock.sk_receive_queue");
-  return Array.from(packets.heads(queue), (head) => head.readUInt32LE(FIELDS.at("sk_buff.len")) || empty(memory, head));
+  if (memory === undefined || !FIELDS.areAll()) return undefined;
+  const socket = memory.pointer(memory.privateOf(memory.file(fd)) + FIELDS.offset("socket.sk"));
+  const queue = socket + FIELDS.offset("sock.sk_receive_queue");
+  const seen: Seen[] = [];
+  for (let next = memory.pointer(queue); next !== queue; ) {
+    if (seen.length >= MOST_MESSAGES) throw new RangeError("A queue of messages without an end");
+    const head = memory.read(next, FIELDS.at("sk_buff"));
+    seen.push(head.readUInt32LE(FIELDS.at("sk_buff.len")) || empty(memory, head));
+    // struct sk_buff begins with {next, prev}.
+    next = head.readBigUInt64LE(0);
+  }
+  return seen;
 }
 
 function empty(memory: KernelMemory, head: Buffer): EmptyMessage {
@@ -53,8 +67,16 @@ function empty(memory: KernelMemory, head: Buffer): EmptyMessage {
       uid: head.readUInt32LE(at + FIELDS.at("unix_skb_parms.uid")),
       gid: head.readUInt32LE(at + FIELDS.at("unix_skb_parms.gid")),
     },
-    hasDescriptors: head.readBigUInt64LE(at + FIELDS.at("unix_skb_parms.fp")) !== 0n,
+    files: filesOf(memory, head.readBigUInt64LE(at + FIELDS.at("unix_skb_parms.fp"))),
   };
+}
+
+/** Of a `struct scm_fp_list`, in their order. */
+function filesOf(memory: KernelMemory, list: Address): Address[] {
+  if (list === 0n) return [];
+  const count = memory.read(list + FIELDS.offset("scm_fp_list.count"), 2).readInt16LE();
+  const files = memory.read(list + FIELDS.offset("scm_fp_list.fp"), 8 * count);
+  return Array.from({ length: count }, (_, i) => files.readBigUInt64LE(8 * i));
 }
 
 /** As recvmsg(2) would tell it. */
@@ -66,7 +88,7 @@ function nameOf(memory: KernelMemory, sender: Address): Buffer {
 }
 
 /**
- * All messages, in their order.
+ * All messages, in their order; undefined when the two looks do not fit together. What is only in the second came after the first.
  * @param shown in which empty ones may be missing
  * @param make of an empty one
  */
@@ -74,14 +96,13 @@ export function withEmpty(
   seen: readonly Seen[],
   shown: readonly UnixMessage[],
   make: (message: EmptyMessage) => UnixMessage,
-): UnixMessage[] {
+): UnixMessage[] | undefined {
   const others = shown.filter(({ content }) => content.length > 0);
-  const passing = shown.filter(({ content, descriptors }) => content.length === 0 && descriptors.length > 0);
-  const all = seen.map((one): UnixMessage | undefined => {
-    if (typeof one !== "number") return one.hasDescriptors ? passing.shift() : make(one);
-    const next = others.shift();
-    return next?.content.length === one ? next : undefined;
-  });
-  if (all.includes(undefined)) throw new Error("What waits in a unix socket is not what its queue has");
-  return all as UnixMessage[];
+  const all: UnixMessage[] = [];
+  for (const one of seen) {
+    const next = typeof one === "number" ? others.shift() : make(one);
+    if (next === undefined || (typeof one === "number" && next.content.length !== one)) return undefined;
+    all.push(next);
+  }
+  return [...all, ...others];
 }

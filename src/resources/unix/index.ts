@@ -9,7 +9,9 @@ export type { UnixState } from "./state.ts";
 /**
  * @kept stream, datagram and seqpacket sockets: names, peers, what waits in them with credentials and descriptors in flight,
  *   listening ones with those who wait.
- * @unkept a socket whose other end is outside the application (refused).
+ * @unkept a socket whose other end is outside the application (refused); an empty message, behind others, with descriptors that nobody
+ *   has any more (refused from the second checkpoint on); empty messages that were looked at before, and how many datagrams a socket
+ *   takes, where the kernel's memory cannot be read.
  */
 export const unix: DescriptorKind<UnixState> = {
   kind: "unix",

@@ -36,6 +36,14 @@ export function restoreUnix(states: UnixState[], context: CreateContext): number
   return new UnixRestore(states, context).run();
 }
 
+/**
+ * Where an older checkpoint, or a kernel that does not tell, says nothing of it, what waits goes in again at least.
+ * @param usual of sockets that the application makes from now on
+ */
+export function queueLimitOf({ queueLimit, queue }: UnixState, usual: number): number {
+  return queueLimit ?? Math.max(usual, queue.length);
+}
+
 class UnixRestore {
   readonly #context: CreateContext;
   readonly #sockets: Socket[];
@@ -62,7 +70,7 @@ class UnixRestore {
         withSetting(
           this.#context,
           "unix/max_dgram_qlen",
-          (limit) => this.#queueLimit(socket) ?? limit,
+          (limit) => queueLimitOf(state, limit),
           () => this.#datagram(socket),
         );
       else if (state.peer >= 0) this.#connected(socket);
@@ -78,11 +86,6 @@ class UnixRestore {
   #single(socket: Socket): void {
     socket.fd = newSocket(this.#context, socket.state.type);
     if (socket.state.name.address.length > 2) this.#names.bind(socket.fd, socket.state.name);
-  }
-
-  /** What waits goes in again; an older checkpoint, or a kernel that does not tell, says no more. */
-  #queueLimit({ state: { queueLimit = 0, queue } }: Socket): number | undefined {
-    return queueLimit || (queue.length > 0 ? queue.length : undefined);
   }
 
   #listen(socket: Socket): void {

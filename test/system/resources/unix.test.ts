@@ -10,4 +10,5 @@ testPrograms("unix sockets", [
   { program: "unix/datagrams", idle: true },
   { program: "unix/options", idle: true },
   { program: "unix/full", idle: true },
+  { program: "unix/empty", idle: true },
 ]);
