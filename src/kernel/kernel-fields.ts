@@ -53,6 +53,11 @@ export class KernelFields<F extends string> {
     return BigInt(this.at(name));
   }
 
+  /** Whether this kernel has all of them. */
+  get areKnown(): boolean {
+    return this.#names.every((name) => this.find(name) !== undefined);
+  }
+
   /** Errors: `kernel-memory-closed`: one of them is missing. */
   require(): void {
     for (const name of this.#names) this.at(name);
