@@ -19,7 +19,7 @@ const FIELDS = new KernelFields(
 );
 /** What a message takes with its head before another piece is needed, and each piece with its own. */
 const SEGMENT_BYTES = PAGE_BYTES;
-/** Read together with the head: a read costs as much as a thousand bytes more. */
+/** Read with the head: what is no longer together with it needs no second read. */
 const FIRST_BYTES = 512;
 
 /**
