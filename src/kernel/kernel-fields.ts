@@ -53,8 +53,8 @@ export class KernelFields<F extends string> {
     return BigInt(this.at(name));
   }
 
-  /** Whether the kernel has them all. */
-  areAll(): boolean {
+  /** Whether this kernel has all of them. */
+  get areKnown(): boolean {
     return this.#names.every((name) => this.find(name) !== undefined);
   }
 

@@ -35,6 +35,7 @@ const FIELDS = new KernelFields(
   "fdtable.fd",
   "file.f_inode",
   "file.private_data",
+  "socket.sk",
 );
 
 /** An address in the kernel; 0n is none. */
@@ -250,5 +251,10 @@ export class KernelMemory {
   /** What a file's own kind keeps for it: a socket, a pipe. */
   privateOf(file: Address): Address {
     return this.pointer(file + FIELDS.offset("file.private_data"));
+  }
+
+  /** The `struct sock` behind a socket's descriptor of this process. */
+  socket(fd: number): Address {
+    return this.pointer(this.privateOf(this.file(fd)) + FIELDS.offset("socket.sk"));
   }
 }

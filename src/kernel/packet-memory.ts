@@ -19,7 +19,6 @@ const FIELDS = new KernelFields(
   "pipe_inode_info.bufs",
   "pipe_buffer.page",
   "page",
-  "socket.sk",
 );
 
 /** Where the kernel sees all memory, and its descriptors of pages: both are random at each boot, by whole gigabytes. */
@@ -72,8 +71,7 @@ export class PacketMemory {
 
   /** The `struct sock` behind a socket's descriptor of this process. */
   socket(fd: number): Address {
-    const memory = this.#memory;
-    return memory.pointer(memory.privateOf(memory.file(fd)) + FIELDS.offset("socket.sk"));
+    return this.#memory.socket(fd);
   }
 
   /** The packets (`struct sk_buff`) of a list (`struct sk_buff_head`), first come first. Throws when it does not hold still. */

@@ -11,7 +11,7 @@ import {
 import { Status } from "../../kernel/files.ts";
 import { type CreateContext, type DescriptorKind, O } from "../kind.ts";
 import { inodeOf } from "../nameless/state.ts";
-import { F_GETPIPE_SZ, F_SETPIPE_SZ, fillPipe, isPacketized, NOTHING, peekPipe } from "../pipe/content.ts";
+import { F_GETPIPE_SZ, F_SETPIPE_SZ, fillPipe, isPacketized, NOTHING, packetPipes, peekPipe } from "../pipe/content.ts";
 
 export interface FifoState {
   path: string;
@@ -24,8 +24,9 @@ export interface FifoState {
   sizeBytes: number;
   /** Only with a reading end. */
   content: Buffer;
-  /** Lengths of the packets in it, when it was written to with O_DIRECT. */
+  /** As PipeContent. */
   packets?: number[];
+  plain?: number[];
 }
 
 const TYPE = 0o170000;
@@ -36,6 +37,7 @@ const status = new Status();
 
 /**
  * @kept every opening by its path, also when its name is gone, and the bytes that wait, as packets where they are.
+ * @unkept where the kernel's memory cannot be read, plain bytes that are read together with a packet behind them: they belong to it then.
  */
 export const fifo: DescriptorKind<FifoState> = {
   kind: "fifo",
@@ -43,8 +45,9 @@ export const fifo: DescriptorKind<FifoState> = {
   after: [],
   matches: () => false,
   matchesFile: (link, mode) => link.startsWith("/") && (mode & TYPE) === FIFO,
-  dump: (descriptions, context) =>
-    descriptions.map((description) => {
+  dump(descriptions, context) {
+    const hasPackets = packetPipes(descriptions);
+    return descriptions.map((description) => {
       const { link } = description;
       const fd = context.take(description);
       const status = statOf(fd);
@@ -54,8 +57,16 @@ export const fifo: DescriptorKind<FifoState> = {
       const reads = opened && (flags & O.accessMode) !== O.writeOnly;
       const deleted = link.endsWith(DELETED);
       const path = deleted ? link.slice(0, -DELETED.length) : link;
-      return { path, deleted, ...status, flags, sizeBytes, ...(reads ? peekPipe(fd, sizeBytes) : NOTHING) };
-    }),
+      return {
+        path,
+        deleted,
+        ...status,
+        flags,
+        sizeBytes,
+        ...(reads ? peekPipe(fd, sizeBytes, () => hasPackets(link)) : NOTHING),
+      };
+    });
+  },
   create(state, context) {
     const keeper = keeperOf(state, context);
     const fd = openPath(`/proc/self/fd/${keeper}`, (state.flags & (O.accessMode | O.path)) | O.nonBlock);
@@ -89,9 +100,9 @@ function keeperOf(state: FifoState, context: CreateContext): number {
   const same = all.filter(({ id }) => id === state.id);
   const size = Math.max(...same.map(({ sizeBytes }) => sizeBytes));
   if (size > 0) tryCall("fcntl", keeper, F_SETPIPE_SZ, size);
-  const { content, packets = [content.length] } = same.find((other) => other.content.length > 0) ?? state;
+  const { content, packets = [content.length], plain } = same.find((other) => other.content.length > 0) ?? state;
   const flags = same.map((other) => other.flags);
-  if (content.length > 0) fillPipe(keeper, { content, packets }, isPacketized(packets, flags));
+  if (content.length > 0) fillPipe(keeper, { content, packets, ...(plain && { plain }) }, isPacketized(packets, flags));
   context.shared.set(key, keeper);
   context.atLife(() => closeDescriptor(keeper));
   return keeper;

@@ -52,9 +52,10 @@ function queueState(fd: number, name: string, isUnlinked: boolean, limits: Queue
   const { inode: id, mode, uid, gid } = status;
   const attributes = Buffer.alloc(ATTRIBUTE_BYTES);
   call("mq_getsetattr", fd, null, attributes);
-  const [maxMessages, messageBytes] = [8, 16].map((at) => Number(attributes.readBigInt64LE(at)));
+  const [maxMessages, messageBytes, count] = [8, 16, 24].map((at) => Number(attributes.readBigInt64LE(at)));
   const facts = { id, name, unlinked: isUnlinked, mode: mode & 0o7777, uid, gid, limits };
-  return { type: "queue", ...facts, maxMessages: maxMessages!, messageBytes: messageBytes!, messages: messagesOf(fd) };
+  const messages = messagesOf(fd, count!);
+  return { type: "queue", ...facts, maxMessages: maxMessages!, messageBytes: messageBytes!, messages };
 }
 
 /** The pid, as this program sees it, of who is to be told; 0: nobody. */

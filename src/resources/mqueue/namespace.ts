@@ -84,7 +84,9 @@ export function readLimits(): QueueLimits {
   return { messages: messages!, bytes: bytes! };
 }
 
+/** Only what differs: /proc/sys may be read-only. */
 export function writeLimits({ messages, bytes }: QueueLimits): void {
-  writeFileSync(`${LIMITS}/msg_max`, String(messages));
-  writeFileSync(`${LIMITS}/msgsize_max`, String(bytes));
+  const before = readLimits();
+  if (messages !== before.messages) writeFileSync(`${LIMITS}/msg_max`, String(messages));
+  if (bytes !== before.bytes) writeFileSync(`${LIMITS}/msgsize_max`, String(bytes));
 }

@@ -6,7 +6,7 @@ import { call, tryCall } from "../../kernel/calls.ts";
 import { checked } from "../../kernel/errors.ts";
 import { KernelFields } from "../../kernel/kernel-fields.ts";
 import { type Address, KernelMemory } from "../../kernel/kernel-memory.ts";
-import { bytesOf } from "../mqueue/content.ts";
+import { messagesOn } from "../messages.ts";
 import { IPC_NOWAIT } from "../sysv.ts";
 import { allowing } from "./limits.ts";
 
@@ -23,8 +23,6 @@ const FIELDS = new KernelFields(
   "kern_ipc_perm.id",
   "msg_queue.q_perm",
   "msg_queue.q_messages",
-  "msg_msg.m_list",
-  "msg_msg.m_type",
 );
 /** Of `ipc_namespace.ids`: semaphores, message queues, memory. */
 const MESSAGE_QUEUES = 1n;
@@ -42,15 +40,20 @@ const E2BIG = -7;
 const EINVAL = -22;
 let message = Buffer.alloc(TYPE_BYTES + FIRST_GUESS_BYTES);
 
-/** struct msgbuf each, first come first. With this thread in the namespace, everyone in it being stopped. */
+/**
+ * struct msgbuf each, first come first. With this thread in the namespace, everyone in it being stopped.
+ * @param count how many there are: more throw RangeError
+ */
 export function messagesOf(id: number, count: number): Buffer[] {
   const memory = count > 0 ? KernelMemory.tryOpen() : undefined;
   const queue = memory && queueOf(memory, id);
   if (queue === undefined) return Array.from({ length: count }, (_, i) => copyOf(id, i));
-  const list = memory!.list(queue + FIELDS.offset("msg_queue.q_messages"), FIELDS.offset("msg_msg.m_list"));
-  return Array.from(list, (one) => {
-    const type = memory!.read(one + FIELDS.offset("msg_msg.m_type"), TYPE_BYTES);
-    return Buffer.concat([type, bytesOf(memory!, one)]);
+  const list = messagesOn(memory!, queue + FIELDS.offset("msg_queue.q_messages"), count);
+  return Array.from(list, ({ type, bytes }) => {
+    const one = Buffer.allocUnsafe(TYPE_BYTES + bytes.length);
+    one.writeBigUInt64LE(type);
+    bytes.copy(one, TYPE_BYTES);
+    return one;
   });
 }
 

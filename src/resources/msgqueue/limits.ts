@@ -16,9 +16,11 @@ export function readLimits(): QueueLimits {
   return { messageBytes: messageBytes!, queueBytes: queueBytes! };
 }
 
+/** Only what differs: /proc/sys may be read-only. */
 export function writeLimits({ messageBytes, queueBytes }: QueueLimits): void {
-  writeFileSync(MESSAGE, String(messageBytes));
-  writeFileSync(QUEUE, String(queueBytes));
+  const before = readLimits();
+  if (messageBytes !== before.messageBytes) writeFileSync(MESSAGE, String(messageBytes));
+  if (queueBytes !== before.queueBytes) writeFileSync(QUEUE, String(queueBytes));
 }
 
 /** Runs `body` while at least so much is allowed: limits may have been lowered since messages were sent. */

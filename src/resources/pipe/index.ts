@@ -10,6 +10,7 @@ import {
   makePipe,
   NOTHING,
   type PipeContent,
+  packetPipes,
   peekPipe,
 } from "./content.ts";
 
@@ -60,7 +61,7 @@ function endsOf(state: PipeState, context: CreateContext): Ends {
 
 const remembered = new Remembered<PipeState>();
 
-function read(description: Description, context: DumpContext): PipeState {
+function read(description: Description, context: DumpContext, hasPackets: (link: string) => boolean): PipeState {
   const fd = context.take(description);
   const sizeBytes = call("fcntl", fd, F_GETPIPE_SZ);
   const reads = (description.flags & O.accessMode) !== O.writeOnly;
@@ -68,21 +69,26 @@ function read(description: Description, context: DumpContext): PipeState {
     pipe: description.link,
     flags: statusFlags(fd),
     sizeBytes,
-    ...(reads ? peekPipe(fd, sizeBytes) : NOTHING),
+    ...(reads ? peekPipe(fd, sizeBytes, () => hasPackets(description.link)) : NOTHING),
   };
 }
 
 /**
  * @kept both ends, size, flags, content, packets.
- * @unkept the size of a pipe that holds more than that, spliced from a network: it is larger then.
+ * @unkept the size of a pipe that holds more than that, spliced from a network: it is larger then; where the kernel's memory cannot be
+ *   read, plain bytes that are read together with a packet behind them: they belong to it then.
  */
 export const pipe: DescriptorKind<PipeState> = {
   kind: "pipe",
   version: 1,
   after: [],
   matches: (link) => link.startsWith("pipe:["),
-  dump: (descriptions, context) =>
-    descriptions.map((description) => remembered.state(description, context, () => read(description, context))),
+  dump(descriptions, context) {
+    const hasPackets = packetPipes(descriptions);
+    return descriptions.map((description) =>
+      remembered.state(description, context, () => read(description, context, hasPackets)),
+    );
+  },
   create(state, context) {
     const { reader, writer, taken } = endsOf(state, context);
     const mode = state.flags & O.accessMode;

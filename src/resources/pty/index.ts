@@ -25,7 +25,7 @@ import {
   sendBehind,
   setTermios,
 } from "./queue.ts";
-import { type Waiting, waitingAt } from "./waiting.ts";
+import { NONE, waitingAt } from "./waiting.ts";
 
 export interface PtyState {
   /** The number in /dev/pts. */
@@ -77,7 +77,6 @@ const POLLHUP = 0x10;
 const value = Buffer.alloc(4);
 const PTS_MAJOR = 136;
 const NOTHING = Buffer.alloc(0);
-const NONE: Waiting = { arrived: NOTHING, coming: NOTHING };
 
 function isMaster(link: string): boolean {
   return link === "/dev/ptmx" || link === "/dev/pts/ptmx";
@@ -118,10 +117,10 @@ function lookAt(
   const path = `/proc/${pid}/root/dev/pts/${index}`;
   const { mode, uid, gid } = statSync(path);
   const packets = number(master, TIOC.getPackets);
-  const output = waitingAt(master) ?? { arrived: peekMaster(master, packets === 1), coming: NOTHING };
+  const output = waitingAt(master, "master") ?? { arrived: peekMaster(master, packets === 1), coming: NOTHING };
   const slave = hasSlave ? openPath(path, O.readWrite | O_NOCTTY | O.nonBlock) : -1;
   try {
-    const input = slave < 0 ? NONE : (waitingAt(slave) ?? { arrived: peekSlave(slave), coming: NOTHING });
+    const input = slave < 0 ? NONE : (waitingAt(slave, "slave") ?? { arrived: peekSlave(slave), coming: NOTHING });
     return {
       termios: readTermios(master),
       window,

@@ -20,7 +20,7 @@ const CHARACTERS = 19;
 const END_OF_LINE_AT = CHARACTERS_AT + 11;
 /** More than that may be as much as a queue takes (N_TTY_BUF_SIZE): there may be more behind it. */
 const SURELY_ALL_BYTES = 2048;
-const POLLIN = 1;
+export const POLLIN = 1;
 
 const question = Buffer.alloc(8);
 const count = Buffer.alloc(4);
@@ -47,7 +47,8 @@ export function events(fd: number): number {
   return question.readInt16LE(6);
 }
 
-function waiting(fd: number): number {
+/** FIONREAD: bytes, of lines only those that are complete. */
+export function waiting(fd: number): number {
   return tryCall("ioctl", fd, FIONREAD, count) < 0 ? 0 : count.readInt32LE();
 }
 

@@ -3,7 +3,6 @@ import { closeDescriptor, pidfdGetfd } from "../../kernel/calls.ts";
 import { OperatingError } from "../../kernel/failure.ts";
 import { KernelFields } from "../../kernel/kernel-fields.ts";
 import { KernelMemory } from "../../kernel/kernel-memory.ts";
-import { packetMemory } from "../../kernel/packet-memory.ts";
 import { SO, SOL_SOCKET } from "../../kernel/socket.ts";
 import { optionIndex, type TcpRecord } from "./record.ts";
 
@@ -35,7 +34,7 @@ export function refuseSigning({ id, pidfd, fd }: Place): void {
   if (memory === undefined || field === undefined) return;
   const own = pidfd < 0 ? fd : pidfdGetfd(pidfd, fd);
   try {
-    if (memory.pointer(packetMemory().socket(own) + BigInt(field)) === 0n) return;
+    if (memory.pointer(memory.socket(own) + BigInt(field)) === 0n) return;
   } finally {
     if (pidfd >= 0) closeDescriptor(own);
   }

@@ -49,6 +49,7 @@ const CHUNK_BYTES = 1 << 16;
 const SMALLEST_CHUNK_BYTES = 1 << 10;
 /** Of buffer per byte of queue: a segment of a few hundred bytes takes a kilobyte of the kernel's beside them. */
 const ROOM_PER_BYTE = 8;
+const MOST_NOT_SENT_BYTES = 0x7fffffff;
 
 const REUSE_ADDRESS = optionIndex(SOL_SOCKET, SO.reuseAddress);
 const SEND_BUFFER = optionIndex(SOL_SOCKET, SO.sendBuffer);
@@ -278,18 +279,18 @@ function finishConnected(fd: number, { record, sent }: TcpState): void {
 /**
  * All of it must go in at once, and the queue may have been as full as the kernel lets it get: here its segments are cut in
  * another way and take more room, and a first window of 60000 segments makes the kernel set a buffer that is not locked to
- * the largest of net.ipv4.tcp_wmem. So the buffer has more room until it holds everything.
+ * the largest of net.ipv4.tcp_wmem. So the buffer has more room until it holds everything, and how much may be unsent is not
+ * limited, neither by the application nor by net.ipv4.tcp_notsent_lowat, which counts where it has said nothing (0).
  */
 function sendAgain(fd: number, record: TcpRecord, sent: Buffer): void {
-  const mark = record.option(NOT_SENT);
-  if (mark > 0) setTcp(fd, TCP.notSentLowWater, 0, "TCP_NOTSENT_LOWAT");
+  setTcp(fd, TCP.notSentLowWater, MOST_NOT_SENT_BYTES, "TCP_NOTSENT_LOWAT");
   setSendBuffer(fd, Math.max(sent.length * (ROOM_PER_BYTE / 2), record.option(SEND_BUFFER) >> 1));
   for (let at = 0; at < sent.length; ) {
     const result = send(fd, sent.subarray(at), MSG_DONTWAIT | MSG_NOSIGNAL);
     must(result, "send of what was unacknowledged");
     at += result;
   }
-  if (mark > 0) setTcp(fd, TCP.notSentLowWater, mark, "TCP_NOTSENT_LOWAT");
+  setTcp(fd, TCP.notSentLowWater, Math.max(0, record.option(NOT_SENT)), "TCP_NOTSENT_LOWAT");
   setSendBuffer(fd, record.option(SEND_BUFFER) >> 1);
   lockBuffers(fd, record);
 }

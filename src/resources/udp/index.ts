@@ -33,7 +33,7 @@ const IP_TRANSPARENT = 19;
 const IPV6_TRANSPARENT = 75;
 const SO_RCVBUFFORCE = 33;
 const PORT_AT = 2;
-/** Of the kernel, with what was sent to the same machine. */
+/** Of the kernel, with what was sent to the same machine: for all sockets of a restore together, as some may never arrive. */
 const ARRIVAL_MS = 50;
 const pausing = new Int32Array(new SharedArrayBuffer(4));
 /** The most that SO_RCVBUFFORCE takes, which is doubled. */
@@ -85,7 +85,7 @@ function fill(fd: number, state: UdpState, context: CreateContext): void {
     // Any datagram may be lost on its way; the clone is not, for one.
     if (result >= 0) sent++;
   }
-  awaitArrival(fd, sent);
+  awaitArrival(fd, sent, patienceOf(context));
   for (const sender of senders.values()) closeDescriptor(sender);
 }
 
@@ -93,9 +93,23 @@ function fill(fd: number, state: UdpState, context: CreateContext): void {
  * A busy kernel brings what was sent over the loopback somewhat later: before the buffer is as small again as the application had it,
  * which would drop that.
  */
-function awaitArrival(fd: number, sent: number): void {
-  const end = performance.now() + ARRIVAL_MS;
+function awaitArrival(fd: number, sent: number, patience: Patience): void {
+  const begun = performance.now();
+  const end = begun + patience.leftMs;
   while (performance.now() < end && (countWaiting(fd) ?? sent) < sent) Atomics.wait(pausing, 0, 0, 1);
+  patience.leftMs -= performance.now() - begun;
+}
+
+interface Patience {
+  leftMs: number;
+}
+
+/** Of the restore. */
+function patienceOf(context: CreateContext): Patience {
+  const known = context.shared.get("udp patience") as Patience | undefined;
+  const patience = known ?? { leftMs: ARRIVAL_MS };
+  context.shared.set("udp patience", patience);
+  return patience;
 }
 
 /** Undefined: the address is one of the application's own. */

@@ -5,7 +5,6 @@
 import { call } from "../../kernel/calls.ts";
 import { KernelFields } from "../../kernel/kernel-fields.ts";
 import { type Address, KernelMemory } from "../../kernel/kernel-memory.ts";
-import { packetMemory } from "../../kernel/packet-memory.ts";
 import { AF_INET, AF_INET6, SOL_IP, SOL_IPV6 } from "../../kernel/socket.ts";
 import type { Description } from "../kind.ts";
 
@@ -61,8 +60,8 @@ function socketAddress(address: Buffer): Buffer {
 /** To find a socket takes several looks. */
 const sockets = new WeakMap<Description, Address>();
 
-function socketOf(description: Description, fd: number): Address {
-  const socket = sockets.get(description) ?? packetMemory().socket(fd);
+function socketOf(memory: KernelMemory, description: Description, fd: number): Address {
+  const socket = sockets.get(description) ?? memory.socket(fd);
   sockets.set(description, socket);
   return socket;
 }
@@ -71,7 +70,7 @@ function socketOf(description: Description, fd: number): Address {
 export function membershipsOf(description: Description, fd: number, domain: number): Membership[] {
   const memory = KernelMemory.tryOpen();
   if (memory === undefined) return [];
-  const socket = socketOf(description, fd);
+  const socket = socketOf(memory, description, fd);
   const four = [...list(memory, memory.pointer(socket + FIELDS.offset("inet_sock.mc_list")), readFour)];
   if (domain === AF_INET) return four;
   const six = memory.pointer(socket + FIELDS.offset("inet_sock.pinet6"));

@@ -61,11 +61,11 @@ export function waitingDatagrams(fd: number, domain: number): Datagram[] {
   throw new Error("The datagrams that wait at a socket do not hold still");
 }
 
-/** How many there are; undefined where the kernel's memory cannot be read. */
+/** How many there are; undefined where the kernel's memory does not tell. A clone lives by this: what is in them is not asked for. */
 export function countWaiting(fd: number): number | undefined {
   const memory = KernelMemory.tryOpen();
-  if (memory === undefined) return undefined;
-  const socket = packetMemory().socket(fd);
+  if (memory === undefined || !FIELDS.areKnown) return undefined;
+  const socket = memory.socket(fd);
   const lengthOf = (queue: (typeof QUEUES)[number]) =>
     memory.read(socket + FIELDS.offset(queue) + FIELDS.offset("sk_buff_head.qlen"), 4).readUInt32LE();
   return QUEUES.reduce((sum, queue) => sum + lengthOf(queue), 0);
@@ -93,7 +93,7 @@ type Seen = Datagram | number;
 /** In the order in which they are received: what the reader has taken over, then what came since (udp(7), net/ipv4/udp.c). */
 function lookAt(memory: KernelMemory, fd: number, domain: number): Seen[] {
   const packets = packetMemory();
-  const socket = packets.socket(fd);
+  const socket = memory.socket(fd);
   const found: Seen[] = [];
   for (const queue of QUEUES)
     for (const head of packets.heads(socket + FIELDS.offset(queue))) {

@@ -117,7 +117,7 @@ function queueLimit(fd: number, description: Description): Pick<UnixState, "queu
   const before = limits.get(description);
   if (before !== undefined) return before;
   const memory = KernelMemory.tryOpen();
-  if (memory === undefined || !FIELDS.areAll()) return {};
+  if (memory === undefined || !FIELDS.areKnown) return {};
   const socket = memory.pointer(memory.privateOf(memory.file(fd)) + FIELDS.offset("socket.sk"));
   const limit = { queueLimit: memory.read(socket + FIELDS.offset("sock.sk_max_ack_backlog"), 4).readUInt32LE() };
   limits.set(description, limit);

@@ -43,7 +43,7 @@ export interface EmptyMessage {
  */
 export function seenAt(fd: number): Seen[] | undefined {
   const memory = KernelMemory.tryOpen();
-  if (memory === undefined || !FIELDS.areAll()) return undefined;
+  if (memory === undefined || !FIELDS.areKnown) return undefined;
   const socket = memory.pointer(memory.privateOf(memory.file(fd)) + FIELDS.offset("socket.sk"));
   const queue = socket + FIELDS.offset("sock.sk_receive_queue");
   const seen: Seen[] = [];

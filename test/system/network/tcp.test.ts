@@ -1,5 +1,6 @@
 /** Live TCP connections moved from node to node, every byte checked by a client that knows nothing. */
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import {
   closeSocket,
@@ -35,6 +36,7 @@ const EOF_RESULT = 0;
 const EAGAIN = -11;
 const EINPROGRESS = -115;
 const SHUT_WR = 1;
+const NO_LIMIT = 0xffffffff;
 const NON_BLOCKING = SOCK_STREAM | SOCK_NONBLOCK;
 
 interface Place {
@@ -64,6 +66,10 @@ for (const [family, address, prefix, client] of [
     );
     return { host, port };
   }
+
+  /** Of connections that have no limit of their own. */
+  const limitUnsent = ({ host }: Place, bytes: number) =>
+    host.run(() => writeFileSync("/proc/sys/net/ipv4/tcp_notsent_lowat", String(bytes)));
 
   async function start(): Promise<Place> {
     const first = await place(false);
@@ -199,7 +205,10 @@ for (const [family, address, prefix, client] of [
     for (let moves = 0; moves < 3; moves++) {
       await fillUp();
       const next = await place(true);
+      // Less than what has to leave at once again.
+      limitUnsent(next, 8192);
       served = await move(here, next, served);
+      limitUnsent(next, NO_LIMIT);
       here = next;
     }
     await fillUp();
