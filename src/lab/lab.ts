@@ -111,7 +111,7 @@ export class Lab {
   }
 
   /**
-   * Makes the lab and waits until every agent answers. What a crashed lab of this name left is cleared away first.
+   * Makes the lab and waits until every agent answers and knows all the others. What a crashed lab of this name left is cleared away first.
    * Whatever fails, nothing stays behind.
    * @throws OperatingError `lab-exists`, `lab-busy`, `lab-nodes-invalid`, `host-lacks`, `node-start`
    */
@@ -154,7 +154,7 @@ export class Lab {
       await settleAll(nodes.map((node) => powerOn(places, node, this.#agentCommand, signal)));
       signal.throwIfAborted();
       if (store !== "sqlite") onProgress("waiting for the cluster store");
-      if (store !== "sqlite") await this.#untilRegistered(nodes, signal);
+      if (this.#agentCommand === AGENT_COMMAND) await this.#untilRegistered(nodes, signal);
       await this.#writeRecord({
         name: this.name,
         nodes: count,
@@ -191,10 +191,12 @@ export class Lab {
         signal.throwIfAborted();
         try {
           known = (await AgentClient.unix(agentSocket).json<unknown[]>("GET", "/v1/nodes", { timeoutMs: 2000 })).length;
+          if (known < nodes.length && performance.now() > deadline)
+            throw new Error(`It knows ${known} of ${nodes.length} nodes`);
         } catch (cause) {
           if (performance.now() < deadline) continue;
           throw new OperatingError("lab-store-silent", `The cluster store does not answer "${name}"`, {
-            remedy: "Look at etcd.log in the nodes' state directories, or at the etcd that was named.",
+            remedy: `Look at the nodes' logs: understudy lab log --name ${this.name} ${name}; with --store etcd at etcd.log beside them.`,
             cause,
           });
         } finally {

@@ -119,7 +119,7 @@ export class Life {
   }
 
   /** The next line behind `from` lines; fails after `timeoutMs` or when the program has ended without it. */
-  async line(from: number, timeoutMs = 3000): Promise<string> {
+  async line(from: number, timeoutMs = 10_000): Promise<string> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       const line = this.lines()[from];
