@@ -7,19 +7,27 @@ import { onDisk, same, started, twice } from "./pair.ts";
 const TRIES = 60;
 const PAIRS = 20;
 
-/** As if all inodes were born in one tick of the file system's clock: what gives them different times is mostly being looked at. */
+/** As if all inodes were born just now, in one tick of the file system's clock: what gives them different times is mostly being looked at. */
 async function withoutTimesOfBirth(body: () => Promise<void>): Promise<void> {
-  const exact = Object.getOwnPropertyDescriptor(Status.prototype, "key")!;
-  Object.defineProperty(Status.prototype, "key", {
-    configurable: true,
-    get(this: Status) {
-      return String(this.inode);
-    },
-  });
+  const told: Record<string, (status: Status) => unknown> = {
+    key: (status) => String(status.inode),
+    bornSeconds: () => Math.floor(Date.now() / 1000),
+    bornNs: () => (Date.now() % 1000) * 1e6,
+  };
+  const exact = Object.keys(told).map(
+    (name) => [name, Object.getOwnPropertyDescriptor(Status.prototype, name)!] as const,
+  );
+  for (const [name, tell] of Object.entries(told))
+    Object.defineProperty(Status.prototype, name, {
+      configurable: true,
+      get(this: Status) {
+        return tell(this);
+      },
+    });
   try {
     await body();
   } finally {
-    Object.defineProperty(Status.prototype, "key", exact);
+    for (const [name, descriptor] of exact) Object.defineProperty(Status.prototype, name, descriptor);
   }
 }
 
