@@ -45,6 +45,11 @@ export interface Sight {
 
 /** So far apart the scheduler's clock and CLOCK_MONOTONIC drift at most: 500 ppm is what adjtimex(2) allows. */
 const DRIFT_PER = 2000n;
+/**
+ * What interrupts and a hypervisor have taken of a thread's last run is not counted in that (rq_clock_task): so much later it may have fallen
+ * asleep. No call may end early, and a timer may be late.
+ */
+const UNCOUNTED_NS = 1_000_000n;
 
 export class ThreadSwitches {
   readonly #memory: KernelMemory;
@@ -84,7 +89,7 @@ export class ThreadSwitches {
     const switches = this.counts(threads);
     const fell = this.#lastRun(threads.map((thread) => this.#of(thread)));
     this.#lookAhead();
-    return switches.map((count, i) => ({ switches: count, since: fell[i]! - this.#ahead }));
+    return switches.map((count, i) => ({ switches: count, since: fell[i]! - this.#ahead + UNCOUNTED_NS }));
   }
 
   /** What it says of this thread, which runs, is up to a tick old: the look that found most is nearest to the truth. */
