@@ -67,9 +67,10 @@ export type ViewEvent =
   /**
    * This process was kept from running (its own ticks came late by more than a standby's patience), or its machine slept:
    * somebody may have taken over meanwhile, and what waits in the sockets may be old. Tell it before anything from them.
-   * Output then waits for acknowledgements of a checkpoint that is made after this.
+   * Output then waits for acknowledgements of a checkpoint whose end leaves after this. `sent`: the newest whose end may have left before.
+   * It may have been cut before: a process that stops its application for long is kept from running by each of its own barriers.
    */
-  | { kind: "awoke" }
+  | { kind: "awoke"; sent: number }
 
   // --- Primary: its standbys. A node has one stream at a time: after `standbyLost` nothing of the old stream is told. ---
   /** A stream to the standby stands. Answered by `synchronise`, perhaps later. */

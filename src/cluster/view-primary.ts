@@ -28,7 +28,7 @@ export function stepPrimary(draft: Draft, role: PrimaryRole, event: ViewEvent): 
       if (role.crashed !== false) role.crashed = "startAgain";
       return;
     case "awoke":
-      role.freshFrom = role.cut + 1;
+      role.freshFrom = Math.max(role.freshFrom, event.sent + 1);
       return;
     case "standbyConnected":
       role.standbys[event.node] = { synchronising: false, acknowledged: undefined };

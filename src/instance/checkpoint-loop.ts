@@ -12,6 +12,7 @@ import type { PrimaryParts, PrimaryShell } from "./primary-parts.ts";
 import type { StandbyLink } from "./standby-link.ts";
 import type { Standbys } from "./standbys.ts";
 import type { UnderWay } from "./under-way.ts";
+import { STARVED_MS, type Wakefulness } from "./wakefulness.ts";
 
 /** After a stop that came between a client's first words and their hearing: the next try, and how often. */
 const POSTPONED_MS = 1;
@@ -23,6 +24,13 @@ const LATEST_RETRY_MS = 200;
 const LATE_MS = 1000;
 /** So long a planned switch tries to stop all threads. */
 const FINAL_MS = 3000;
+/**
+ * So many checkpoints may wait for acknowledgements at a time: while one is on its way, the application goes on with what came
+ * since, and the next begins.
+ */
+const MOST_UNDER_WAY = 2;
+/** After a stop that took longer only one: the next stop would make its acknowledgement an old one, and output would wait for ever. */
+const LONG_MS = STARVED_MS / 2;
 /** As long as the application uses what cannot be copied: each try stops it for nothing. */
 const UNPROTECTABLE_RETRY_MS = 200;
 
@@ -31,6 +39,7 @@ export interface LoopOptions {
   shell: PrimaryShell;
   standbys: Standbys;
   underWay: UnderWay;
+  wakefulness: Wakefulness;
   output: OutputCommit;
   capture: Capture;
   figures: Figures;
@@ -52,6 +61,8 @@ export class CheckpointLoop {
   #endPause: () => void = () => {};
   #lastFailure = "";
   #failedInARow = 0;
+  /** So long nothing was heard because of the last stop. */
+  #deafMs = 0;
   /** Stops in a row that were given up for data on connections that nobody had accepted. */
   #postponed = 0;
 
@@ -148,10 +159,12 @@ export class CheckpointLoop {
 
   /** Milliseconds until the next checkpoint; Infinity when something must happen first. */
   #waitMs(): number {
-    const { output, underWay, standbys } = this.#options;
-    if (output.isFrozen || underWay.isFull || standbys.ready().length === 0) return Number.POSITIVE_INFINITY;
+    const { output, underWay, wakefulness, standbys } = this.#options;
+    const isFull = underWay.count >= (this.#deafMs > LONG_MS ? 1 : MOST_UNDER_WAY);
+    if (output.isFrozen || isFull || standbys.ready().length === 0) return Number.POSITIVE_INFINITY;
     if (standbys.joining().length > 0 || underWay.isRequested) return 0;
-    return dueAt(this.#last, output.waiting, this.#period) - performance.now();
+    const waiting = output.waiting ?? (wakefulness.isStale ? output.held : undefined);
+    return dueAt(this.#last, waiting, this.#period) - performance.now();
   }
 
   #pause(ms: number): Promise<void> {
@@ -182,7 +195,7 @@ export class CheckpointLoop {
 
   /** One checkpoint, up to its last byte handed to the network. */
   async #checkpoint(final: boolean): Promise<void> {
-    const { parts, shell, standbys, underWay, output, capture, figures } = this.#options;
+    const { parts, shell, standbys, underWay, wakefulness, output, capture, figures } = this.#options;
     const begun = performance.now();
     for (const _pause of capture.preDump()) {
       await new Promise(setImmediate);
@@ -192,7 +205,9 @@ export class CheckpointLoop {
     // Nobody left to take it for: what was copied belongs to nobody.
     if (standbys.ready().length === 0) return;
     const joining = standbys.joining();
+    const stopping = performance.now();
     const { end, all, programs } = capture.dump((epoch) => this.#cut(epoch, final), final, parts.term);
+    this.#deafMs = performance.now() - stopping;
     this.#last = taken(this.#last, begun, end, this.#covered);
     this.#lastFailure = "";
     this.#failedInARow = 0;
@@ -200,6 +215,7 @@ export class CheckpointLoop {
     const receivers = standbys.ready();
     const waiting = new Set(receivers.map((standby) => standby.node));
     underWay.add({ epoch: end.epoch, begun, sentAt: performance.now(), end, waiting });
+    wakefulness.sending(end.epoch);
     const whole = (): CheckpointEnd => ({ ...end, changed: all(), gone: [], programs: programs() });
     for (const standby of receivers) {
       const told = joining.includes(standby) ? whole() : end;

@@ -38,6 +38,12 @@ export class OutputCommit {
     return { firstMs: this.#firstMs, lastMs: this.#lastMs };
   }
 
+  /** Packets of any age that have not left. */
+  get held(): Waiting | undefined {
+    const { hold } = this.#parts;
+    return hold.holding && hold.pending > 0 ? { firstMs: this.#firstMs, lastMs: this.#lastMs } : undefined;
+  }
+
   passThrough(on: boolean): void {
     this.#nobodyToWaitFor = on;
     this.apply();

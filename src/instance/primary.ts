@@ -23,13 +23,12 @@ import { type Greeting, HEARTBEAT_MS, type StandbyLink, TICK_MS } from "./standb
 import { Standbys } from "./standbys.ts";
 import { UnderWay } from "./under-way.ts";
 import { replicatedVolumes } from "./volumes.ts";
+import { Wakefulness } from "./wakefulness.ts";
 
 const STOP_TIMEOUT_US = 100_000;
 const SHADOW_BYTES = 4 * 2 ** 30;
 /** Between looks at how much memory the application has. */
 const MEASURE_MS = 1000;
-/** This process's own ticks late by so much: standbys may have given it up, for it is less than the detector's least patience. */
-const STARVED_MS = 60;
 
 export class Primary {
   readonly parts: PrimaryParts;
@@ -44,7 +43,7 @@ export class Primary {
   readonly #loop: CheckpointLoop;
   readonly #waits: WaitKeeper;
   readonly #timer: NodeJS.Timeout;
-  #lastTick = performance.now();
+  readonly #wakefulness: Wakefulness;
   #ticks = 0;
   #measuredAt = 0;
   #closed = false;
@@ -58,14 +57,19 @@ export class Primary {
     const output = new OutputCommit(parts, shell, wake);
     const underWay = new UnderWay((epoch, tookUs) => figures.committed(epoch, tookUs));
     const onLost = () => this.#forgetReceivers();
-    const standbys = new Standbys({ parts, shell, output, underWay, onSettled: wake, onLost });
+    const wakefulness = new Wakefulness((event) => {
+      shell.tell(event);
+      wake();
+    }, parts.epoch);
+    const standbys = new Standbys({ parts, shell, output, underWay, wakefulness, onSettled: wake, onLost });
     const files = fileCaptureOf(parts);
     this.#watchConnections();
     const capture = captureOf(parts, files, standbys);
     const bytesPerSecond = parts.application.syncLimit;
     const { stage } = parts;
     this.#firstCopies = new FirstCopies({ shell, standbys, capture, files, stage, bytesPerSecond, onCopied: wake });
-    this.#loop = new CheckpointLoop({ parts, shell, standbys, underWay, output, capture, figures });
+    this.#loop = new CheckpointLoop({ parts, shell, standbys, underWay, wakefulness, output, capture, figures });
+    this.#wakefulness = wakefulness;
     this.#output = output;
     this.#underWay = underWay;
     this.#standbys = standbys;
@@ -159,8 +163,7 @@ export class Primary {
 
   #tick(): void {
     const now = performance.now();
-    if (now - this.#lastTick > STARVED_MS) this.#shell.tell({ kind: "awoke" });
-    this.#lastTick = now;
+    this.#wakefulness.look();
     this.#standbys.tick(now, this.#ticks++ % (HEARTBEAT_MS / TICK_MS) === 0);
     this.figures.heldPackets = this.parts.hold.pending;
     if (now - this.#measuredAt > MEASURE_MS) {

@@ -9,12 +9,14 @@ import type { OutputCommit } from "./output-commit.ts";
 import type { PrimaryParts, PrimaryShell } from "./primary-parts.ts";
 import type { StandbyLink } from "./standby-link.ts";
 import type { UnderWay } from "./under-way.ts";
+import type { Wakefulness } from "./wakefulness.ts";
 
 export interface StandbysOptions {
   parts: PrimaryParts;
   shell: PrimaryShell;
   output: OutputCommit;
   underWay: UnderWay;
+  wakefulness: Wakefulness;
   /** A checkpoint may be complete by it, or begin. */
   onSettled: () => void;
   onLost: () => void;
@@ -119,6 +121,7 @@ export class Standbys {
   }
 
   #receive(standby: StandbyLink, message: Message): void {
+    this.#options.wakefulness.look();
     standby.alive();
     if (message.type === "acknowledged") {
       const { term, epoch } = message;

@@ -3,12 +3,6 @@ import type { CheckpointEnd } from "../checkpoint/operations.ts";
 import type { Debt } from "../replication/pace.ts";
 import type { StandbyLink } from "./standby-link.ts";
 
-/**
- * So many checkpoints may wait for acknowledgements at a time: while one is on its way, the application goes on with what came
- * since, and the next begins.
- */
-const MOST_UNDER_WAY = 2;
-
 interface Sent {
   epoch: number;
   begun: number;
@@ -38,8 +32,8 @@ export class UnderWay {
     this.#onCommitted = onCommitted;
   }
 
-  get isFull(): boolean {
-    return this.#sent.length >= MOST_UNDER_WAY;
+  get count(): number {
+    return this.#sent.length;
   }
 
   /** Its last byte is handed to the network. */

@@ -66,7 +66,9 @@ export class Process {
   }
 
   awake(): void {
-    if (this.state.role.kind === "primary") this.tell({ kind: "awoke" });
+    if (this.state.role.kind !== "primary") return;
+    const cut = this.node.app?.cut ?? 0;
+    this.tell({ kind: "awoke", sent: this.#checkpointing ? cut - 1 : cut });
   }
 
   /** The process ends. The application does not. */

@@ -10,6 +10,7 @@ const CONNECTIONS = 10;
 
 const AMOUNTS: Record<string, Amounts> = {
   "200 processes": { processes: 200 },
+  "600 processes, whose stops take long": { processes: 600 },
   "1,000 threads": { threads: 1000 },
   "10,000 descriptors": { descriptors: 10_000 },
 };

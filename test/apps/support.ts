@@ -1,5 +1,7 @@
 /** Real programs in a lab of their own, through planned switches and power failures, with clients who would notice. */
 import assert from "node:assert/strict";
+import { globSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { OperatingError } from "../../src/kernel/failure.ts";
 import { Lab } from "../../src/lab/lab.ts";
@@ -11,6 +13,7 @@ export const HOST = "10.77.0.20";
 /** `npm run test:apps -- --short`: what costs many minutes is done once or twice. */
 export const SHORT = process.env.APPS_SHORT === "1";
 const EVENTS_TOLD = 40;
+const CHECKPOINTS_TOLD = 5;
 /** A node that comes back is filled anew. */
 const MEND_LIMIT_MS = 120_000;
 
@@ -127,7 +130,38 @@ export async function servesThrough(
   }
 }
 
+/** For a failure that is seen once: what happened, how far checkpoints are, and what the application's processes wait in. */
 export async function tellWhatHappened(context: TestContext, application: ProtectedApplication): Promise<void> {
   const events = await application.events().catch(() => []);
   for (const { at, node, message } of events.slice(-EVENTS_TOLD)) context.diagnostic(`${at} ${node}: ${message}`);
+  for (const look of [reported, waitedIn])
+    for (const line of await look(application).catch((error: Error) => [error.message])) context.diagnostic(line);
+}
+
+async function reported(application: ProtectedApplication): Promise<string[]> {
+  const { primary, term, state, problems, standbys, instance } = await application.report();
+  const checkpoints = (await application.checkpoints()).slice(-CHECKPOINTS_TOLD);
+  return [{ primary, term, state, problems, standbys }, instance, ...checkpoints].map((part) => JSON.stringify(part));
+}
+
+/** "12 × many: S in 0": so many threads of that name, their state and the number of their system call. */
+async function waitedIn({ lab }: ProtectedApplication): Promise<string[]> {
+  const counts = new Map<string, number>();
+  for (const { name } of (await lab.status()).nodes)
+    for (const thread of globSync(join(lab.cgroup(name), "**/cgroup.threads")).flatMap((path) =>
+      readFileSync(path, "utf8").split("\n").filter(Boolean),
+    )) {
+      const what = `${name}: ${threadState(thread)}`;
+      counts.set(what, (counts.get(what) ?? 0) + 1);
+    }
+  return [...counts].map(([what, count]) => `${count} × ${what}`).sort();
+}
+
+function threadState(tid: string): string {
+  try {
+    const [, name, state] = /\((.*)\) (\w)/.exec(readFileSync(`/proc/${tid}/stat`, "utf8"))!;
+    return `${name}: ${state} in ${readFileSync(`/proc/${tid}/syscall`, "utf8").split(" ")[0]!.trim()}`;
+  } catch (error) {
+    return (error as Error).message;
+  }
 }

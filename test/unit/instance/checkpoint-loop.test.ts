@@ -16,7 +16,8 @@ async function lastCheckpoint(failures: Error[]): Promise<Array<Record<string, u
       joining: () => [],
       receivers: [],
     },
-    underWay: { settledAll: async () => {}, add: () => underWay++, serve: () => {}, isFull: true },
+    underWay: { settledAll: async () => {}, add: () => underWay++, serve: () => {}, count: 2 },
+    wakefulness: { sending: () => {}, isStale: false },
     output: { isFrozen: false, protectableAgain: () => {} },
     capture: {
       *preDump() {},
