@@ -167,6 +167,16 @@ const ONCE_FAILED: Array<[Step[], FileStep[]]> = [
     ],
     [],
   ],
+  // A change that is kept for a newcomer has its bytes to itself.
+  [
+    [
+      { do: "write", path: "a", at: 0, length: 1, fill: 0 },
+      { do: "direct", path: "a", block: 127, fill: 1 },
+      { do: "newcomer" },
+      { do: "remove", path: "a" },
+    ],
+    [{ do: "direct", path: "sub", block: 127, fill: 0 }],
+  ],
 ];
 
 async function check(log: FileLog | false | undefined, onDisk = false): Promise<void> {

@@ -44,6 +44,8 @@ export class TestClone {
 
   /** A step that all clones get. */
   take(operation: FileOperation): void {
+    // Others have the same bytes, now or later, so that none may give them back.
+    if (operation.change.type === "write") delete operation.change.release;
     if (this.#kept) this.#kept.push(operation);
     else this.apply.apply(operation);
   }
