@@ -68,6 +68,10 @@ const PRECOPY_AGAIN_PAGES = 1500;
 const PRECOPY_PASSES = 3;
 /** Parts in which much of changed files goes ahead; an application that writes faster than they are sent is stopped for the rest. */
 const FILE_PASSES = 64;
+/** So long a stop may take that need not be of everything at once. */
+const SHORT_STOP_MS = 10;
+/** So many new processes are asked in one stop. */
+const FEW_PROCESSES = 4;
 /** So long of each stop goes to asking processes for what has only become old. */
 const SLOW_FACTS_MS = 1;
 
@@ -182,15 +186,44 @@ export class Capture {
     this.#options.emit(operation);
   }
 
-  /** New processes are watched from here on; a short stop when there are any. Returns those that are new. */
-  attachNew(): ProcessCapture[] {
-    const { tracees } = this.#options;
+  /** New processes are watched from here on. When there are any, in short stops, between which all run. Returns those that are new. */
+  *attachNew(): Generator<void, ProcessCapture[]> {
+    const { processes } = this.#options.tracees;
+    const added: ProcessCapture[] = [];
     this.#forgetEnded();
-    if ([...tracees.processes.keys()].every((pid) => this.#processes.has(pid))) return [];
-    return this.#inStop(() => {
-      this.#changedThreads();
-      return this.#watchNew();
-    });
+    const isNew = (pid: number) => processes.has(pid) && !this.#processes.has(pid);
+    for (let left = [...processes.keys()].filter(isNew); left.length > 0; left = left.filter(isNew)) {
+      if (added.length > 0) yield;
+      const watched = this.#inStop(() => {
+        this.#changedThreads();
+        return this.#watchNew(performance.now() + SHORT_STOP_MS);
+      });
+      added.push(...watched);
+    }
+    return added;
+  }
+
+  /** What only calls in them tell is asked of many new processes one after the other while all others run: all in one stop made a long one. */
+  *#askAhead(): Generator<void, void> {
+    const now = Date.now();
+    const unasked = this.captured().filter((process) => process.isUnasked(now));
+    if (unasked.length < FEW_PROCESSES) return;
+    for (const process of unasked) {
+      const threads = new Set(process.traced.threads.keys());
+      unlessEnded(() => this.#inStop(() => this.#ask(process, now), threads));
+      yield;
+    }
+  }
+
+  #ask(process: ProcessCapture, now: number): void {
+    const { processes } = this.#options.tracees;
+    const { traced, image } = process;
+    const threads = [...traced.threads.values()];
+    const stopped = new Set(this.#options.tracees.tids());
+    // Who waits in vfork was not stopped, and who runs another program by now is a new process.
+    if (processes.get(traced.pid) !== traced || traced.image !== image) return;
+    if (!threads.every(({ tid }) => stopped.has(tid))) return;
+    process.refreshInner(now, false, this.#threadFacts?.changed(threads) ?? new Set(threads), true);
   }
 
   #readAhead(now: number): void {
@@ -199,9 +232,10 @@ export class Capture {
     this.#limits.look(now);
   }
 
-  #inStop<T>(look: () => T): T {
+  /** @param only threads that are stopped; all others run */
+  #inStop<T>(look: () => T, only?: ReadonlySet<number>): T {
     const { tracees, stopTimeoutUs } = this.#options;
-    tracees.stop(stopTimeoutUs);
+    tracees.stop(stopTimeoutUs, only && { only });
     try {
       return look();
     } finally {
@@ -229,10 +263,12 @@ export class Capture {
     }
   }
 
-  #watchNew(): ProcessCapture[] {
+  /** @param until one at least, and no more after this instant */
+  #watchNew(until = Number.POSITIVE_INFINITY): ProcessCapture[] {
     const added: ProcessCapture[] = [];
     for (const traced of this.#options.tracees.processes.values()) {
       if (this.#processes.has(traced.pid)) continue;
+      if (added.length > 0 && performance.now() > until) break;
       const process = new ProcessCapture(traced, this.#options.files, this.#memory.hugeObjects);
       try {
         process.watch();
@@ -354,7 +390,8 @@ export class Capture {
       more = this.#aheadFiles([]);
       yield;
     }
-    this.attachNew();
+    yield* this.attachNew();
+    yield* this.#askAhead();
     this.#readAhead(Date.now());
     yield* this.#objects.copy(() => this.#resources.nameless());
     const all = this.captured().some((process) => process.needsAll);

@@ -195,6 +195,11 @@ export class ProcessCapture {
     return this.#innerAt;
   }
 
+  /** It has never been asked, and is old enough for its answers to last. */
+  isUnasked(now: number): boolean {
+    return this.#innerAt === 0 && now - this.traced.bornAt >= YOUNG_MS;
+  }
+
   /**
    * Reads what needs calls in the application, where it is not known or may have changed. All threads are stopped.
    * @param exact nothing is taken as still known

@@ -118,7 +118,7 @@ export class FirstCopies {
     await files.copyAll(newcomer, alone ? undefined : (operation) => standbys.broadcast(operation));
     copy.step = "memory";
     if (alone) await standby.programs!.offer(capture.programs());
-    await this.#attachNew();
+    await this.#attachNew(copy.pause);
     const held = (await standby.held.complete()) ? standby.held : undefined;
     const pause = async () => {
       await held?.settled();
@@ -130,11 +130,11 @@ export class FirstCopies {
   }
 
   /** As with any stop: threads that cannot stop just now are tried again. */
-  async #attachNew(): Promise<void> {
+  async #attachNew(pause: () => Promise<void>): Promise<void> {
     const begun = performance.now();
     for (;;) {
       try {
-        this.#options.capture.attachNew();
+        for (const _pause of this.#options.capture.attachNew()) await pause();
         return;
       } catch (error) {
         const isLate = error instanceof OperatingError && error.code === "barrier-timeout";

@@ -37,6 +37,8 @@ export interface CheckpointAnswer {
   /** Code or message of what aborted the dump. */
   error?: string;
   totalUs: number;
+  /** Processes that nothing had been asked of before the stop. */
+  unasked: number;
 }
 
 export interface CheckpointOptions {
@@ -130,9 +132,19 @@ function checkpoint(options: CheckpointOptions): CheckpointAnswer {
   const begun = performance.now();
   const { stopTimeoutUs } = captureOptions!;
   captureOptions!.stopTimeoutUs = options.stopTimeoutUs ?? stopTimeoutUs;
-  const answer = { frames: Buffer.alloc(0), stopUs: 0, pages: 0, bytes: 0, changed: [], gone: [], totalUs: 0 };
+  const answer = {
+    frames: Buffer.alloc(0),
+    stopUs: 0,
+    pages: 0,
+    bytes: 0,
+    changed: [],
+    gone: [],
+    totalUs: 0,
+    unasked: 0,
+  };
   try {
     if (!options.noPreDump) for (const _pause of capture!.preDump());
+    const unasked = capture!.captured().filter(({ askedAt }) => askedAt === 0).length;
     const mark = () => {
       if (options.failInMark) throw new OperatingError("injected", "The test lets the dump fail");
       if (options.signalInMark) for (const pid of tracees!.processes.keys()) process.kill(pid, options.signalInMark);
@@ -142,7 +154,7 @@ function checkpoint(options: CheckpointOptions): CheckpointAnswer {
     const { stopUs, pages, bytes, gone } = end;
     const changed = end.changed.map(([key]) => key);
     const totalUs = (performance.now() - begun) * 1000;
-    return { frames: takeFrames(), stopUs, pages, bytes, changed, gone, totalUs };
+    return { frames: takeFrames(), stopUs, pages, bytes, changed, gone, totalUs, unasked };
   } catch (error) {
     const failure = error as Error & { code?: string };
     if (failure.code !== "injected" && failure.code !== "barrier-timeout") process.stderr.write(`${failure.stack}\n`);
@@ -163,7 +175,7 @@ function capturing(stopTimeoutUs: number): Capture {
 }
 
 async function firstCopy(): Promise<void> {
-  for (const process of capture!.attachNew())
+  for (const process of atOnce(capture!.attachNew()))
     await capture!.copyAll(process, { alone: true, pause: async () => {}, progress: () => {} });
 }
 

@@ -18,6 +18,7 @@ static pid_t threadId;
 static void* thread(void* unused) {
   threadId = gettid();
   for (;;) pause();
+  return unused;
 }
 
 static timer_t make(int notify, int signal, int value, pid_t target) {
