@@ -1,4 +1,5 @@
 /** The whole application, to new standbys; beside the checkpoints that others get. One after the other. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Capture } from "../checkpoint/capture.ts";
 import type { MemoryNewcomer } from "../checkpoint/held-pages.ts";
 import { type Operation, release } from "../checkpoint/operations.ts";
@@ -129,17 +130,23 @@ export class FirstCopies {
     if (alone) await files.copyAll(newcomer);
   }
 
-  /** As with any stop: threads that cannot stop just now are tried again. */
+  /** As with any stop: threads that cannot stop just now are tried again. The application runs as long as it stands still. */
   async #attachNew(pause: () => Promise<void>): Promise<void> {
     const begun = performance.now();
     for (;;) {
       try {
-        for (const _pause of this.#options.capture.attachNew()) await pause();
+        let since = performance.now();
+        for (const _pause of this.#options.capture.attachNew()) {
+          const stoodMs = performance.now() - since;
+          await pause();
+          await sleep(stoodMs);
+          since = performance.now();
+        }
         return;
       } catch (error) {
         const isLate = error instanceof OperatingError && error.code === "barrier-timeout";
         if (!isLate || performance.now() - begun > ATTACH_LIMIT_MS) throw error;
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+        await sleep(RETRY_MS);
       }
     }
   }
