@@ -68,9 +68,9 @@ const PRECOPY_AGAIN_PAGES = 1500;
 const PRECOPY_PASSES = 3;
 /** Parts in which much of changed files goes ahead; an application that writes faster than they are sent is stopped for the rest. */
 const FILE_PASSES = 64;
-/** So long a stop may take that need not be of everything at once. */
+/** So long work may take for which all stand still, but which need not be done at once; twice as long as it took to stop them. */
 const SHORT_STOP_MS = 10;
-/** So many new processes are asked in one stop. */
+/** Fewer new processes are asked in the checkpoint's own stop. */
 const FEW_PROCESSES = 4;
 /** So long of each stop goes to asking processes for what has only become old. */
 const SLOW_FACTS_MS = 1;
@@ -110,6 +110,7 @@ export class Capture {
   #firstPass = 0;
   #copiedAhead = 0;
   #bytes = 0;
+  #restUntil = 0;
   readonly #pendingFirst: Operation[] = [];
   /** What the last checkpoint found, for those who ask what the application consists of. */
   #last: (Omit<LastSeen, "resources"> & { resources: () => LastSeen["resources"] }) | undefined;
@@ -186,44 +187,49 @@ export class Capture {
     this.#options.emit(operation);
   }
 
-  /** New processes are watched from here on. When there are any, in short stops, between which all run. Returns those that are new. */
+  /** New processes are watched from here on; when there are many, in short stops (see `restMs`). Returns those that are new. */
   *attachNew(): Generator<void, ProcessCapture[]> {
     const { processes } = this.#options.tracees;
     const added: ProcessCapture[] = [];
     this.#forgetEnded();
     const isNew = (pid: number) => processes.has(pid) && !this.#processes.has(pid);
-    for (let left = [...processes.keys()].filter(isNew); left.length > 0; left = left.filter(isNew)) {
-      if (added.length > 0) yield;
-      const watched = this.#inStop(() => {
+    for (let left = [...processes.keys()].filter(isNew); left.length > 0; ) {
+      const watched = this.#inShortStop((until) => {
         this.#changedThreads();
-        return this.#watchNew(performance.now() + SHORT_STOP_MS);
+        return this.#watchNew(until);
       });
       added.push(...watched);
+      left = left.filter(isNew);
+      if (left.length > 0) yield;
     }
     return added;
   }
 
-  /** What only calls in them tell is asked of many new processes one after the other while all others run: all in one stop made a long one. */
+  /** All in one stop made a long one. All stand still all the same: others could end or stop a process while it makes calls. */
   *#askAhead(): Generator<void, void> {
     const now = Date.now();
-    const unasked = this.captured().filter((process) => process.isUnasked(now));
-    if (unasked.length < FEW_PROCESSES) return;
-    for (const process of unasked) {
-      const threads = new Set(process.traced.threads.keys());
-      unlessEnded(() => this.#inStop(() => this.#ask(process, now), threads));
+    const unasked = () => this.captured().filter((process) => process.isUnasked(now));
+    let left = unasked().length;
+    if (left < FEW_PROCESSES) return;
+    for (let before = left + 1; left > 0 && left < before; ) {
+      this.#inShortStop((until) => this.#ask(unasked(), now, until));
       yield;
+      before = left;
+      left = unasked().length;
     }
   }
 
-  #ask(process: ProcessCapture, now: number): void {
-    const { processes } = this.#options.tracees;
-    const { traced, image } = process;
-    const threads = [...traced.threads.values()];
-    const stopped = new Set(this.#options.tracees.tids());
-    // Who waits in vfork was not stopped, and who runs another program by now is a new process.
-    if (processes.get(traced.pid) !== traced || traced.image !== image) return;
-    if (!threads.every(({ tid }) => stopped.has(tid))) return;
-    process.refreshInner(now, false, this.#threadFacts?.changed(threads) ?? new Set(threads), true);
+  /** @param until one at least, and no more after this instant */
+  #ask(processes: readonly ProcessCapture[], now: number, until: number): void {
+    const changedThreads = this.#changedThreads();
+    let asked = 0;
+    for (const process of processes) {
+      const { traced, image } = process;
+      // Who has ended, or runs another program by now, is no process of before.
+      if (this.#options.tracees.processes.get(traced.pid) !== traced || traced.image !== image) continue;
+      if (asked++ > 0 && performance.now() > until) return;
+      process.refreshInner(now, false, changedThreads, true);
+    }
   }
 
   #readAhead(now: number): void {
@@ -232,15 +238,33 @@ export class Capture {
     this.#limits.look(now);
   }
 
-  /** @param only threads that are stopped; all others run */
-  #inStop<T>(look: () => T, only?: ReadonlySet<number>): T {
+  #inStop<T>(look: () => T): T {
     const { tracees, stopTimeoutUs } = this.#options;
-    tracees.stop(stopTimeoutUs, only && { only });
+    tracees.stop(stopTimeoutUs);
     try {
       return look();
     } finally {
       tracees.release();
     }
+  }
+
+  /** One of several. @param look is to come to an end at the instant that it is told */
+  #inShortStop<T>(look: (until: number) => T): T {
+    const begun = performance.now();
+    try {
+      return this.#inStop(() => {
+        const stopped = performance.now();
+        return look(stopped + Math.max(SHORT_STOP_MS, 2 * (stopped - begun)));
+      });
+    } finally {
+      const now = performance.now();
+      this.#restUntil = now + (now - begun);
+    }
+  }
+
+  /** At a pause of `preDump` or `attachNew`: so long the application is to run before it goes on, for it has stood still as long. */
+  get restMs(): number {
+    return Math.max(0, this.#restUntil - performance.now());
   }
 
   /** Nothing to do unless somebody who stays may have the same memory mapped. */

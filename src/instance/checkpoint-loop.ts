@@ -1,4 +1,5 @@
 /** When the primary takes checkpoints, one being made at a time, and what becomes of a stop that fails. */
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import type { Capture } from "../checkpoint/capture.ts";
 import type { CheckpointEnd } from "../checkpoint/operations.ts";
 import { dueAt, noCheckpoint, type PeriodOptions, periodDefaults, taken } from "../checkpoint/period.ts";
@@ -12,7 +13,7 @@ import type { PrimaryParts, PrimaryShell } from "./primary-parts.ts";
 import type { StandbyLink } from "./standby-link.ts";
 import type { Standbys } from "./standbys.ts";
 import type { UnderWay } from "./under-way.ts";
-import { STARVED_MS, type Wakefulness } from "./wakefulness.ts";
+import type { Wakefulness } from "./wakefulness.ts";
 
 /** After a stop that came between a client's first words and their hearing: the next try, and how often. */
 const POSTPONED_MS = 1;
@@ -29,8 +30,6 @@ const FINAL_MS = 3000;
  * since, and the next begins.
  */
 const MOST_UNDER_WAY = 2;
-/** After a stop that took longer only one: the next stop would make its acknowledgement an old one, and output would wait for ever. */
-const LONG_MS = STARVED_MS / 2;
 /** As long as the application uses what cannot be copied: each try stops it for nothing. */
 const UNPROTECTABLE_RETRY_MS = 200;
 
@@ -61,8 +60,6 @@ export class CheckpointLoop {
   #endPause: () => void = () => {};
   #lastFailure = "";
   #failedInARow = 0;
-  /** So long nothing was heard because of the last stop. */
-  #deafMs = 0;
   /** Stops in a row that were given up for data on connections that nobody had accepted. */
   #postponed = 0;
 
@@ -160,7 +157,7 @@ export class CheckpointLoop {
   /** Milliseconds until the next checkpoint; Infinity when something must happen first. */
   #waitMs(): number {
     const { output, underWay, wakefulness, standbys } = this.#options;
-    const isFull = underWay.count >= (this.#deafMs > LONG_MS ? 1 : MOST_UNDER_WAY);
+    const isFull = underWay.count >= (wakefulness.wasSilent ? 1 : MOST_UNDER_WAY);
     if (output.isFrozen || isFull || standbys.ready().length === 0) return Number.POSITIVE_INFINITY;
     if (standbys.joining().length > 0 || underWay.isRequested) return 0;
     const waiting = output.waiting ?? (wakefulness.isStale ? output.held : undefined);
@@ -198,16 +195,14 @@ export class CheckpointLoop {
     const { parts, shell, standbys, underWay, wakefulness, output, capture, figures } = this.#options;
     const begun = performance.now();
     for (const _pause of capture.preDump()) {
-      await new Promise(setImmediate);
+      await (capture.restMs > 0 ? sleep(capture.restMs) : nextTurn());
       for (const standby of standbys.receivers) await standby.link.drained();
       if (this.#closed) return;
     }
     // Nobody left to take it for: what was copied belongs to nobody.
     if (standbys.ready().length === 0) return;
     const joining = standbys.joining();
-    const stopping = performance.now();
     const { end, all, programs } = capture.dump((epoch) => this.#cut(epoch, final), final, parts.term);
-    this.#deafMs = performance.now() - stopping;
     this.#last = taken(this.#last, begun, end, this.#covered);
     this.#lastFailure = "";
     this.#failedInARow = 0;

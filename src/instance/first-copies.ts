@@ -132,15 +132,14 @@ export class FirstCopies {
 
   /** As with any stop: threads that cannot stop just now are tried again. The application runs as long as it stands still. */
   async #attachNew(pause: () => Promise<void>): Promise<void> {
-    const begun = performance.now();
+    const { capture } = this.#options;
+    let begun = performance.now();
     for (;;) {
       try {
-        let since = performance.now();
-        for (const _pause of this.#options.capture.attachNew()) {
-          const stoodMs = performance.now() - since;
+        for (const _pause of capture.attachNew()) {
+          await sleep(capture.restMs);
           await pause();
-          await sleep(stoodMs);
-          since = performance.now();
+          begun = performance.now();
         }
         return;
       } catch (error) {

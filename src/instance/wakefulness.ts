@@ -16,6 +16,11 @@ export class Wakefulness {
   #sent: number;
   /** No checkpoint has been sent since it awoke: what those before were to let go waits for the next. */
   isStale = false;
+  /**
+   * It awoke between the last two checkpoints that were sent, from a stop of its own, say. The next silence, as long, would make the
+   * acknowledgement of the last one worthless: it is to be waited for first.
+   */
+  wasSilent = false;
 
   /**
    * @param sent newest epoch that a predecessor may have sent
@@ -42,6 +47,7 @@ export class Wakefulness {
   sending(epoch: number): void {
     this.look();
     this.#sent = epoch;
+    this.wasSilent = this.isStale;
     this.isStale = false;
   }
 }

@@ -39,6 +39,8 @@ export interface CheckpointAnswer {
   totalUs: number;
   /** Processes that nothing had been asked of before the stop. */
   unasked: number;
+  /** Before the first copy: how often all ran between stops in which processes were begun to be watched. */
+  watchingPauses: number;
 }
 
 export interface CheckpointOptions {
@@ -60,6 +62,7 @@ let tracees: Tracees | undefined;
 let keeper: WaitKeeper | undefined;
 let capture: Capture | undefined;
 let captureOptions: CaptureOptions | undefined;
+let watchingPauses = 0;
 let skeleton: Skeleton | undefined;
 let reader = new FrameReader();
 let writer = new FrameWriter();
@@ -141,6 +144,7 @@ function checkpoint(options: CheckpointOptions): CheckpointAnswer {
     gone: [],
     totalUs: 0,
     unasked: 0,
+    watchingPauses,
   };
   try {
     if (!options.noPreDump) for (const _pause of capture!.preDump());
@@ -154,7 +158,7 @@ function checkpoint(options: CheckpointOptions): CheckpointAnswer {
     const { stopUs, pages, bytes, gone } = end;
     const changed = end.changed.map(([key]) => key);
     const totalUs = (performance.now() - begun) * 1000;
-    return { frames: takeFrames(), stopUs, pages, bytes, changed, gone, totalUs, unasked };
+    return { frames: takeFrames(), stopUs, pages, bytes, changed, gone, totalUs, unasked, watchingPauses };
   } catch (error) {
     const failure = error as Error & { code?: string };
     if (failure.code !== "injected" && failure.code !== "barrier-timeout") process.stderr.write(`${failure.stack}\n`);
@@ -175,7 +179,9 @@ function capturing(stopTimeoutUs: number): Capture {
 }
 
 async function firstCopy(): Promise<void> {
-  for (const process of atOnce(capture!.attachNew()))
+  watchingPauses = 0;
+  for (const _pause of capture!.attachNew()) watchingPauses++;
+  for (const process of capture!.captured())
     await capture!.copyAll(process, { alone: true, pause: async () => {}, progress: () => {} });
 }
 

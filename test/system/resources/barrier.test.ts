@@ -60,19 +60,20 @@ test("children that are gone before their birth is told of are not followed", as
 /** So long after its birth a process is looked at again in each stop, whatever was asked before. */
 const YOUNG_MS = 500;
 
-test("what many processes are asked for the first time is asked before the stop", async (t) => {
-  const children = 'for i in $(seq 60); do sleep 1000 & done; echo ready; trap "echo ok" USR1; while :; do wait; done';
+test("many processes are watched in several stops, and asked before the first checkpoint's", async (t) => {
+  const children = 'for i in $(seq 100); do sleep 1000 & done; echo ready; trap "echo ok" USR1; while :; do wait; done';
   const life = await runProgram("/bin/sh", ["-c", children]);
   t.after(() => life.close());
   assert.equal(await life.line(0), "ready");
   await new Promise((done) => setTimeout(done, YOUNG_MS));
   const first = await life.checkpoint();
   assert.deepEqual([first.error, first.unasked], [undefined, 0]);
+  assert.ok(first.watchingPauses > 0, "all in one stop");
   assert.equal(await life.check(), "ok");
   const clone = await life.liveOnCloneAndKillOriginal();
   t.after(() => clone.close());
   assert.equal(await clone.check(), "ok");
-  assert.equal((await clone.processes()).length, 61);
+  assert.equal((await clone.processes()).length, 101);
 });
 
 test("an end in the middle of everything leaves nothing to wait for", async (t) => {

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CheckpointLoop, type LoopOptions } from "../../../src/instance/checkpoint-loop.ts";
 import { OperatingError } from "../../../src/kernel/failure.ts";
+import { eventually } from "../../support/eventually.ts";
 
 /** @param failures of the stops, one after the other; then they succeed */
 async function lastCheckpoint(failures: Error[]): Promise<Array<Record<string, unknown>>> {
@@ -16,8 +17,8 @@ async function lastCheckpoint(failures: Error[]): Promise<Array<Record<string, u
       joining: () => [],
       receivers: [],
     },
-    underWay: { settledAll: async () => {}, add: () => underWay++, serve: () => {}, count: 2 },
-    wakefulness: { sending: () => {}, isStale: false },
+    underWay: { settledAll: async () => {}, add: () => underWay++, serve: () => {} },
+    wakefulness: { sending: () => {} },
     output: { isFrozen: false, protectableAgain: () => {} },
     capture: {
       *preDump() {},
@@ -53,4 +54,77 @@ test("any other failure does, at once", async () => {
 test("nor do they for ever", { timeout: 30_000 }, async () => {
   const told = await lastCheckpoint(Array.from({ length: 1000 }, lingers));
   assert.deepEqual(told, [{ kind: "handOverFailed", reason: lingers().message }]);
+});
+
+/** Far more than the shortest time between two, and less than an idle application has between its own. */
+const IDLE_MS = 100;
+
+/**
+ * How many checkpoints are made of which none is acknowledged.
+ * @param wanted so many at least
+ * @param waits whether output waits that no checkpoint covers
+ * @param isSilent after a silence
+ * @param leftover after the first, a silence keeps what it covers from leaving
+ */
+async function unacknowledged(wanted: number, { waits = false, isSilent = false, leftover = false }): Promise<number> {
+  let made = 0;
+  const options = {
+    parts: { application: { period: "auto", commit: "checkpoint" }, term: 3 },
+    shell: { tell: () => {}, note: (_kind: string, message: string) => assert.fail(message) },
+    standbys: {
+      ready: () => [{ node: "b", phase: "following", link: { send: () => {} } }],
+      joining: () => [],
+      receivers: [],
+    },
+    underWay: {
+      add: () => made++,
+      serve: () => {},
+      isRequested: false,
+      get count() {
+        return made;
+      },
+    },
+    wakefulness: {
+      sending: () => {},
+      get isStale() {
+        return leftover && made === 1;
+      },
+      wasSilent: isSilent,
+    },
+    output: {
+      isFrozen: false,
+      protectableAgain: () => {},
+      waiting: waits ? { firstMs: 0, lastMs: 0 } : undefined,
+      held: { firstMs: 0, lastMs: 0 },
+    },
+    capture: {
+      restMs: 0,
+      *preDump() {},
+      dump: () => ({
+        end: { epoch: made + 1, stopUs: 0, pages: 0, bytes: 0, changed: [], gone: [] },
+        programs: () => [],
+      }),
+    },
+    figures: { checkpoint: () => {} },
+  };
+  const loop = new CheckpointLoop(options as unknown as LoopOptions);
+  void loop.run();
+  await eventually("checkpoints", () => made >= wanted);
+  await new Promise((done) => setTimeout(done, IDLE_MS));
+  loop.close();
+  return made;
+}
+
+test("two checkpoints are under way at a time, after a silence one", async () => {
+  assert.equal(await unacknowledged(2, { waits: true }), 2);
+  assert.equal(await unacknowledged(1, { waits: true, isSilent: true }), 1);
+});
+
+test("what a silence has kept from leaving is let go by a checkpoint made at once, not by the next that is due", async () => {
+  // An idle application's next one is due 200 ms after; a busy machine may be late, but not each time.
+  await eventually("a checkpoint made at once", async () => {
+    const begun = performance.now();
+    await unacknowledged(2, { leftover: true });
+    return performance.now() - begun < 2 * IDLE_MS;
+  });
 });

@@ -48,4 +48,7 @@ test("what was sent before a silence is old after it, until another is sent", ()
   assert.equal(wakefulness.isStale, true);
   wakefulness.sending(8);
   assert.equal(wakefulness.isStale, false);
+  assert.equal(wakefulness.wasSilent, true, "the last one's acknowledgement is waited for");
+  wakefulness.sending(9);
+  assert.equal(wakefulness.wasSilent, false);
 });
