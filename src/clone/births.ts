@@ -6,6 +6,7 @@ import { SystemCallError } from "../kernel/errors.ts";
 import { OperatingError } from "../kernel/failure.ts";
 import { O_RDWR } from "../kernel/files.ts";
 import { CLONE } from "../kernel/numbers.ts";
+import { readStatus, virtualPid as virtualPidOf } from "../kernel/procfs.ts";
 import { Remote } from "../kernel/remote.ts";
 import { resume, waitAny } from "../kernel/trace.ts";
 import type { Stage } from "../stage/stage.ts";
@@ -85,26 +86,39 @@ export class Births {
     return { pid, scratch: above.remote.scratch, session: above.session, group: above.group };
   }
 
-  /** An orphan of another session than its new parent's: made by a process of that session, which ends at once. */
+  /**
+   * An orphan of another session than its new parent's: made by a process of that session, which ends at once. That one is made by the
+   * session's leader or by any other in it; only with none of them is its number free for one that begins the session anew.
+   */
   #forkInSession(above: SkeletonProcess | undefined, virtualPid: number, session: number): Born {
     const leader = this.#processes.get(session);
     if (above || (leader && leader.session !== session)) return this.#fork(above, virtualPid);
-    const between = leader ? cloneWith(leader.remote, 0, SIGCHLD, 0) : this.#fork(undefined, session).pid;
+    const maker = leader ?? [...this.#processes.values()].find((process) => process.session === session);
+    const between = maker ? this.#aside(maker, virtualPid) : this.#fork(undefined, session).pid;
     const memoryFd = openPath(`/proc/${between}/mem`, O_RDWR);
     try {
-      const remote = new Remote(between, leader ? leader.remote.gadget : this.#stage.gadget, memoryFd).begin();
-      if (leader) remote.useScratch(leader.remote.scratch, false);
+      const remote = new Remote(between, maker ? maker.remote.gadget : this.#stage.gadget, memoryFd).begin();
+      if (maker) remote.useScratch(maker.remote.scratch, false);
       else {
         remote.mapScratch(SCRATCH_AT);
         remote.call("setsid");
       }
       const pid = cloneWith(remote, 0, SIGCHLD, virtualPid);
       const { scratch } = remote;
-      this.#kill(between, leader);
-      return { pid, scratch, session, group: leader?.group ?? session };
+      this.#kill(between, maker);
+      return { pid, scratch, session, group: maker?.group ?? session };
     } finally {
       closeDescriptor(memoryFd);
     }
+  }
+
+  /** A child of the maker's that will end at once. Its pid is whatever the kernel gives, but not the one that is wanted next. */
+  #aside(maker: SkeletonProcess, wanted: number): number {
+    const first = cloneWith(maker.remote, 0, SIGCHLD, 0);
+    if (virtualPidOf(readStatus(first)) !== wanted) return first;
+    const second = cloneWith(maker.remote, 0, SIGCHLD, 0);
+    this.#kill(first, maker);
+    return second;
   }
 
   /** Ends a process for good: its pid is free when this returns. */

@@ -190,7 +190,7 @@ function joinGroups(skeleton: Skeleton, states: States): Ending[] {
       ended.push(...inGroup.map((zombie) => makeZombie(skeleton, zombie)));
     };
     const isLed = skeleton.processes.has(group) || zombies.some(({ pid }) => pid === group);
-    if (isLed || members.every(({ process }) => process.group === group)) enter();
+    if (isLed || members.some(({ process }) => process.group === group)) enter();
     else inGroupOf(members[0]!.process, group, enter);
   }
   const groups = new Set(all.map(({ group }) => group));

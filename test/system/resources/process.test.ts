@@ -12,6 +12,7 @@ testPrograms("processes", [
   { program: "process/pending", idle: true },
   { program: "process/itimer" },
   { program: "process/tree" },
+  { program: "process/orphans" },
   { program: "process/moving", dumps: 10 },
   { program: "process/exec" },
   { program: "process/upgraded", idle: true },
