@@ -1,4 +1,5 @@
 /** One process of a clone that does not live yet, and how another, or a thread, is made by it. */
+import { SystemCallError } from "../kernel/errors.ts";
 import { CLONE } from "../kernel/numbers.ts";
 import { setSessionNice } from "../kernel/procfs.ts";
 import type { Remote } from "../kernel/remote.ts";
@@ -39,16 +40,31 @@ function cloneArguments(flags: number, exitSignal: number, setTidAt: number, sta
   return args;
 }
 
-/** A new process or thread made by a stopped one; stopped before its first instruction. Returns its host pid. */
+/** A pid stays taken for a moment after who had it is gone from /proc (kernel/exit.c, release_task). */
+const TAKEN_TRIES = 200;
+const TAKEN_MS = 1;
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * A new process or thread made by a stopped one; stopped before its first instruction. Returns its host pid.
+ * @param wanted its pid in the application; 0: any
+ */
 export function cloneWith(remote: Remote, flags: number, exitSignal: number, wanted: number): number {
   remote.reset();
   const tid = Buffer.alloc(4);
   tid.writeInt32LE(wanted);
   const stack = flags & CLONE.thread ? remote.put(Buffer.alloc(4096)) : 0;
   const args = remote.put(cloneArguments(flags, exitSignal, wanted ? remote.put(tid) : 0, stack));
-  const child = remote.callForChild("clone3", args, CLONE_ARGS_BYTES);
-  waitFor(child);
-  return child;
+  for (let tries = 0; ; tries++) {
+    try {
+      const child = remote.callForChild("clone3", args, CLONE_ARGS_BYTES);
+      waitFor(child);
+      return child;
+    } catch (error) {
+      if (!(error instanceof SystemCallError && error.code === "EEXIST") || tries === TAKEN_TRIES) throw error;
+      Atomics.wait(pause, 0, 0, TAKEN_MS);
+    }
+  }
 }
 
 /** Until it lives, a clone runs only what its primary waits for. */

@@ -16,6 +16,8 @@ interface Wait {
   until: bigint;
   /** How often the thread had fallen asleep when it was released last. */
   switches: bigint;
+  /** When that was, at the earliest: the call began again. */
+  released: bigint;
 }
 
 /** A wait that a clone's thread is in: it is to end then. */
@@ -108,18 +110,21 @@ export class TimedWaits {
   #waitOf(thread: TracedThread, call: TimedCall, switches: bigint, now: bigint): Wait | undefined {
     const known = this.#waits.get(thread.tid);
     // It has fallen asleep twice since its release: in the call, and in this stop.
-    if (known?.number === call.number && switches === known.switches + 2n) return { ...known, switches };
+    const isSame = known?.number === call.number && switches === known.switches + 2n;
+    if (isSame && now < known.until) return { ...known, switches };
     const limit = call.limit === "kept" ? undefined : nanoseconds(thread, call.limit);
+    // That one's own limit may be over, too, and the next was about to begin.
+    if (isSame && (limit === undefined || now < known.released + limit)) return { ...known, switches };
     if (limit === undefined) return undefined;
     this.#known.add(thread);
     const ahead = this.#ahead.get(thread.tid);
     const since = ahead && ahead.switches + 1n === switches && ahead.since < now ? ahead.since : now;
-    return { number: call.number, until: since + limit, switches };
+    return { number: call.number, until: since + limit, switches, released: now };
   }
 
   /** Of a clone's threads, which are about to be released for the first time. */
   expect(waits: readonly ExpectedWait[]): void {
-    for (const { tid, number, until } of waits) this.#waits.set(tid, { number, until, switches: 0n });
+    for (const { tid, number, until } of waits) this.#waits.set(tid, { number, until, switches: 0n, released: 0n });
   }
 
   /** Right before these threads go on: what was done to them in the stop has let them fall asleep, too. */
@@ -127,8 +132,9 @@ export class TimedWaits {
     const waiting = [...this.#waits.keys()].flatMap((tid) => stopped.get(tid) ?? []);
     if (waiting.length === 0) return;
     const counts = this.#switches.counts(waiting);
+    const released = process.hrtime.bigint();
     waiting.forEach(({ tid }, i) => {
-      this.#waits.get(tid)!.switches = counts[i]!;
+      Object.assign(this.#waits.get(tid)!, { switches: counts[i]!, released });
     });
   }
 
