@@ -16,9 +16,9 @@ int main(void) {
     next();
     check(!getitimer(ITIMER_REAL, &now));
     equal(now.it_interval.tv_usec, 20000);
-    int before = ticks;
-    sleepMs(120);
-    if (ticks - before < 3) fail("%d ticks in 120 ms", ticks - before);
+    // Ticks that a busy machine is late for are one.
+    for (int before = ticks, tries = 1; sleepMs(120), ticks - before < 3; before = ticks)
+      if (tries++ == 50) fail("%d ticks in 120 ms", ticks - before);
     ok();
   }
 }
