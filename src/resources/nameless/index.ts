@@ -162,7 +162,7 @@ export const nameless: DescriptorKind<NamelessState> = {
     const fd = openPath(`/proc/self/fd/${object}`, access);
     if ((state.flags & O.path) !== 0) return fd;
     setStatusFlags(fd, state.flags);
-    if (state.position > 0) call("lseek", fd, state.position, SEEK_SET);
+    if (state.position > 0 && isRegular(state)) call("lseek", fd, state.position, SEEK_SET);
     return fd;
   },
 };

@@ -1,6 +1,17 @@
-// Open files: position, append, read-only, non-blocking, a directory; a duplicate and a child share the position.
+// Open files: position, append, read-only, non-blocking, directories, read to their end, too; a duplicate and a child share the position.
 #include "program.h"
 #include <dirent.h>
+
+static int names(int directory) {
+  char entries[1 << 15];
+  int count = 0;
+  for (;;) {
+    long n = syscall(SYS_getdents64, directory, entries, sizeof entries);
+    check(n >= 0);
+    if (n == 0) return count;
+    for (long at = 0; at < n; at += *(unsigned short*)(entries + at + 16)) count++;
+  }
+}
 
 int main(void) {
   char text[64];
@@ -17,9 +28,31 @@ int main(void) {
       if (read(plain, text, 1) != 1 || write(from[1], text, 1) != 1) _exit(1);
     _exit(0);
   }
+  // The node's own, the application's own, both, and one that is gone.
+  check(!mkdir("/tmp/read", 0700) && !mkdir("/tmp/gone", 0700));
+  for (int i = 0; i < 50; i++) {
+    snprintf(text, sizeof text, "/tmp/read/%d", i);
+    check(close(open(text, O_CREAT | O_WRONLY, 0600)) == 0);
+  }
+  const char* paths[] = {"/etc", "/tmp/read", "/tmp", "/tmp/gone"};
+  enum { directories = 4 };
+  int read_[directories];
+  for (int i = 0; i < directories; i++) {
+    check((read_[i] = open(paths[i], O_RDONLY | O_NONBLOCK | O_NOFOLLOW)) >= 0);
+    check(names(read_[i]) >= 2);
+  }
+  check(!rmdir("/tmp/gone"));
   begin();
   for (int round = 1;; round++) {
     next();
+    for (int i = 0; i < directories - 1; i++) {
+      equal(names(read_[i]), 0);
+      check(lseek(read_[i], 0, SEEK_SET) == 0);
+      int count = names(read_[i]);
+      if (i == 1) equal(count, 52);
+      check(count > 2);
+    }
+    check(syscall(SYS_getdents64, read_[directories - 1], text, sizeof text) < 0 && errno == ENOENT);
     check(lseek(plain, 4, SEEK_SET) == 4);
     equal(read(second, text, 2), 2);
     check(!memcmp(text, "45", 2));
