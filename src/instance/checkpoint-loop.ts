@@ -60,6 +60,8 @@ export class CheckpointLoop {
   #endPause: () => void = () => {};
   #lastFailure = "";
   #failedInARow = 0;
+  /** Planned switches begun. */
+  #handOvers = 0;
   /** Stops in a row that were given up for data on connections that nobody had accepted. */
   #postponed = 0;
 
@@ -114,25 +116,28 @@ export class CheckpointLoop {
   /** The last checkpoint before a planned switch; the application stays stopped. */
   async final(): Promise<void> {
     const { output, underWay, shell } = this.#options;
+    const handOver = ++this.#handOvers;
+    const isOff = () => handOver !== this.#handOvers || !output.isFrozen;
     output.isFrozen = true;
     try {
       await this.made();
       await underWay.settledAll();
       phaseEnd("preSwitch");
-      await this.#untilFinal();
+      await this.#untilFinal(isOff);
       phaseEnd("switch");
     } catch (error) {
+      if (isOff()) return;
       output.isFrozen = false;
       shell.tell({ kind: "handOverFailed", reason: (error as Error).message });
     }
   }
 
   /** Threads that cannot stop just now (in vfork, say) can a moment later: no reason to stay. */
-  async #untilFinal(): Promise<void> {
+  async #untilFinal(isOff: () => boolean): Promise<void> {
     const begun = performance.now();
     for (;;) {
       try {
-        await this.#checkpoint(true);
+        await this.#checkpoint(true, isOff);
         this.#failedInARow = 0;
         return;
       } catch (error) {
@@ -191,7 +196,7 @@ export class CheckpointLoop {
   }
 
   /** One checkpoint, up to its last byte handed to the network. */
-  async #checkpoint(final: boolean): Promise<void> {
+  async #checkpoint(final: boolean, isOff = () => false): Promise<void> {
     const { parts, shell, standbys, underWay, wakefulness, output, capture, figures } = this.#options;
     const begun = performance.now();
     for (const _pause of capture.preDump()) {
@@ -201,6 +206,8 @@ export class CheckpointLoop {
     }
     // Nobody left to take it for: what was copied belongs to nobody.
     if (standbys.ready().length === 0) return;
+    // Resumed meanwhile: nobody would let go what is stopped now for good.
+    if (isOff()) throw new Error("The planned switch is off");
     const joining = standbys.joining();
     const { end, all, programs } = capture.dump((epoch) => this.#cut(epoch, final), final, parts.term);
     this.#last = taken(this.#last, begun, end, this.#covered);

@@ -6,7 +6,7 @@ import { OperatingError } from "../../../src/kernel/failure.ts";
 import { eventually } from "../../support/eventually.ts";
 
 /** @param failures of the stops, one after the other; then they succeed */
-async function lastCheckpoint(failures: Error[]): Promise<Array<Record<string, unknown>>> {
+async function lastCheckpoint(failures: Error[], calledOff = false): Promise<Array<Record<string, unknown>>> {
   const told: Array<Record<string, unknown>> = [];
   let underWay = 0;
   const options = {
@@ -21,7 +21,11 @@ async function lastCheckpoint(failures: Error[]): Promise<Array<Record<string, u
     wakefulness: { sending: () => {} },
     output: { isFrozen: false, protectableAgain: () => {} },
     capture: {
-      *preDump() {},
+      restMs: 0,
+      *preDump() {
+        if (calledOff) options.output.isFrozen = false;
+        yield;
+      },
       dump: () => {
         const failure = failures.shift();
         if (failure) throw failure;
@@ -44,6 +48,10 @@ const lingers = () => new OperatingError("barrier-timeout", "1 of 6 threads did 
 test("threads that cannot stop just now do not end a planned switch", async () => {
   const told = await lastCheckpoint([lingers(), new OperatingError("checkpoint-postponed", "Data wait"), lingers()]);
   assert.deepEqual(told, [{ kind: "finalCheckpointCut", epoch: 7 }]);
+});
+
+test("a planned switch that is off before its last checkpoint stops nothing", async () => {
+  assert.deepEqual(await lastCheckpoint([], true), []);
 });
 
 test("any other failure does, at once", async () => {
