@@ -91,12 +91,14 @@ function once(work: () => Promise<void>): Repair {
   return () => (done ??= work());
 }
 
+/** Whose part has ended at a moment of chance is met no more. */
 function kill(pid: number): Repair {
-  process.kill(pid, "SIGKILL");
+  if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGKILL");
   return async () => {};
 }
 
 function frozen(pid: number): Repair {
+  if (!existsSync(`/proc/${pid}`)) return async () => {};
   const ice = freeze(pid);
   return once(async () => ice[Symbol.dispose]());
 }

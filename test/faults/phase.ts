@@ -1,6 +1,7 @@
 /** Brings the application into a phase, so that a fault meets it there. */
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Place } from "../../src/checkpoint/phases.ts";
 import { ControlClient } from "../../src/instance/client.ts";
 import { OperatingError } from "../../src/kernel/failure.ts";
 import { labPlaces } from "../../src/lab/layout.ts";
@@ -8,7 +9,7 @@ import type { RedisSite } from "../../workload/site.ts";
 import { eventually } from "../support/eventually.ts";
 import { instancePid } from "../system/faults/support.ts";
 import { isStopped, type Roles } from "./actions.ts";
-import type { Plan } from "./plan.ts";
+import { endsDestination, type Plan } from "./plan.ts";
 
 export interface Reached {
   /** Lets go on who was halted; whom the fault has ended or frozen stays so. */
@@ -30,8 +31,14 @@ export async function reach(site: RedisSite, plan: Plan, roles: Roles): Promise<
       const begin = async () => {
         ended = switched(site, roles);
       };
-      const letGo = await halted(site, plan, roles, begin);
-      return { letGo, ended };
+      if (plan.halt !== undefined) {
+        const letGo = await halted(site, plan, roles, begin);
+        return { letGo, ended };
+      }
+      if (endsDestination(plan)) await armHalt(site, roles.standby, "postRestore");
+      await begin();
+      await sleep(plan.delayMs);
+      return { letGo: () => {}, ended };
     }
     case "after the switch":
       await site.switchTo(roles.standby);
@@ -66,15 +73,19 @@ async function halted(site: RedisSite, plan: Plan, roles: Roles, begin: () => Pr
   const { who, place } = plan.halt!;
   const node = roles[who];
   const pid = await instancePid(site.lab, node);
+  await armHalt(site, node, place);
+  await begin();
+  await eventually(`the ${who} comes to ${place}`, () => isStopped(pid));
+  return () => {
+    if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGCONT");
+  };
+}
+
+async function armHalt(site: RedisSite, node: string, place: Place): Promise<void> {
   const control = await ControlClient.connect(`${labPlaces(site.lab.name).runDirectory}/${node}/${site.name}.sock`);
   try {
     await control.call("halt", { place });
   } finally {
     control.close();
   }
-  await begin();
-  await eventually(`the ${who} comes to ${place}`, () => isStopped(pid));
-  return () => {
-    if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGCONT");
-  };
 }

@@ -27,7 +27,7 @@ export const PHASES = {
   dump: "the application is stopped, all of a checkpoint is taken",
   transfer: "the checkpoint is on its way and not closed",
   acknowledge: "a standby holds the checkpoint and has not said so",
-  switch: "in one of six places of a planned switch, three on either side",
+  switch: "in one of six places of a planned switch, three on either side, or at a moment of chance in it",
   "after the switch": "within a second after one",
 } as const;
 export type PhaseName = keyof typeof PHASES;
@@ -43,16 +43,17 @@ export interface Plan {
   victim: Victim;
   /** One way: what the primary sends is lost, else what it is sent. */
   outward: boolean;
-  /** Who is halted where, so that the fault meets it just there; in the other phases nobody is. */
+  /** Who is halted where, so that the fault meets it just there; else the fault comes at a moment of chance. */
   halt: { who: Victim; place: Place } | undefined;
-  /** From the phase's beginning to the fault, where nobody is halted. */
+  /** From the phase's beginning to the fault, at a moment of chance, ms. */
   delayMs: number;
   /** From the fault (and, where the rules promise it, the first answer after it) to its repair. */
   lastsMs: number;
 }
 
 const AFTER_SWITCH_MS = 1000;
-const IN_SYNCHRONISATION_MS = 150;
+/** A first synchronisation and a switch last about as long. */
+const IN_PHASE_MS = 150;
 const LASTS_MS = 1200;
 
 const SWITCH_PLACES: readonly { who: Victim; place: Place }[] = [
@@ -97,6 +98,23 @@ function random(seed: number): () => number {
   };
 }
 
+/** How many faults in a switch come at a moment of chance. */
+const CHANCE = 0.4;
+/**
+ * Whom a switch goes to is silent for a while and comes back: at a moment of chance it may have lived for too short a time to be
+ * got over, which no rule promises.
+ */
+const SILENCES: ReadonlySet<string> = new Set(["link down standby", "clone frozen primary", "clone frozen standby"]);
+
+/**
+ * Whom a switch goes to dies in it at a moment of chance. It must not live by then: from then on nobody is in sync with it for
+ * an instant, and no rule promises that it is got over.
+ */
+export function endsDestination({ fault, phase, victim, halt }: Plan): boolean {
+  if (phase !== "switch" || halt !== undefined) return false;
+  return fault === "clone killed" || (fault === "power-off" && victim === "standby");
+}
+
 /**
  * What one seed stands for. As many consecutive seeds as there are pairs of fault and phase bring each of them once, in an order
  * that mixes them.
@@ -106,14 +124,16 @@ export function planOf(seed: number, choice: Choice): Plan {
   const next = random(seed);
   const pick = <T>(from: readonly T[]): T => from[Math.floor(next() * from.length)]!;
   const { fault, phase } = all[shuffled(all.length, Math.floor(seed / all.length))[seed % all.length]!]!;
+  const victim = pick<Victim>(["primary", "standby"]);
   return {
     seed,
     fault,
     phase,
-    victim: pick(["primary", "standby"]),
+    victim,
     outward: next() < 0.5,
-    halt: haltIn(phase, pick),
-    delayMs: Math.round(next() * (phase === "after the switch" ? AFTER_SWITCH_MS : IN_SYNCHRONISATION_MS)),
+    halt:
+      phase === "switch" && !SILENCES.has(`${fault} ${victim}`) && next() < CHANCE ? undefined : haltIn(phase, pick),
+    delayMs: Math.round(next() * (phase === "after the switch" ? AFTER_SWITCH_MS : IN_PHASE_MS)),
     lastsMs: Math.round(next() * LASTS_MS),
   };
 }

@@ -66,7 +66,11 @@ async function switchIsOff(application: Application, phases: Phase[], where: "pr
   const to = standbys[0]!.node;
   using failing = await application.fail(where === "primary" ? primary : to, phases);
   const failure = await application.switchFailing(to);
-  await failing.made;
+  await failing.made.catch((late: Error) => {
+    throw new Error(`${late.message}; the switch: ${failure instanceof Error ? failure.message : "made"}`, {
+      cause: late,
+    });
+  });
   if (failure === undefined) throw new Wrong("the switch was made although it failed");
   await application.runsOn(primary);
   await goesOn(application);
