@@ -11,12 +11,13 @@
  */
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import { availableParallelism, constants } from "node:os";
 import { relative, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { run } from "node:test";
 import { dot, spec } from "node:test/reporters";
 import { parseArgs } from "node:util";
+import { LeftLabs } from "./left-labs.ts";
 
 type TestEvent = { type: string; data: Record<string, unknown> };
 type Counts = Record<"tests" | "suites" | "passed" | "failed" | "cancelled" | "skipped" | "todo", number>;
@@ -100,6 +101,13 @@ function testFiles(part: TestPart): string[] {
     .map((file) => resolve(root, file));
 }
 
+const leftLabs = new LeftLabs();
+for (const signal of ["SIGINT", "SIGTERM"] as const)
+  process.on(signal, () => {
+    leftLabs.end();
+    process.exit(128 + constants.signals[signal]);
+  });
+
 const totals: Counts = { tests: 0, suites: 0, passed: 0, failed: 0, cancelled: 0, skipped: 0, todo: 0 };
 
 /** What each file took. */
@@ -130,6 +138,7 @@ async function* events(): AsyncGenerator<TestEvent> {
   for (const one of runs()) {
     const stream = run({ ...one, ...(values.name ? { testNamePatterns: [values.name] } : {}) });
     for await (const event of stream as AsyncIterable<TestEvent>) {
+      leftLabs.look();
       if (event.type === "test:summary" && typeof event.data.file === "string")
         secondsOf.set(relative(root, event.data.file), Number(event.data.duration_ms) / 1000);
       if (event.type === "test:summary" && event.data.file === undefined) {
@@ -137,6 +146,7 @@ async function* events(): AsyncGenerator<TestEvent> {
         for (const key of Object.keys(totals) as (keyof Counts)[]) totals[key] += counts[key];
       } else if (event.type !== "test:summary" && !isTotal(event)) yield event;
     }
+    leftLabs.takeDown();
   }
 }
 

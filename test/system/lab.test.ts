@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { LeftLabs } from "../../scripts/left-labs.ts";
 import { cgroupMount } from "../../src/agent/cgroup.ts";
 import { labsFound, labsUp } from "../../src/lab/find.ts";
 import { Lab } from "../../src/lab/lab.ts";
@@ -278,6 +279,34 @@ describe("a lab that fails or is interrupted leaves nothing", () => {
       await once(child, "exit");
       await new Lab({ name }).down();
       assertGone(name);
+    }
+  });
+
+  test("what a killed test leaves behind is taken down by its runner, and nobody else's", async () => {
+    const mine = new Lab({ name: own("m"), agentCommand });
+    await mine.up({ nodes: 1 });
+    const program = `import { Lab } from ${JSON.stringify(join(import.meta.dirname, "../../src/lab/lab.ts"))};
+      await new Lab({ name: "l" + process.pid, agentCommand: ${JSON.stringify(agentCommand)} }).up({ nodes: 1 });
+      console.log("up"); setInterval(() => {}, 1000);`;
+    const child = spawn(process.execPath, ["--input-type=module", "-e", program], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    const left = `l${child.pid}`;
+    const labs = new LeftLabs();
+    try {
+      await once(child.stdout, "data");
+      labs.look();
+      labs.takeDown();
+      assert.ok(new Lab({ name: left }).isUp(), "its test still runs");
+      child.kill("SIGKILL");
+      await once(child, "exit");
+      labs.takeDown();
+      assertGone(left);
+      assert.ok(mine.isUp());
+    } finally {
+      child.kill("SIGKILL");
+      await new Lab({ name: left }).down();
+      await mine.down();
     }
   });
 });
