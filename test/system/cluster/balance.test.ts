@@ -7,12 +7,12 @@ import { ProtectedApplication } from "../../../workload/application.ts";
 import { cli, downAndGone, eventually, tellEvents } from "../faults/support.ts";
 
 const lab = new Lab({ name: `balance${process.pid}` });
-/** Busy for a tenth of the time; on nodes that have half a core, that is a fifth of one. */
+/** Busy for a tenth of the time, also where others keep the machine busy; on nodes that have half a core, that is a fifth of one. */
 const busy = `import time
 while True:
-    until = time.process_time() + 0.01
+    begun, until = time.monotonic(), time.process_time() + 0.01
     while time.process_time() < until: pass
-    time.sleep(0.09)
+    time.sleep(max(0, begun + 0.1 - time.monotonic()))
 `;
 const capacity = { cpu: 0.5 };
 const application = (index: number, more: object = {}) =>
