@@ -115,9 +115,11 @@ export class SentContent {
 
   /**
    * Sends ranges that the log names, as far as the budget goes. Returns what is left: what lies beyond the size (not there any
-   * more, or, while the application runs, not there yet), and what the budget was not enough for.
+   * more, or not there yet: a write is told of before the size grows), and what the budget was not enough for.
    */
-  ranges(fd: number, size: number, path: string, ranges: Range[], emit: EmitChange, budget: Budget): Range[] {
+  ranges(fd: number, size: number, path: string, told: Range[], emit: EmitChange, budget: Budget): Range[] {
+    // Whoever is not stopped for a cut may have been between the two: then this part was told of, and not there.
+    const ranges = size > this.size ? merged([...told, [this.size, size]]) : told;
     if (ranges.length > 0) this.forget();
     this.#setSize(path, size, emit);
     const left: Range[] = [];

@@ -73,9 +73,12 @@ export class FileLog implements Follower {
   #generation = 1;
   /** Events read so far. */
   #tail = 0n;
-  /** Told while the application ran, of what may not have happened by then: looked at once more in the stop. */
-  readonly #again = new Set<number>();
-  readonly #early = new Map<number, Range[]>();
+  /**
+   * Told of what may not have happened by the take, or not all of it, for it is told of once a generation and that begins with the take:
+   * looked at once more in the next stop. In a stop, that can only be what others do, who are not stopped.
+   */
+  #again = new Set<number>();
+  #early = new Map<number, Range[]>();
   #taken = new Map<number, Taken>();
   /** Events read so far that tell of mappings. */
   #mappedTold = 0n;
@@ -170,6 +173,8 @@ export class FileLog implements Follower {
     const noticed = new Set<number>();
     const mapped = new Set<number>();
     const ranges = new Map<number, Range[]>();
+    const again = running ? this.#again : new Set<number>();
+    const early = running ? this.#early : new Map<number, Range[]>();
     const note = (into: Map<number, Range[]>, inode: number, range: Range) => {
       const list = into.get(inode);
       if (list) list.push(range);
@@ -182,17 +187,18 @@ export class FileLog implements Follower {
       // The range was read where it was gathered, by an earlier take.
       if (!isEarly && taken && taken.generation === generation && taken.start <= start && end <= taken.end) continue;
       note(ranges, inode, [start, end]);
-      if (isEarly && running) note(this.#early, inode, [start, end]);
+      if (isEarly) note(early, inode, [start, end]);
     }
     for (const inode of noticed) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
-    if (running) for (const inode of noticed) this.#again.add(inode);
-    else {
+    for (const inode of noticed) again.add(inode);
+    if (!running) {
       // A program that began before a take may gather a range after it, without another notice.
       for (const inode of this.#again)
         if (!noticed.has(inode)) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
       for (const inode of this.#again) noticed.add(inode);
       for (const [inode, list] of this.#early) for (const range of list) note(ranges, inode, range);
-      this.#forgetRunning();
+      this.#again = again;
+      this.#early = early;
     }
     for (const [inode, list] of ranges) ranges.set(inode, merged(list));
     for (const inode of ranges.keys()) noticed.add(inode);

@@ -130,7 +130,7 @@ export class Tell {
         if (!node.complete) node.pending = [[0, size]];
         this.#sendRanges(node, fd, path, tell);
       } else content.compare(fd, size, this.#known.outer(path), tell, !followed || compare);
-      // What is not there in the stop will not come.
+      // What is beyond the size in the stop comes with the size, if at all (`ranges`).
       if (!this.#telling.running) node.pending = [];
       node.complete = true;
     } finally {
