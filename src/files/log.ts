@@ -75,10 +75,12 @@ export class FileLog implements Follower {
   #tail = 0n;
   /**
    * Told of what may not have happened by the take, or not all of it, for it is told of once a generation and that begins with the take:
-   * looked at once more in the next stop. In a stop, that can only be what others do, who are not stopped.
+   * looked at once more in the next stop. By takes while the application ran, and by the last stop's: that can only be what others do.
    */
-  #again = new Set<number>();
-  #early = new Map<number, Range[]>();
+  readonly #again = new Set<number>();
+  readonly #early = new Map<number, Range[]>();
+  #othersAgain = new Set<number>();
+  #othersEarly = new Map<number, Range[]>();
   #taken = new Map<number, Taken>();
   /** Events read so far that tell of mappings. */
   #mappedTold = 0n;
@@ -143,6 +145,9 @@ export class FileLog implements Follower {
   follow(inode: number): boolean {
     this.#key.writeBigUInt64LE(BigInt(inode));
     this.#taken.delete(inode);
+    // Of who had the number before.
+    this.#othersAgain.delete(inode);
+    this.#othersEarly.delete(inode);
     const done = tryWriteMap(this.#maps.inodes, this.#key, this.#fresh) >= 0;
     this.#full ||= !done;
     return done;
@@ -154,6 +159,8 @@ export class FileLog implements Follower {
     this.#taken.delete(inode);
     this.#again.delete(inode);
     this.#early.delete(inode);
+    this.#othersAgain.delete(inode);
+    this.#othersEarly.delete(inode);
   }
 
   /**
@@ -193,12 +200,15 @@ export class FileLog implements Follower {
     for (const inode of noticed) again.add(inode);
     if (!running) {
       // A program that began before a take may gather a range after it, without another notice.
-      for (const inode of this.#again)
+      const once = new Set([...this.#again, ...this.#othersAgain]);
+      for (const inode of once)
         if (!noticed.has(inode)) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
-      for (const inode of this.#again) noticed.add(inode);
-      for (const [inode, list] of this.#early) for (const range of list) note(ranges, inode, range);
-      this.#again = again;
-      this.#early = early;
+      for (const inode of once) noticed.add(inode);
+      for (const told of [this.#early, this.#othersEarly])
+        for (const [inode, list] of told) for (const range of list) note(ranges, inode, range);
+      this.#forgetRunning();
+      this.#othersAgain = again;
+      this.#othersEarly = early;
     }
     for (const [inode, list] of ranges) ranges.set(inode, merged(list));
     for (const inode of ranges.keys()) noticed.add(inode);
@@ -208,6 +218,8 @@ export class FileLog implements Follower {
   #forgetRunning(): void {
     this.#again.clear();
     this.#early.clear();
+    this.#othersAgain.clear();
+    this.#othersEarly.clear();
   }
 
   /** The range that an inode's entry holds. */
