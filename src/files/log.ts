@@ -80,7 +80,6 @@ export class FileLog implements Follower {
   readonly #again = new Set<number>();
   readonly #early = new Map<number, Range[]>();
   #othersAgain = new Set<number>();
-  #othersEarly = new Map<number, Range[]>();
   #taken = new Map<number, Taken>();
   /** Events read so far that tell of mappings. */
   #mappedTold = 0n;
@@ -147,7 +146,6 @@ export class FileLog implements Follower {
     this.#taken.delete(inode);
     // Of who had the number before.
     this.#othersAgain.delete(inode);
-    this.#othersEarly.delete(inode);
     const done = tryWriteMap(this.#maps.inodes, this.#key, this.#fresh) >= 0;
     this.#full ||= !done;
     return done;
@@ -160,7 +158,6 @@ export class FileLog implements Follower {
     this.#again.delete(inode);
     this.#early.delete(inode);
     this.#othersAgain.delete(inode);
-    this.#othersEarly.delete(inode);
   }
 
   /**
@@ -181,7 +178,6 @@ export class FileLog implements Follower {
     const mapped = new Set<number>();
     const ranges = new Map<number, Range[]>();
     const again = running ? this.#again : new Set<number>();
-    const early = running ? this.#early : new Map<number, Range[]>();
     const note = (into: Map<number, Range[]>, inode: number, range: Range) => {
       const list = into.get(inode);
       if (list) list.push(range);
@@ -194,7 +190,7 @@ export class FileLog implements Follower {
       // The range was read where it was gathered, by an earlier take.
       if (!isEarly && taken && taken.generation === generation && taken.start <= start && end <= taken.end) continue;
       note(ranges, inode, [start, end]);
-      if (isEarly) note(early, inode, [start, end]);
+      if (isEarly && running) note(this.#early, inode, [start, end]);
     }
     for (const inode of noticed) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
     for (const inode of noticed) again.add(inode);
@@ -204,11 +200,9 @@ export class FileLog implements Follower {
       for (const inode of once)
         if (!noticed.has(inode)) this.#takeGathered(inode, before, (range) => note(ranges, inode, range));
       for (const inode of once) noticed.add(inode);
-      for (const told of [this.#early, this.#othersEarly])
-        for (const [inode, list] of told) for (const range of list) note(ranges, inode, range);
+      for (const [inode, list] of this.#early) for (const range of list) note(ranges, inode, range);
       this.#forgetRunning();
       this.#othersAgain = again;
-      this.#othersEarly = early;
     }
     for (const [inode, list] of ranges) ranges.set(inode, merged(list));
     for (const inode of ranges.keys()) noticed.add(inode);
@@ -219,7 +213,6 @@ export class FileLog implements Follower {
     this.#again.clear();
     this.#early.clear();
     this.#othersAgain.clear();
-    this.#othersEarly.clear();
   }
 
   /** The range that an inode's entry holds. */
